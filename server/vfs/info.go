@@ -1,0 +1,125 @@
+package vfs
+
+import (
+	"io/fs"
+	"time"
+)
+
+// FileID identifies an object for as long as it exists, and for as long as a
+// handle on it is open. Ino alone is unique on one storage device only.
+type FileID struct {
+	Dev, Ino uint64
+}
+
+// Info describes a file, directory, link or special file.
+type Info struct {
+	// Mode has the type bits of io/fs and the permission bits.
+	Mode fs.FileMode
+	// Size is the length in bytes; 0 for a directory, the target's length for a link.
+	Size int64
+	// Allocated is the storage taken, in bytes; less than Size for a sparse file.
+	Allocated int64
+	// ID tells the object from others.
+	ID FileID
+	// Nlink is the number of names.
+	Nlink uint32
+	// UID and GID own the object.
+	UID, GID uint32
+	// BirthTime is when the object was created, or what SetAttr made of it; the
+	// earliest of the other times where the storage does not know.
+	BirthTime  time.Time
+	AccessTime time.Time
+	WriteTime  time.Time
+	// ChangeTime is when the metadata last changed. It cannot be set.
+	ChangeTime time.Time
+	// Attributes are the DOS attributes stored with the object.
+	Attributes Attributes
+}
+
+// IsDir reports whether the object is a directory.
+func (i *Info) IsDir() bool { return i.Mode.IsDir() }
+
+// Attributes are the DOS attributes that a user may set. The values are those
+// of [MS-FSCC] 2.6; attributes that follow from the object itself (directory,
+// normal, sparse, reparse point) are not among them and are masked away.
+type Attributes uint32
+
+const (
+	AttrReadOnly          Attributes = 0x0001
+	AttrHidden            Attributes = 0x0002
+	AttrSystem            Attributes = 0x0004
+	AttrArchive           Attributes = 0x0020
+	AttrTemporary         Attributes = 0x0100
+	AttrOffline           Attributes = 0x1000
+	AttrNotContentIndexed Attributes = 0x2000
+
+	// AttrMask is all of them.
+	AttrMask = AttrReadOnly | AttrHidden | AttrSystem | AttrArchive | AttrTemporary |
+		AttrOffline | AttrNotContentIndexed
+)
+
+// SetMask says which fields of a SetAttr count.
+type SetMask uint16
+
+const (
+	SetMode SetMask = 1 << iota
+	SetOwner
+	SetAccessTime
+	SetWriteTime
+	SetBirthTime
+	SetAttributes
+)
+
+// SetAttr is a change of metadata. Fields whose bit is missing from Set are
+// ignored.
+type SetAttr struct {
+	Set SetMask
+	// Mode gives the permission bits; type bits are ignored.
+	Mode fs.FileMode
+	// UID and GID are the new owner.
+	UID, GID uint32
+	// Times are stored as finely as the storage can. A zero Time is an error.
+	AccessTime, WriteTime, BirthTime time.Time
+	// Attributes replace the old ones as a whole.
+	Attributes Attributes
+}
+
+// Cursor is a place between two entries of a directory. Only CursorStart means
+// anything to a caller.
+type Cursor int64
+
+// CursorStart is the place before the first entry.
+const CursorStart Cursor = 0
+
+// DirEntry is what a listing knows without looking at the object.
+type DirEntry struct {
+	// Name is a single component.
+	Name string
+	// Type has the type bits of io/fs only; fs.ModeIrregular where the directory
+	// does not tell.
+	Type fs.FileMode
+	// Cursor is the place after this entry.
+	Cursor Cursor
+}
+
+// Statfs describes a file system and its storage. Free is what exists, Avail
+// what this process may use; both in units of BlockSize bytes, as is Total.
+type Statfs struct {
+	BlockSize          uint32
+	Total, Free, Avail uint64
+	// Files and FilesFree count objects; 0 where there is no limit.
+	Files, FilesFree uint64
+	// NameMax is the longest component, in bytes of UTF-8.
+	NameMax uint32
+	// Type is the storage's kind as the operating system numbers it, TypeName in
+	// words ("ext4"); ID tells one storage from another.
+	Type     uint64
+	TypeName string
+	ID       uint64
+
+	ReadOnly      bool
+	CaseSensitive bool
+	// Sparse, Xattrs and Attributes say that holes, extended attributes and DOS
+	// attributes are kept.
+	Sparse, Xattrs, Attributes bool
+}
