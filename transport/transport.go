@@ -1,0 +1,226 @@
+// Package transport is what server and client need of the network: a connection
+// that carries whole SMB2 messages, and optionally its RDMA side. Direct hosting
+// over TCP (transport/tcp) and SMB Direct (smbdirect) implement it; server and
+// client do not know which of them they run on.
+//
+// # Ownership
+//
+// A message handed to Send is the caller's again when Send returns. A message
+// from Receive is the receiver's until it calls Release, exactly once. A
+// [Buffer] is leased, and belongs to the connection while one of its RDMA
+// operations runs. The memory of a [Registration] may be changed or read by the
+// peer until Deregister returned.
+//
+// # Concurrency
+//
+// Send and the methods of RDMA may be called by many goroutines at once; the
+// messages of concurrent Sends do not mix. Receive is called by one goroutine at
+// a time. Close may be called at any time, by anybody, more than once; it makes
+// every call under way and to come fail with an error that matches net.ErrClosed.
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+)
+
+// Conn is a connection that carries SMB2 messages in order, without loss.
+type Conn interface {
+	// Send sends one message. It returns when the buffers of m are free, which
+	// may be before the peer has it. ctx bounds the wait for the peer to take it;
+	// a message that was begun and cannot be finished ends the connection.
+	Send(ctx context.Context, m *Message) error
+	// Receive waits for the next message. io.EOF says that the peer ended the
+	// connection between messages.
+	Receive(ctx context.Context) (*Received, error)
+	// RDMA is the RDMA side of the connection; nil if it has none.
+	RDMA() RDMA
+	// MaxSendSize is the largest message in bytes that Send takes,
+	// MaxReceiveSize the largest that the peer may send to us.
+	MaxSendSize() int
+	MaxReceiveSize() int
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+	// Stats may be called at any time, also after Close.
+	Stats() Stats
+	// Close ends the connection and returns when its goroutines have ended.
+	// What Send accepted is sent first as far as the peer takes it without delay.
+	Close() error
+}
+
+// Message is one outgoing SMB2 message, gathered from Parts in order.
+type Message struct {
+	Parts [][]byte
+	// Invalidate is a remote token that the peer's adapter invalidates before
+	// the peer sees the message, if HasInvalidate and Conn has an RDMA side.
+	Invalidate    uint32
+	HasInvalidate bool
+}
+
+// Len is the length of the message in bytes.
+func (m *Message) Len() int {
+	n := 0
+	for _, p := range m.Parts {
+		n += len(p)
+	}
+	return n
+}
+
+// Received is one incoming SMB2 message. Implementations pool them.
+type Received struct {
+	// Data is the message, valid until Release. The receiver may write to it
+	// (decryption in place).
+	Data []byte
+	// Invalidated is our token that the message invalidated, if HasInvalidated.
+	Invalidated    uint32
+	HasInvalidated bool
+
+	free func(*Received)
+	out  atomic.Bool
+}
+
+// NewReceived is for implementations: Release calls free.
+func NewReceived(free func(*Received)) *Received { return &Received{free: free} }
+
+// Lend marks a pooled message as handed out. For implementations.
+func (r *Received) Lend() *Received {
+	if r.out.Swap(true) {
+		panic("transport: message lent twice")
+	}
+	return r
+}
+
+// Release gives the message back; a second call panics.
+func (r *Received) Release() {
+	if !r.out.Swap(false) {
+		panic("transport: message released twice")
+	}
+	r.free(r)
+}
+
+// Descriptor is a buffer of the peer, or one of ours as the peer sees it: a
+// Buffer Descriptor V1, [MS-SMBD] 2.2.3.1.
+type Descriptor struct {
+	Offset uint64
+	Token  uint32
+	Length uint32
+}
+
+// DescriptorsLen is the sum of the lengths, which cannot overflow.
+func DescriptorsLen(ds []Descriptor) uint64 {
+	n := uint64(0)
+	for _, d := range ds {
+		n += uint64(d.Length)
+	}
+	return n
+}
+
+// Access is what a registration lets the peer do.
+type Access uint8
+
+// Rights of a registration, from the peer's point of view.
+const (
+	// PeerReads: the peer may read the buffer (SMB2 WRITE).
+	PeerReads Access = 1
+	// PeerWrites: the peer may write the buffer (SMB2 READ).
+	PeerWrites Access = 2
+)
+
+// Buffer is registered memory leased from the connection.
+type Buffer interface {
+	// Bytes is the memory, at least as long as was asked for.
+	Bytes() []byte
+	// Release gives it back; a second call panics.
+	Release()
+}
+
+// Registration is memory of the caller that the peer may reach.
+type Registration interface {
+	// Descriptors are in buffer order and their lengths add up to it. The slice
+	// is valid until Deregister.
+	Descriptors() []Descriptor
+	// Deregister revokes the peer's access and returns when nothing can touch
+	// the memory any more. invalidated is the answer's Received.Invalidated if
+	// ok: that token is dead already and costs nothing; every other one is
+	// invalidated locally. It fails only together with the connection, and then
+	// too the memory is the caller's alone again.
+	Deregister(ctx context.Context, invalidated uint32, ok bool) error
+}
+
+// RDMA is the RDMA side of a connection: [MS-SMBD] 3.1.4.3 to 3.1.4.6.
+//
+// Remote descriptors are checked locally before the peer is touched: a transfer
+// longer than their sum fails with ErrDescriptors. A wrong token or offset of
+// the peer's fails the operation and ends the connection.
+type RDMA interface {
+	// Lease waits for n bytes of registered memory, 1 to MaxReadWriteSize.
+	Lease(ctx context.Context, n int) (Buffer, error)
+	// Write moves the first n bytes of b to the peer's buffers. A message that
+	// is sent after Write returned is received after the data is in place.
+	Write(ctx context.Context, b Buffer, n int, remote []Descriptor) error
+	// WriteFile moves n bytes of f from off to the peer's buffers, from the page
+	// cache where provider and file system can do that. If the file ends before,
+	// the rest of the n bytes arrives as zeros and fromFile says how many came
+	// from the file.
+	WriteFile(ctx context.Context, f *os.File, off int64, n int, remote []Descriptor) (fromFile int, err error)
+	// Read moves n bytes of the peer's buffers into b.
+	Read(ctx context.Context, b Buffer, n int, remote []Descriptor) error
+	// Register makes p reachable for the peer; p must not be empty and at most
+	// MaxReadWriteSize.
+	Register(ctx context.Context, p []byte, a Access) (Registration, error)
+	// MaxReadWriteSize is the largest transfer in bytes, as negotiated.
+	MaxReadWriteSize() int
+	// RemoteInvalidation says that both ends can invalidate a token by a message.
+	RemoteInvalidation() bool
+	// Provider names the provider, as "iwarp".
+	Provider() string
+}
+
+// ErrDescriptors says that the peer's buffers are too small for a transfer, or
+// too many.
+var ErrDescriptors = fmt.Errorf("transport: transfer does not fit the peer's buffer descriptors")
+
+// Stats counts what a connection did.
+type Stats struct {
+	MessagesSent, MessagesReceived uint64
+	// BytesSent and BytesReceived are of messages, without framing.
+	BytesSent, BytesReceived uint64
+	// RDMABytesWritten and RDMABytesRead are moved by our own RDMA operations;
+	// the bytes that the peer moved into and out of our registered memory are
+	// not seen here.
+	RDMABytesWritten, RDMABytesRead uint64
+	// RDMABytesFromFile is the part of RDMABytesWritten that WriteFile took from
+	// the page cache without a copy through user space.
+	RDMABytesFromFile uint64
+	// BytesCopied counts bytes of RDMA transfers that were copied from one buffer
+	// in user space to another. Bytes of messages are not counted.
+	BytesCopied uint64
+	// Registrations, LeasedBuffers: now in use.
+	Registrations, LeasedBuffers int
+	// CreditStalls counts Sends that had to wait for the peer's credits.
+	CreditStalls uint64
+	// SendCredits, ReceiveCredits of SMB Direct now; 0 on TCP.
+	SendCredits, ReceiveCredits int
+}
+
+// Listener accepts connections.
+type Listener interface {
+	// Accept waits for the next connection that finished the transport's own
+	// set-up. After Close it fails with an error that matches net.ErrClosed.
+	Accept(ctx context.Context) (Conn, error)
+	// Close stops listening; accepted connections live on.
+	Close() error
+	Addr() net.Addr
+	// Scheme names the transport, as "tcp" or "iwarp".
+	Scheme() string
+}
+
+// Dialer makes connections to an address, HOST:PORT.
+type Dialer interface {
+	Dial(ctx context.Context, addr string) (Conn, error)
+	// Scheme names the transport, as "tcp" or "iwarp".
+	Scheme() string
+}
