@@ -1,0 +1,315 @@
+package smbcrypto
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"sync"
+
+	"github.com/aead/cmac"
+)
+
+// The fields of the SMB2 header that protection needs, [MS-SMB2] 2.2.1.
+const (
+	// HeaderSize is the length of an SMB2 header in bytes.
+	HeaderSize = 64
+
+	offsetCommand   = 12
+	offsetFlags     = 16
+	offsetMessageID = 24
+	offsetSignature = 48
+
+	// SignatureSize is the length of the Signature field in bytes.
+	SignatureSize = 16
+
+	flagSigned    = 0x00000008
+	commandCancel = 0x000C
+)
+
+// SigningAlgorithm is a SigningAlgorithmId of [MS-SMB2] 2.2.3.1.7.
+type SigningAlgorithm uint16
+
+const (
+	HMACSHA256 SigningAlgorithm = 0x0000 // dialects 2.0.2 and 2.1
+	AESCMAC    SigningAlgorithm = 0x0001 // dialect 3.0 and later
+	AESGMAC    SigningAlgorithm = 0x0002 // dialect 3.1.1, if negotiated
+)
+
+// String returns the name of the algorithm as the specification writes it.
+func (a SigningAlgorithm) String() string {
+	switch a {
+	case HMACSHA256:
+		return "HMAC-SHA256"
+	case AESCMAC:
+		return "AES-CMAC"
+	case AESGMAC:
+		return "AES-GMAC"
+	}
+	return fmt.Sprintf("signing algorithm 0x%04X", uint16(a))
+}
+
+// DefaultSigning returns the algorithm of a connection that negotiated none,
+// [MS-SMB2] 3.1.4.1: HMAC-SHA256 below dialect 3.0, AES-CMAC from there on.
+func DefaultSigning(dialect uint16) SigningAlgorithm {
+	if dialect < 0x0300 {
+		return HMACSHA256
+	}
+	return AESCMAC
+}
+
+// Role says which end of the connection a [Signer] speaks for. AES-GMAC puts it
+// into the nonce, so that the two directions never share one.
+type Role uint8
+
+const (
+	RoleClient Role = iota
+	RoleServer
+)
+
+func (r Role) peer() Role { return r ^ 1 }
+
+// Errors of this package.
+var (
+	// ErrSignature means that a message is not what its signer signed.
+	ErrSignature = errors.New("smbcrypto: signature does not match")
+	// ErrMessage means that a message is too short, or its header is not the one
+	// that the operation works on.
+	ErrMessage = errors.New("smbcrypto: malformed message")
+	// ErrKey means that a key has not the length that the algorithm needs.
+	ErrKey = errors.New("smbcrypto: bad key length")
+	// ErrAlgorithm means an algorithm, cipher or dialect that is not known.
+	ErrAlgorithm = errors.New("smbcrypto: unknown algorithm")
+	// ErrDecrypt means that a sealed message is not what its sender sealed.
+	ErrDecrypt = errors.New("smbcrypto: decryption failed")
+	// ErrNonceExhausted means that a key has sealed all it may.
+	ErrNonceExhausted = errors.New("smbcrypto: nonces exhausted")
+)
+
+// Signer signs and verifies messages with one signing key, [MS-SMB2] 3.1.4.1 and
+// 3.1.5.1. It is safe for concurrent use.
+type Signer struct {
+	alg  SigningAlgorithm
+	role Role
+	key  []byte
+	gmac cipher.AEAD
+	pool sync.Pool // of *macState
+}
+
+// macState is what computing one signature needs, kept to be used again.
+type macState struct {
+	hash  hash.Hash // nil for AES-GMAC
+	sum   [sha256.Size]byte
+	nonce [12]byte
+	join  []byte // the message in one piece, for AES-GMAC
+}
+
+// maxPooledJoin is the largest joining buffer that a pool keeps: a maximal SMB2
+// payload of 8 MiB and its headers are not worth holding on to.
+const maxPooledJoin = 1<<20 + 4096
+
+var zeroSignature [SignatureSize]byte
+
+// NewSigner returns a signer for key, which must be 16 bytes long, as every
+// signing key of [MS-SMB2] is. The key is copied.
+func NewSigner(alg SigningAlgorithm, key []byte, role Role) (*Signer, error) {
+	if len(key) != 16 {
+		return nil, fmt.Errorf("%w: %d for %v, want 16", ErrKey, len(key), alg)
+	}
+	if role > RoleServer {
+		return nil, fmt.Errorf("%w: role %d", ErrAlgorithm, role)
+	}
+	s := &Signer{alg: alg, role: role, key: append([]byte(nil), key...)}
+	switch alg {
+	case HMACSHA256:
+		s.pool.New = func() any { return &macState{hash: hmac.New(sha256.New, s.key)} }
+	case AESCMAC:
+		block, err := aes.NewCipher(s.key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrKey, err)
+		}
+		if _, err := cmac.New(block); err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
+		}
+		s.pool.New = func() any {
+			// The same call succeeded above and depends on the block size alone.
+			h, _ := cmac.New(block)
+			return &macState{hash: h}
+		}
+	case AESGMAC:
+		block, err := aes.NewCipher(s.key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrKey, err)
+		}
+		if s.gmac, err = cipher.NewGCM(block); err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
+		}
+		s.pool.New = func() any { return new(macState) }
+	default:
+		return nil, fmt.Errorf("%w: %v", ErrAlgorithm, alg)
+	}
+	return s, nil
+}
+
+// Algorithm returns the algorithm that the signer was made for.
+func (s *Signer) Algorithm() SigningAlgorithm { return s.alg }
+
+// Sign sets SMB2_FLAGS_SIGNED in the header of a message and fills in its
+// Signature. The message is what the parts are in a row; the first holds at least
+// the 64-byte header and is written to, the others are only read. In a compound
+// the message is one element with its padding. Only AES-GMAC joins the parts in a
+// buffer, and only where there is more than one.
+func (s *Signer) Sign(parts ...[]byte) error {
+	if len(parts) == 0 || len(parts[0]) < HeaderSize {
+		return fmt.Errorf("%w: no SMB2 header to sign", ErrMessage)
+	}
+	h := parts[0]
+	binary.LittleEndian.PutUint32(h[offsetFlags:], binary.LittleEndian.Uint32(h[offsetFlags:])|flagSigned)
+	st := s.pool.Get().(*macState)
+	sig := h[offsetSignature : offsetSignature+SignatureSize]
+	copy(sig, zeroSignature[:])
+	s.sum(st, s.role, parts)
+	copy(sig, st.sum[:])
+	s.put(st)
+	return nil
+}
+
+// Verify checks the signature that the peer put into a message, given in one or
+// more parts as to [Signer.Sign], and returns nil or an error that wraps
+// [ErrSignature] or [ErrMessage]. Whether the message claims to be signed is the
+// caller's to check. AES-GMAC clears the Signature field while it computes and
+// puts it back, so nobody else may read the message meanwhile.
+func (s *Signer) Verify(parts ...[]byte) error {
+	if len(parts) == 0 || len(parts[0]) < HeaderSize {
+		return fmt.Errorf("%w: no SMB2 header to verify", ErrMessage)
+	}
+	sig := parts[0][offsetSignature : offsetSignature+SignatureSize]
+	var got [SignatureSize]byte
+	copy(got[:], sig)
+	st := s.pool.Get().(*macState)
+	copy(sig, zeroSignature[:])
+	s.sum(st, s.role.peer(), parts)
+	copy(sig, got[:])
+	ok := subtle.ConstantTimeCompare(got[:], st.sum[:SignatureSize]) == 1
+	s.put(st)
+	if !ok {
+		return ErrSignature
+	}
+	return nil
+}
+
+// PayloadTag is what travels beside an RDMA payload that is signed or encrypted,
+// in its SMB2_RDMA_CRYPTO_TRANSFORM, [MS-SMB2] 2.2.43.1.
+type PayloadTag struct {
+	Signature [SignatureSize]byte
+	Nonce     [12]byte
+	NonceSize int // how much of Nonce is in use: 0, 11 or 12 bytes
+}
+
+// SignPayload returns the signature of an RDMA payload. messageID is that of the
+// request that the payload belongs to, and may have one payload in each direction.
+// AES-GMAC makes the nonce of it, like that of a message but for a bit by which the
+// two differ; the other algorithms have none.
+func (s *Signer) SignPayload(messageID uint64, data []byte) PayloadTag {
+	var t PayloadTag
+	if s.alg == AESGMAC {
+		putNonce(&t.Nonce, messageID, s.role, false)
+		t.Nonce[8] |= nonceBitPayload
+		t.NonceSize = len(t.Nonce)
+	}
+	s.payloadSum(&t.Signature, &t.Nonce, data)
+	return t
+}
+
+// VerifyPayload checks the signature of an RDMA payload from the peer. The nonce
+// is of the peer's choice; it and the signature are covered by the signature of
+// the message that they came in, which must have been verified.
+func (s *Signer) VerifyPayload(sig, nonce, data []byte) error {
+	if len(sig) != SignatureSize {
+		return fmt.Errorf("%w: payload signature of %d bytes", ErrMessage, len(sig))
+	}
+	var n [12]byte
+	if s.alg == AESGMAC {
+		if len(nonce) != len(n) {
+			return fmt.Errorf("%w: payload nonce of %d bytes", ErrMessage, len(nonce))
+		}
+		copy(n[:], nonce)
+	}
+	var want [SignatureSize]byte
+	s.payloadSum(&want, &n, data)
+	if subtle.ConstantTimeCompare(want[:], sig) != 1 {
+		return ErrSignature
+	}
+	return nil
+}
+
+func (s *Signer) payloadSum(sig *[SignatureSize]byte, nonce *[12]byte, data []byte) {
+	st := s.pool.Get().(*macState)
+	if s.alg == AESGMAC {
+		st.nonce = *nonce
+		s.gmac.Seal(st.sum[:0], st.nonce[:], nil, data)
+	} else {
+		st.hash.Reset()
+		st.hash.Write(data)
+		st.hash.Sum(st.sum[:0])
+	}
+	copy(sig[:], st.sum[:])
+	s.put(st)
+}
+
+func (s *Signer) put(st *macState) {
+	if cap(st.join) > maxPooledJoin {
+		st.join = nil
+	}
+	s.pool.Put(st)
+}
+
+// sum leaves the signature of a message whose Signature field is zero in the
+// first 16 bytes of st.sum.
+func (s *Signer) sum(st *macState, from Role, parts [][]byte) {
+	if s.alg != AESGMAC {
+		st.hash.Reset()
+		for _, p := range parts {
+			st.hash.Write(p)
+		}
+		st.hash.Sum(st.sum[:0])
+		return
+	}
+	h := parts[0]
+	cancel := binary.LittleEndian.Uint16(h[offsetCommand:]) == commandCancel
+	putNonce(&st.nonce, binary.LittleEndian.Uint64(h[offsetMessageID:]), from, cancel)
+	msg := parts[0]
+	if len(parts) > 1 {
+		st.join = st.join[:0]
+		for _, p := range parts {
+			st.join = append(st.join, p...)
+		}
+		msg = st.join
+	}
+	s.gmac.Seal(st.sum[:0], st.nonce[:], nil, msg)
+}
+
+const (
+	nonceBitServer  = 1 << 0
+	nonceBitCancel  = 1 << 1
+	nonceBitPayload = 1 << 2
+)
+
+// putNonce writes the AES-GMAC nonce of [MS-SMB2] 3.1.4.1: the MessageId, then in
+// 4 bytes whether a server sends and whether the message is a CANCEL.
+func putNonce(n *[12]byte, messageID uint64, from Role, cancel bool) {
+	binary.LittleEndian.PutUint64(n[:], messageID)
+	var bits uint32
+	if from == RoleServer {
+		bits |= nonceBitServer
+	}
+	if cancel {
+		bits |= nonceBitCancel
+	}
+	binary.LittleEndian.PutUint32(n[8:], bits)
+}
