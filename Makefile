@@ -1,0 +1,66 @@
+# Targets that CI runs are the ones that people run. `make help` lists them.
+GO      ?= go
+FUZZTIME ?= 30s
+BIN     := bin/smbd-rdma
+# The linter is built from source by the go command and cached by it.
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+PORT    ?= 4450
+
+.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers cover nocgo peers-test vm-test clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/smbd-rdma, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/smbd-rdma
+
+demo: build ## the main job: a real tree through RDMA on loopback, checked, with figures
+	$(BIN) demo
+
+run: build ## serve ./ as //localhost/share on unprivileged ports (PORT=4450 for TCP, 5445 for iWARP)
+	$(BIN) serve --share share=. --user demo%demo --tcp 127.0.0.1:$(PORT) --rdma iwarp://127.0.0.1:5445
+
+test: ## every test that needs no root, no package and no network
+	$(GO) test ./...
+
+race: ## the same under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+arch: ## imports point downward only
+	$(GO) test -count=1 ./internal/arch
+
+vet:
+	$(GO) vet ./...
+	$(GO) vet -tags peers ./test/...
+
+lint: vet ## gofmt, go vet and golangci-lint
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
+	CGO_ENABLED=0 $(GO) run $(GOLANGCI) run ./...
+
+fmt: ## rewrite with gofmt
+	gofmt -w $$(git ls-files '*.go')
+
+nocgo: ## everything builds without a C compiler
+	CGO_ENABLED=0 $(GO) build ./...
+
+fuzz: ## every fuzz target for FUZZTIME each (default 30s)
+	@bash test/fuzz-all $(FUZZTIME)
+
+bench: ## benchmarks of the layers: bandwidth, latency, allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./transport/... ./smbdirect/... ./internal/... ./server/... ./client/...
+
+bench-peers: build ## the table of the README: iperf3, Samba and smbclient beside this project, in one run
+	bash test/bench-peers
+
+cover: ## coverage of the tests, per function in coverage.out
+	$(GO) test -coverprofile=coverage.out ./...
+	$(GO) tool cover -func=coverage.out | tail -1
+
+peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
+	bash test/peers/run
+
+vm-test: build ## against Linux's cifs.ko over siw in a virtual machine (VM_KERNEL, or a kernel it builds)
+	bash test/vm/run
+
+clean:
+	rm -rf bin coverage.out

@@ -1,0 +1,113 @@
+package arch
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/smbd-rdma/smbd-rdma/"
+
+// allowed has, for each directory, what of this module its package may import
+// outside its tests. "x/..." means x and all below it. A directory that is not
+// listed is judged by its nearest listed parent.
+var allowed = map[string][]string{
+	"ntstatus":              {},
+	"transport":             {},
+	"transport/tcp":         {"transport"},
+	"transport/ndk":         {"ntstatus"},
+	"transport/ndk/iwarp":   {"ntstatus", "transport/ndk", "transport/ndk/iwarp/..."},
+	"transport/ndk/ndktest": {"ntstatus", "transport/ndk"},
+	"smbdirect/wire":        {"ntstatus"},
+	"smbdirect/core":        {"ntstatus", "smbdirect/wire"},
+	"smbdirect":             {"ntstatus", "transport", "transport/ndk", "smbdirect/core", "smbdirect/wire"},
+	"internal/smb2":         {"ntstatus"},
+	"internal/smbcrypto":    {"ntstatus"},
+	"internal/ntlm":         {"ntstatus"},
+	"internal/spnego":       {"ntstatus"},
+	"internal/dcerpc":       {"ntstatus"},
+	"internal/arch":         {},
+	"server/vfs":            {},
+	"server/vfs/posix":      {"server/vfs", "server/vfs/posix/..."},
+	"server/vfs/vfstest":    {"server/vfs"},
+	"server":                {"ntstatus", "transport", "server/vfs", "server/internal/...", "internal/smb2", "internal/smbcrypto", "internal/ntlm", "internal/spnego", "internal/dcerpc"},
+	"client":                {"ntstatus", "transport", "client/internal/...", "internal/smb2", "internal/smbcrypto", "internal/ntlm", "internal/spnego", "internal/dcerpc"},
+	"client/fuse":           {"ntstatus", "client"},
+	"bench":                 {"ntstatus", "client", "transport", "bench/..."},
+	"fuzz":                  {"ntstatus", "smbdirect/...", "internal/smb2", "transport/ndk", "transport/ndk/sim"},
+	"test":                  {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/..."},
+	"cmd/smbd-rdma":         {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "cmd/smbd-rdma/..."},
+}
+
+func rule(dir string) ([]string, bool) {
+	for d := dir; d != "."; d = path.Dir(d) {
+		if r, ok := allowed[d]; ok {
+			return r, true
+		}
+	}
+	return nil, false
+}
+
+func permitted(rule []string, imp string) bool {
+	for _, r := range rule {
+		base, tree := strings.CutSuffix(r, "/...")
+		if imp == base || tree && strings.HasPrefix(imp, base+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImportsPointDownward(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files := 0
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, p)
+		rel = filepath.ToSlash(rel)
+		if d.IsDir() {
+			if name := d.Name(); rel != "." && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		files++
+		dir := path.Dir(rel)
+		r, ok := rule(dir)
+		if !ok {
+			t.Errorf("%s: no import rule for %s; add one to the table", rel, dir)
+			return nil
+		}
+		for _, spec := range f.Imports {
+			imp, _ := strconv.Unquote(spec.Path.Value)
+			if imp == "C" && dir != "transport/ndk/verbs" {
+				t.Errorf("%s: cgo outside transport/ndk/verbs", rel)
+			}
+			own, ok := strings.CutPrefix(imp, module)
+			if ok && own != dir && !permitted(r, own) {
+				t.Errorf("%s may not import %s", rel, own)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 20 {
+		t.Fatalf("only %d files looked at", files)
+	}
+}
