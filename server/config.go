@@ -1,0 +1,314 @@
+package server
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf16"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// Dialects of [MS-SMB2] 2.2.3.
+const (
+	Dialect202 uint16 = 0x0202
+	Dialect210 uint16 = 0x0210
+	Dialect300 uint16 = 0x0300
+	Dialect302 uint16 = 0x0302
+	Dialect311 uint16 = 0x0311
+)
+
+// Policy says how much protection the server asks of a client.
+type Policy uint8
+
+const (
+	// PolicyDefault is, for signing, PolicyRequired on connections without an
+	// RDMA side and PolicyOffered on those with one (a client that must sign
+	// cannot use RDMA for its data, or fears to); for encryption PolicyOffered.
+	PolicyDefault Policy = iota
+	// PolicyOffered leaves it to the client.
+	PolicyOffered
+	// PolicyRequired refuses clients that do not sign, or do not encrypt.
+	PolicyRequired
+	// PolicyDisabled does not offer it (encryption only: signing is part of every
+	// dialect and cannot be refused).
+	PolicyDisabled
+)
+
+// Interface is a network interface of this machine by which clients may reach
+// the server, as FSCTL_QUERY_NETWORK_INTERFACE_INFO tells them, [MS-SMB2] 2.2.32.5.
+type Interface struct {
+	// Index tells one interface from another. 0 is left out of the answer.
+	Index uint32
+	// RSS says that several connections on it are worth their while, RDMA that
+	// SMB Direct can be reached on it. An interface whose address offers both TCP
+	// and RDMA is listed twice, once with RDMA and once without.
+	RSS, RDMA bool
+	// Speed is in bits a second; 0 is told to clients as 1 Gbit/s.
+	Speed uint64
+	// Addr is one address of it, without a zone.
+	Addr netip.Addr
+}
+
+// Share is one tree that clients can connect to.
+type Share struct {
+	// Name is 1 to 80 characters, compared without regard to case. IPC$ is taken.
+	Name string
+	// FS is what the share holds. The server does not close it.
+	FS vfs.FS
+	// Comment is shown by listings.
+	Comment string
+	// ReadOnly refuses every change.
+	ReadOnly bool
+	// Guest admits sessions without a user, if Config.Guest lets them in at all.
+	Guest bool
+	// Hidden leaves the share out of listings.
+	Hidden bool
+	// Encrypt refuses access without encryption, whatever Config.Encryption says.
+	Encrypt bool
+	// Users lists who may connect, without regard to case; empty is everybody
+	// who could log on.
+	Users []string
+}
+
+// Limits bound what peers can make the server hold. A zero field stands for the
+// default named with it; each must be at least 1 and at most what is named.
+type Limits struct {
+	Connections      int // at a time; default 1024, at most 65536
+	SessionsPerConn  int // default 64, at most 65536
+	TreesPerSession  int // default 256, at most 65536
+	OpensPerSession  int // default 16384, at most 1<<20
+	LocksPerOpen     int // default 4096, at most 65536
+	AsyncPerConn     int // requests answered STATUS_PENDING; default 1024, at most 65536
+	CreditsPerConn   int // default 512, at most 8192; at least 16
+	WatchesPerConn   int // CHANGE_NOTIFY requests; default 256, at most 65536
+	CompoundElements int // requests in one message; default 64, at most 1024
+
+	// MaxReadSize, MaxWriteSize and MaxTransactSize are what NEGOTIATE announces
+	// for dialects with multi-credit operations, in bytes: default 8 MiB, 8 MiB and
+	// 1 MiB; 64 KiB to 8 MiB. A transport with smaller messages or transfers
+	// lowers them for its connections.
+	MaxReadSize, MaxWriteSize, MaxTransactSize int
+}
+
+// Config is what a server is made of. New copies it. The zero value of a field
+// is its default.
+type Config struct {
+	// Shares are served beside IPC$. Names must differ.
+	Shares []Share
+	// Users knows who may log on; nil knows nobody.
+	Users Users
+	// Guest admits anonymous and unknown users as guests, to shares with Guest
+	// set. Guests sign and encrypt nothing. Off by default.
+	Guest bool
+
+	// ServerName is the NetBIOS-style name in NTLM challenges and share listings;
+	// default is the host's name up to its first dot, in capitals, at most 15
+	// characters.
+	ServerName string
+	// Domain is the NTLM target domain; default ServerName (a stand-alone server).
+	Domain string
+	// GUID identifies the server to clients; the zero GUID stands for a random one.
+	GUID [16]byte
+	// Logger gets what an operator acts on; nil discards it.
+	Logger *slog.Logger
+
+	// Signing and Encryption are policies. PolicyDisabled is not one of signing.
+	Signing    Policy
+	Encryption Policy
+	// Ciphers lists the CipherIds of [MS-SMB2] 2.2.3.1.2 in the order of
+	// preference; default AES-128-GCM, AES-128-CCM, AES-256-GCM, AES-256-CCM.
+	Ciphers []uint16
+	// SigningAlgorithms lists the ids of 2.2.3.1.7 likewise; default AES-GMAC,
+	// AES-CMAC, HMAC-SHA256.
+	SigningAlgorithms []uint16
+
+	// MinDialect and MaxDialect bound the dialects; defaults Dialect202 and
+	// Dialect311. Connections with an RDMA side use Dialect300 at least.
+	MinDialect, MaxDialect uint16
+
+	// Limits bound what peers can make the server hold.
+	Limits Limits
+
+	// NegotiateTimeout closes a connection that has not negotiated; default 60 s.
+	NegotiateTimeout time.Duration
+	// AuthTimeout ends a session that has not finished authenticating; default 45 s.
+	AuthTimeout time.Duration
+	// IdleTimeout closes a connection on which nothing was received for so long
+	// and which has no open file; default 15 min. Negative: never.
+	IdleTimeout time.Duration
+
+	// Interfaces is asked for each FSCTL_QUERY_NETWORK_INTERFACE_INFO. Nil, and an
+	// empty list, turn multichannel off.
+	Interfaces func() []Interface
+}
+
+const (
+	maxIOSize = 8 << 20
+	minIOSize = 64 << 10
+)
+
+// copyConfig returns c with its defaults filled in, sharing nothing that the
+// caller could change, or an error that names the field at fault.
+func copyConfig(c Config) (Config, error) {
+	bad := func(field string, got any, want string) error {
+		return fmt.Errorf("server: Config.%s is %v, want %s", field, got, want)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ServerName == "" {
+		c.ServerName = defaultName()
+	}
+	if n := len(utf16.Encode([]rune(c.ServerName))); n > 255 {
+		return c, bad("ServerName", c.ServerName, "at most 255 characters")
+	}
+	if c.Domain == "" {
+		c.Domain = c.ServerName
+	}
+	if c.GUID == [16]byte{} {
+		rand.Read(c.GUID[:]) // never fails: it ends the program first
+		c.GUID[7] = c.GUID[7]&0x0F | 0x40
+		c.GUID[8] = c.GUID[8]&0x3F | 0x80
+	}
+	if c.Signing == PolicyDisabled || c.Signing > PolicyDisabled {
+		return c, bad("Signing", c.Signing, "PolicyDefault, PolicyOffered or PolicyRequired")
+	}
+	if c.Encryption > PolicyDisabled {
+		return c, bad("Encryption", c.Encryption, "a Policy")
+	}
+	if c.MinDialect == 0 {
+		c.MinDialect = Dialect202
+	}
+	if c.MaxDialect == 0 {
+		c.MaxDialect = Dialect311
+	}
+	if !knownDialect(c.MinDialect) {
+		return c, bad("MinDialect", c.MinDialect, "a dialect of SMB 2 or 3")
+	}
+	if !knownDialect(c.MaxDialect) || c.MaxDialect < c.MinDialect {
+		return c, bad("MaxDialect", c.MaxDialect, "a dialect of SMB 2 or 3 not below MinDialect")
+	}
+	if c.Encryption == PolicyRequired && c.MaxDialect < Dialect300 {
+		return c, bad("Encryption", "PolicyRequired", "a MaxDialect that has encryption, 3.0 or later")
+	}
+	if c.Ciphers == nil {
+		c.Ciphers = []uint16{cipherAES128GCM, cipherAES128CCM, cipherAES256GCM, cipherAES256CCM}
+	}
+	c.Ciphers = append([]uint16(nil), c.Ciphers...)
+	for _, id := range c.Ciphers {
+		if id < cipherAES128CCM || id > cipherAES256GCM {
+			return c, bad("Ciphers", c.Ciphers, "ids of 1 to 4")
+		}
+	}
+	if c.SigningAlgorithms == nil {
+		c.SigningAlgorithms = []uint16{signAESGMAC, signAESCMAC, signHMACSHA256}
+	}
+	c.SigningAlgorithms = append([]uint16(nil), c.SigningAlgorithms...)
+	for _, id := range c.SigningAlgorithms {
+		if id > signAESGMAC {
+			return c, bad("SigningAlgorithms", c.SigningAlgorithms, "ids of 0 to 2")
+		}
+	}
+	if c.NegotiateTimeout == 0 {
+		c.NegotiateTimeout = 60 * time.Second
+	}
+	if c.AuthTimeout == 0 {
+		c.AuthTimeout = 45 * time.Second
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = 15 * time.Minute
+	}
+	if c.NegotiateTimeout < 0 {
+		return c, bad("NegotiateTimeout", c.NegotiateTimeout, "a positive time")
+	}
+	if c.AuthTimeout < 0 {
+		return c, bad("AuthTimeout", c.AuthTimeout, "a positive time")
+	}
+	if err := c.Limits.fill(); err != nil {
+		return c, err
+	}
+	c.Shares = append([]Share(nil), c.Shares...)
+	seen := map[string]bool{"IPC$": true}
+	for i := range c.Shares {
+		s := &c.Shares[i]
+		s.Users = append([]string(nil), s.Users...)
+		if err := s.check(); err != nil {
+			return c, err
+		}
+		if key := foldName(s.Name); seen[key] {
+			return c, bad("Shares", fmt.Sprintf("%q twice", s.Name), "different names, none of them IPC$")
+		} else {
+			seen[key] = true
+		}
+	}
+	return c, nil
+}
+
+func (s *Share) check() error {
+	n := len(utf16.Encode([]rune(s.Name)))
+	if n < 1 || n > 80 || strings.ContainsAny(s.Name, "\"\\/[]:|<>+=;,*?\x00") {
+		return fmt.Errorf("server: share name %q: want 1 to 80 characters, none of \"\\/[]:|<>+=;,*? or NUL", s.Name)
+	}
+	if s.FS == nil {
+		return fmt.Errorf("server: share %q: %w", s.Name, errors.New("FS is nil"))
+	}
+	return nil
+}
+
+// fill puts defaults in the place of zeros and checks the ranges.
+func (l *Limits) fill() error {
+	for _, f := range []struct {
+		name          string
+		v             *int
+		def, min, max int
+	}{
+		{"Connections", &l.Connections, 1024, 1, 65536},
+		{"SessionsPerConn", &l.SessionsPerConn, 64, 1, 65536},
+		{"TreesPerSession", &l.TreesPerSession, 256, 1, 65536},
+		{"OpensPerSession", &l.OpensPerSession, 16384, 1, 1 << 20},
+		{"LocksPerOpen", &l.LocksPerOpen, 4096, 1, 65536},
+		{"AsyncPerConn", &l.AsyncPerConn, 1024, 1, 65536},
+		{"CreditsPerConn", &l.CreditsPerConn, 512, 16, 8192},
+		{"WatchesPerConn", &l.WatchesPerConn, 256, 1, 65536},
+		{"CompoundElements", &l.CompoundElements, 64, 1, 1024},
+		{"MaxReadSize", &l.MaxReadSize, maxIOSize, minIOSize, maxIOSize},
+		{"MaxWriteSize", &l.MaxWriteSize, maxIOSize, minIOSize, maxIOSize},
+		{"MaxTransactSize", &l.MaxTransactSize, 1 << 20, minIOSize, maxIOSize},
+	} {
+		if *f.v == 0 {
+			*f.v = f.def
+		}
+		if *f.v < f.min || *f.v > f.max {
+			return fmt.Errorf("server: Config.Limits.%s is %d, want %d to %d", f.name, *f.v, f.min, f.max)
+		}
+	}
+	return nil
+}
+
+func defaultName() string {
+	h, err := os.Hostname()
+	h, _, _ = strings.Cut(h, ".")
+	if err != nil || h == "" {
+		return "SMBD-RDMA"
+	}
+	h = strings.ToUpper(h)
+	return h[:min(len(h), 15)]
+}
+
+// foldName is the form in which names of shares and users are compared.
+func foldName(s string) string { return strings.ToUpper(s) }
+
+func knownDialect(d uint16) bool {
+	switch d {
+	case Dialect202, Dialect210, Dialect300, Dialect302, Dialect311:
+		return true
+	}
+	return false
+}
