@@ -1,0 +1,59 @@
+// Package client is an SMB 2 and 3 client, dialects 2.0.2 to 3.1.1, whose READ
+// and WRITE go by RDMA straight between the server and the caller's buffer
+// where the transport offers that (SMB Direct), and in messages where not.
+//
+//	s, err := client.Dial(ctx, &tcp.Dialer{}, "server:445", client.Config{
+//		User: "ann", Password: "secret",
+//	})
+//	if err != nil { ... }
+//	defer s.Close()
+//	share, err := s.Mount(ctx, "data")
+//	f, err := share.Open(ctx, "dir/file")
+//	n, err := f.ReadAt(p, 0)
+//
+// A [Session] is one authenticated user on one connection. A [Share] is a tree
+// connect, with the operations of package os, each with a context. A [File] is
+// an open: it is an io.ReaderAt, io.WriterAt, io.ReadWriteSeeker and fs.File.
+// [Share.FS] is a share as fs.FS.
+//
+// # Names
+//
+// Names are relative to the root of the share and in UTF-8. Forward slashes and
+// backslashes both separate; a leading separator is ignored; "" and "." name
+// the root. Elements ".." are resolved before a name is sent, and a name that
+// leaves the root is fs.ErrInvalid. Characters that [MS-FSCC] 2.1.5 forbids are
+// left for the server to refuse, but a colon opens a named stream.
+//
+// # Errors
+//
+// Operations on names and files fail with [*Error], which holds the NTSTATUS of
+// the server and matches the errors of io/fs, io and syscall that mean the same,
+// with errors.Is. When the connection is lost every call under way and to come
+// fails with an error that matches net.ErrClosed and says why it was lost; there
+// is no reconnection. A server that breaks the protocol loses the connection:
+// [*ProtocolError].
+//
+// # Contexts
+//
+// A context that ends stops the wait, and SMB2 CANCEL asks the server to stop
+// too; what the server has begun may still happen. The caller's buffer is never
+// touched after the call returned. Where it was given to the server for RDMA,
+// that access is revoked first: the call waits for the answer up to
+// Config.CancelGrace, because revoking memory that the server is about to use
+// costs the connection. Methods without a context use context.Background. A
+// request whose context has no deadline is bounded by Config.Timeout.
+//
+// # Concurrency
+//
+// All methods may be called by many goroutines at once, and their requests are
+// in flight together, as far as the server's credits go ([MS-SMB2] 3.2.4.1.5).
+// Only the file position (Read, Write, Seek) and the directory position
+// (ReadDir) are one per File and serialise their users. A connection has one
+// goroutine, which receives; Close stops it and returns after it has ended.
+//
+// # Limits
+//
+// Not there: DFS referrals, SMB1, Kerberos, multichannel, compression, leases and
+// client-side caching, durable handles. RDMA is not used while a session signs
+// or encrypts (there are no RDMA transforms); [Session.RDMAStatus] says so.
+package client

@@ -1,0 +1,29 @@
+package client
+
+// Stats counts what a session did since it began.
+type Stats struct {
+	// Requests is how many requests were sent, Responses how many final answers
+	// came, Cancels how many SMB2 CANCEL were sent.
+	Requests, Responses, Cancels uint64
+	// CreditWaits counts requests that had to wait for credits; Credits is how
+	// many the client holds now, InFlight how many requests have no answer yet.
+	CreditWaits       uint64
+	Credits, InFlight int
+	// RDMAReads and RDMAWrites count READ and WRITE requests that used the
+	// channel, RDMABytesRead and RDMABytesWritten the file bytes they moved.
+	RDMAReads, RDMAWrites           uint64
+	RDMABytesRead, RDMABytesWritten uint64
+	// InlineReads and InlineWrites count READ and WRITE requests whose file
+	// bytes were in messages, InlineBytesRead and InlineBytesWritten those bytes.
+	InlineReads, InlineWrites           uint64
+	InlineBytesRead, InlineBytesWritten uint64
+	// RDMADeclined counts the inline requests that were long enough for RDMA on a
+	// connection that has it, but whose session or share signs or encrypts.
+	RDMADeclined uint64
+	// BytesCopied counts file bytes that this package copied from one buffer in
+	// user space to another: those that came inline, and those that were
+	// encrypted. File bytes moved by RDMA are never among them.
+	BytesCopied uint64
+	// Reauthentications counts renewals of an expired session.
+	Reauthentications uint64
+}
