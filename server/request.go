@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
-	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
 // handler serves one command. It may block. When it returns Success, or a
@@ -29,8 +31,8 @@ type request struct {
 	errData []byte // ErrorData of an ERROR response
 	related *open  // the open of an earlier element of a related chain, or nil
 
-	// warnData lets a warning go out with r.out as its body. BufferOverflow does
-	// so without asking.
+	// warnData lets a status other than Success go out with r.out as its body.
+	// BufferOverflow and MoreProcessingRequired do so without asking.
 	warnData bool
 
 	// tail is payload that follows out in the response without being copied into
@@ -40,15 +42,167 @@ type request struct {
 	tailBuf *ioBuf
 
 	chain      *chain
-	encrypted  bool // the request came encrypted
-	signedOK   bool // the request was signed and its signature verified
-	invalidate transport.Descriptor
-	hasInval   bool // the final response invalidates invalidate.Token
+	ch         *channel // of sess on this connection
+	encrypted  bool     // the request came encrypted
+	signedOK   bool     // the request was signed and its signature verified
+	isCancel   bool
+	invalidate uint32 // token that the final response invalidates, if hasInval
+	hasInval   bool
+	signer     *smbcrypto.Signer  // signs the response whatever the session says
+	noSign     bool               // the response is not signed
+	preauth    *smbcrypto.Preauth // is updated with the response as it is sent
 
 	ctx     reqCtx
 	asyncID uint64 // guarded by conn.reqMu; 0 until goAsync
-	charge  uint16 // credits that the request cost
-	credits uint16 // credits granted by a response that is ready
+	pending bool   // an interim response has been sent; owned by the serving goroutine
 	respHdr [smb2.HeaderSize]byte
 	outBuf  []byte // backing of out, kept for the next request
+}
+
+// open finds the open that a request names and takes a reference, which the
+// caller drops by o.release(). In a related chain all ones mean the open of the
+// element before ([MS-SMB2] 3.3.5.2.7.2).
+func (r *request) open(id smb2.FileID) (*open, ntstatus.Status) {
+	if r.related != nil && id == smb2.AnyFileID {
+		o := r.related
+		if o.sess != r.sess || o.tree != r.tree || !o.acquire() {
+			return nil, ntstatus.FileClosed
+		}
+		select {
+		case <-o.closing:
+			o.release()
+			return nil, ntstatus.FileClosed
+		default:
+		}
+		return o, ntstatus.Success
+	}
+	o := r.sess.opens.get(id)
+	if o == nil {
+		return nil, ntstatus.FileClosed
+	}
+	if o.tree != r.tree {
+		o.release()
+		return nil, ntstatus.FileClosed
+	}
+	r.setOpen(o)
+	return o, ntstatus.Success
+}
+
+// setOpen tells the chain which open the elements after this one mean by all
+// ones. CREATE calls it; open does so itself.
+func (r *request) setOpen(o *open) {
+	if len(r.chain.reqs) > 1 {
+		r.chain.setOpen(o)
+	}
+}
+
+// room is how many octets of response body, beyond its fixed part, fit the
+// connection: an answer that the client left space for may still be too long
+// for SMB Direct.
+func (r *request) room() int { return r.conn.maxPayload }
+
+// appended is the end of a handler that has appended its response: an encoding
+// error is ours.
+func (r *request) appended(err error) ntstatus.Status {
+	if err != nil {
+		r.conn.log.Error("response cannot be encoded", "op", r.hdr.Command, "err", err)
+		return ntstatus.InternalError
+	}
+	return ntstatus.Success
+}
+
+// goAsync sends the interim response, once, and gives the request an AsyncId:
+// it may wait for as long as it takes then, until its ctx ends. ctx is cancelled
+// by SMB2 CANCEL, LOGOFF, TREE_DISCONNECT and the end of the connection; CLOSE
+// closes the open's closing channel. InsufficientResources says that the
+// connection has too many of them.
+func (r *request) goAsync() ntstatus.Status { return r.conn.goAsync(r) }
+
+// reqCtx is the context of a request, without the allocations of
+// context.WithCancel: its channel is made when somebody asks for it.
+type reqCtx struct {
+	mu    sync.Mutex
+	done  chan struct{}      // guarded by mu; nil until asked for
+	ended bool               // guarded by mu
+	after map[*func()]func() // guarded by mu
+}
+
+var _ context.Context = (*reqCtx)(nil)
+
+// Deadline implements context.Context: there is none.
+func (*reqCtx) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Value implements context.Context: there are none.
+func (*reqCtx) Value(any) any { return nil }
+
+// Done implements context.Context.
+func (c *reqCtx) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.ended {
+			close(c.done)
+		}
+	}
+	return c.done
+}
+
+// Err implements context.Context.
+func (c *reqCtx) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return context.Canceled
+	}
+	return nil
+}
+
+// AfterFunc spares contexts derived from this one a goroutine each.
+func (c *reqCtx) AfterFunc(f func()) (stop func() bool) {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		f()
+		return func() bool { return false }
+	}
+	if c.after == nil {
+		c.after = map[*func()]func(){}
+	}
+	key := &f
+	c.after[key] = f
+	c.mu.Unlock()
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, waiting := c.after[key]
+		delete(c.after, key)
+		return waiting
+	}
+}
+
+func (c *reqCtx) cancel() {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.ended = true
+	if c.done != nil {
+		close(c.done)
+	}
+	after := c.after
+	c.after = nil
+	c.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+}
+
+// reset readies the context for another request. The request is over: nobody
+// waits any more.
+func (c *reqCtx) reset() {
+	c.mu.Lock()
+	c.done, c.ended, c.after = nil, false, nil
+	c.mu.Unlock()
 }

@@ -1,0 +1,180 @@
+package server
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// sessionState is Session.State of [MS-SMB2] 3.3.1.8. There is no Expired:
+// NTLM gives no expiration time, so it is infinity (3.3.5.5.3).
+type sessionState uint8
+
+const (
+	sessionInProgress sessionState = iota
+	sessionValid
+	sessionGone
+)
+
+// session is a logged-on user, or somebody on the way there: [MS-SMB2] 3.3.1.8.
+type session struct {
+	srv      *Server
+	id       uint64
+	created  time.Time
+	dialect  uint16
+	client   smb2.GUID
+	ciphered bool // its connection negotiated encryption
+
+	// gone is set when the session ends, before its opens are closed: who adds an
+	// open after that must take it back.
+	gone atomic.Bool
+
+	mu    sync.Mutex
+	state sessionState // guarded by mu
+	// preauth is Session.PreauthIntegrityHashValue. guarded by mu
+	preauth smbcrypto.Preauth
+	// auth is the exchange under way. guarded by mu
+	auth *authentication
+	// busy is set while a SESSION_SETUP of it is served. guarded by mu
+	busy     bool
+	opens    openSet
+	trees    map[uint32]*tree   // guarded by mu
+	nextTree uint32             // guarded by mu
+	channels map[*conn]*channel // guarded by mu
+
+	// The rest is written once, before state becomes Valid, and read freely by
+	// requests that found it so.
+	user, domain    string
+	anonymous       bool
+	guest           bool
+	signer          *smbcrypto.Signer // with Session.SigningKey; nil for guests
+	sealer          *smbcrypto.Sealer // nil without encryption
+	opener          *smbcrypto.Opener
+	signingRequired bool
+	encryptData     bool
+	applicationKey  []byte
+}
+
+// channel is a session on one connection: [MS-SMB2] 3.3.1.14. It is immutable.
+type channel struct {
+	sess   *session
+	conn   *conn
+	signer *smbcrypto.Signer // with Channel.SigningKey; nil until authenticated
+}
+
+// userKey tells users apart: Session.UserName as it is compared.
+func (s *session) userKey() string {
+	if s.anonymous || s.guest {
+		return ""
+	}
+	return foldName(s.user)
+}
+
+func (s *session) currentState() sessionState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// isValid reports whether somebody is logged on.
+func (s *session) isValid() bool { return s.currentState() == sessionValid }
+
+// tree returns a tree connect by its id, nil if there is none.
+func (s *session) tree(id uint32) *tree {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trees[id]
+}
+
+// conns returns the connections that the session has channels on.
+func (s *session) conns() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cs := make([]*conn, 0, len(s.channels))
+	for c := range s.channels {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// newSession makes a session of a connection and enters it in both tables.
+func (c *conn) newSession() (*session, ntstatus.Status) {
+	s := &session{
+		srv: c.srv, created: time.Now(),
+		dialect: c.dialect, client: c.clientGUID, ciphered: c.cipher != 0,
+		preauth: c.preauth,
+		trees:   map[uint32]*tree{}, channels: map[*conn]*channel{},
+	}
+	ch := &channel{sess: s, conn: c}
+	s.channels[c] = ch
+	c.chanMu.Lock()
+	full := len(c.channels) >= c.srv.cfg.Limits.SessionsPerConn
+	c.chanMu.Unlock()
+	if full {
+		return nil, ntstatus.InsufficientResources
+	}
+	if !c.srv.addSession(s) {
+		return nil, ntstatus.InsufficientResources
+	}
+	c.setChannel(ch)
+	return s, ntstatus.Success
+}
+
+// channel returns the session's channel on this connection.
+func (c *conn) channel(id uint64) *channel {
+	c.chanMu.RLock()
+	defer c.chanMu.RUnlock()
+	return c.channels[id]
+}
+
+func (c *conn) setChannel(ch *channel) {
+	c.chanMu.Lock()
+	c.channels[ch.sess.id] = ch
+	c.chanMu.Unlock()
+}
+
+// endSession takes a session out of every table, cancels its requests but for
+// self, and closes what it has open. Only the first call does something.
+func (s *Server) endSession(sess *session, self *request) {
+	sess.mu.Lock()
+	if sess.state == sessionGone {
+		sess.mu.Unlock()
+		return
+	}
+	sess.state = sessionGone
+	sess.auth = nil
+	trees := sess.trees
+	sess.trees = map[uint32]*tree{}
+	channels := sess.channels
+	sess.channels = map[*conn]*channel{}
+	sess.mu.Unlock()
+	sess.gone.Store(true)
+	for _, t := range trees {
+		t.gone.Store(true)
+	}
+	s.removeSession(sess)
+	for c := range channels {
+		c.chanMu.Lock()
+		delete(c.channels, sess.id)
+		delete(c.binding, sess.id)
+		c.chanMu.Unlock()
+		c.cancelWhere(func(r *request) bool { return r.sess == sess && r != self })
+	}
+	s.closeSessionOpens(s.ctx, sess)
+}
+
+// dropChannel is the end of a connection for a session: it lives on while it has
+// another channel.
+func (s *Server) dropChannel(sess *session, c *conn) {
+	sess.mu.Lock()
+	delete(sess.channels, c)
+	last := len(sess.channels) == 0
+	sess.mu.Unlock()
+	if last {
+		s.endSession(sess, nil)
+	}
+}
