@@ -1,0 +1,281 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// open is a file, directory or pipe that a client holds open: Open of
+// [MS-SMB2] 3.3.1.10.
+//
+// Fields without a remark are set by CREATE before the open can be found and
+// never change. The open is found by its FileID in the session's openSet; what
+// files share between opens is in fileState.
+type open struct {
+	id   smb2.FileID
+	srv  *Server
+	sess *session
+	tree *tree
+	fs   vfs.FS // nil for a pipe
+
+	file   vfs.File // nil for a pipe
+	osFile *os.File // the descriptor behind file, if it has one for data
+	dir    vfs.Dir  // file, if it is a directory opened for listing
+
+	isDir, isPipe bool
+	isLink        bool            // a symbolic link opened itself
+	access        smb2.AccessMask // granted, without generic bits
+	shareAccess   smb2.ShareAccess
+	options       smb2.CreateOptions
+	writeThrough  bool
+
+	state *fileState // nil for a pipe
+	name  string     // in the share, guarded by openTable.mu; see path
+
+	// closing is closed when the open is being closed: what waits on its behalf
+	// (locks, notifications) ends.
+	closing   chan struct{}
+	closeOnce sync.Once
+	refs      atomic.Int32 // the openSet's and one for each user
+
+	deleteOnClose bool // guarded by openTable.mu
+
+	search searchState
+	notify notifyState
+	times  timeState
+	pipe   *pipe
+	nlocks atomic.Int32  // byte-range locks held or waited for
+	pos    atomic.Int64  // CurrentByteOffset, FilePositionInformation
+	mode   atomic.Uint32 // FileModeInformation
+}
+
+// timeState is what a client said about times that are not to follow its own
+// writes: [MS-FSCC] 2.4.7, and a time once set stays set while the handle lives.
+type timeState struct {
+	mu sync.Mutex
+	// guarded by mu
+	stickyWrite bool      // the write time does not follow WRITE
+	write       time.Time // what it is to be
+	dirty       bool      // WRITE has moved it since
+}
+
+// acquire takes a reference, unless the last one is gone.
+func (o *open) acquire() bool {
+	for {
+		n := o.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if o.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release drops a reference. The file is closed with the last one, so that an
+// operation under way when CLOSE came ends on the file it began on.
+func (o *open) release() {
+	switch n := o.refs.Add(-1); {
+	case n < 0:
+		panic("server: open released too often")
+	case n == 0 && o.file != nil:
+		// The close error of a file whose writes were answered already has nobody
+		// to go to; FLUSH is what reports them.
+		_ = o.file.Close()
+	}
+}
+
+// path is the name in the share by which the object was opened, as renames have
+// changed it since.
+func (o *open) path() string {
+	o.srv.files.mu.Lock()
+	defer o.srv.files.mu.Unlock()
+	return o.name
+}
+
+// wrote keeps the books after a WRITE of n bytes at off.
+func (o *open) wrote(off int64, n int) {
+	if n == 0 {
+		return
+	}
+	o.pos.Store(off + int64(n))
+	o.times.mu.Lock()
+	o.times.dirty = true
+	o.times.mu.Unlock()
+}
+
+// stat describes the file, with the write time the client has pinned.
+func (o *open) stat(ctx context.Context) (vfs.Info, error) {
+	info, err := o.file.Stat(ctx)
+	if err != nil {
+		return info, err
+	}
+	o.times.mu.Lock()
+	if o.times.stickyWrite && o.times.dirty {
+		info.WriteTime = o.times.write
+	}
+	o.times.mu.Unlock()
+	return info, nil
+}
+
+// settleTimes puts a pinned write time back that writes have moved.
+func (o *open) settleTimes(ctx context.Context) {
+	o.times.mu.Lock()
+	due, t := o.times.stickyWrite && o.times.dirty, o.times.write
+	o.times.dirty = false
+	o.times.mu.Unlock()
+	if due {
+		_ = o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetWriteTime, WriteTime: t})
+	}
+}
+
+// shut ends the open: nobody finds it any more, waiters are woken, locks and
+// share modes are given up, and a file that was to be deleted on close is
+// deleted if this was its last open. The first call does it all and reports
+// true; the others report false and may return before the first is done.
+//
+// shut drops the reference of the openSet. Callers hold one of their own.
+func (o *open) shut(ctx context.Context) bool {
+	first := false
+	o.closeOnce.Do(func() { first = true })
+	if !first {
+		return false
+	}
+	o.sess.opens.remove(o)
+	close(o.closing)
+	o.notify.close()
+	if o.isPipe {
+		o.pipe.close()
+	} else {
+		o.settleTimes(ctx)
+		if o.state != nil {
+			o.state.locks.releaseAll(o)
+			o.srv.files.leave(ctx, o)
+		}
+	}
+	o.release()
+	return true
+}
+
+// ending reports whether the open, or its tree or session, is being closed.
+func (o *open) ending() bool {
+	select {
+	case <-o.closing:
+		return true
+	default:
+		return o.tree.gone.Load() || o.sess.gone.Load()
+	}
+}
+
+// openSet holds the opens of a session by their FileIDs. The zero value is
+// ready.
+type openSet struct {
+	mu sync.RWMutex
+	// guarded by mu
+	m      map[uint64]*open
+	closed bool
+}
+
+// get finds an open and takes a reference to it; nil if there is none. The
+// caller checks that it belongs to the tree of the request.
+func (s *openSet) get(id smb2.FileID) *open {
+	s.mu.RLock()
+	o := s.m[id.Volatile]
+	s.mu.RUnlock()
+	if o == nil || o.id.Persistent != id.Persistent || !o.acquire() {
+		return nil
+	}
+	return o
+}
+
+// add gives the open a FileID and makes it known, unless there are limit opens
+// already or the session has been closed.
+func (s *openSet) add(o *open, limit int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.m) >= limit {
+		return false
+	}
+	if s.m == nil {
+		s.m = make(map[uint64]*open)
+	}
+	for {
+		o.id = newFileID()
+		if _, taken := s.m[o.id.Volatile]; !taken && o.id.Volatile != ^uint64(0) && o.id != (smb2.FileID{}) {
+			break
+		}
+	}
+	s.m[o.id.Volatile] = o
+	return true
+}
+
+// remove makes the open unknown.
+func (s *openSet) remove(o *open) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m[o.id.Volatile] == o {
+		delete(s.m, o.id.Volatile)
+	}
+}
+
+// len is the number of opens.
+func (s *openSet) len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.m)
+}
+
+// take returns the opens of a tree, or all of them for nil, each with a
+// reference. With final no open can be added any more.
+func (s *openSet) take(of *tree, final bool) []*open {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = s.closed || final
+	var os []*open
+	for _, o := range s.m {
+		if (of == nil || o.tree == of) && o.acquire() {
+			os = append(os, o)
+		}
+	}
+	return os
+}
+
+// newFileID makes a FileID that nobody can guess: a client that learns of one
+// in another session gains nothing from it, and can't hit one by chance.
+func newFileID() smb2.FileID {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, crypto/rand
+	return smb2.FileID{
+		Persistent: binary.LittleEndian.Uint64(b[:8]),
+		Volatile:   binary.LittleEndian.Uint64(b[8:]),
+	}
+}
+
+// closeSessionOpens closes what a session has open, for good: LOGOFF, or the
+// loss of its last connection ([MS-SMB2] 3.3.5.6, 3.3.7.1). It returns when
+// the opens are gone; operations under way on them may end later.
+func (s *Server) closeSessionOpens(sess *session) {
+	shutAll(sess.opens.take(nil, true))
+}
+
+// closeTreeOpens closes what was opened in a tree ([MS-SMB2] 3.3.5.8).
+func (s *Server) closeTreeOpens(t *tree) {
+	shutAll(t.sess.opens.take(t, false))
+}
+
+// shutAll has no context of a request: what is closed here is closed whoever
+// asked for it has gone.
+func shutAll(opens []*open) {
+	for _, o := range opens {
+		o.shut(context.Background())
+		o.release()
+	}
+}
