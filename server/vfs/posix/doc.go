@@ -1,0 +1,66 @@
+// Package posix serves a local directory as a vfs.FS. It needs Linux 4.11 or
+// later with /proc mounted.
+//
+//	fsys, err := posix.New("/srv/data", posix.Config{})
+//	if err != nil {
+//		return err
+//	}
+//	defer fsys.Close()
+//	f, _, err := fsys.Open(ctx, "report.txt", vfs.OpenOptions{Access: vfs.AccessRead})
+//
+// # Staying beneath the root
+//
+// The root is held as a descriptor, and every name is resolved beneath it by
+// openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS. A symbolic link
+// that stays beneath the root is followed, one that leaves it (an absolute one
+// always does) gives vfs.ErrOutside. Where the kernel has no openat2, or a
+// sandbox forbids it, names are walked one component at a time from descriptor
+// to descriptor, links being expanded by hand, with the same results;
+// FS.Resolver says which is in use. Changes are made to the last component
+// relative to its directory's descriptor and without following it, so no
+// exchange of a directory for a link in between leads elsewhere. A file is
+// opened through the descriptor that its name resolved to.
+//
+// Other file systems mounted beneath the root are served with it.
+//
+// # What is served
+//
+// Regular files, directories and symbolic links. FIFOs, sockets and devices are
+// shown and can be renamed and removed, but opening one gives vfs.ErrSpecial
+// without touching it. Names that are not UTF-8 or contain a backslash cannot
+// be spelled by a client: listings and watches skip them. A directory that
+// holds one cannot be removed by clients until it has been removed locally.
+//
+// All access happens with this process's own rights; there is no impersonation.
+//
+// # Case
+//
+// Unless Config.CaseSensitive is set, a name that is not there as spelled is
+// looked up again ignoring case (Unicode simple folding, as strings.EqualFold).
+// The exact spelling always wins. Creation, linking and renaming respect the
+// folded names: "FOO" is not created beside "foo". They scan the directory for
+// that, so creating n files in one directory looks at n²/2 entries. A replaced
+// target keeps its spelling. Local processes may still create names that differ
+// only by case; each is reachable by its exact spelling.
+//
+// # DOS attributes and creation time
+//
+// Both are kept in the extended attribute user.DOSATTRIB in Samba's format,
+// readable by Samba and ksmbd and written in the version (3) that all of them
+// know. Without support for extended attributes, setting them does nothing.
+//
+// # Limits of atomicity
+//
+// RemoveIf compares and removes in one step with respect to this FS; another
+// local process may exchange the name between fstatat(2) and unlinkat(2).
+// Rename without replace is one renameat2(2) where the storage has
+// RENAME_NOREPLACE (ext4, xfs, btrfs, tmpfs), and a check before the rename
+// elsewhere, exact with respect to this FS only. So is the comparison of folded
+// names.
+//
+// # Locks
+//
+// FS.names serialises changes of names. It is held for a few system calls on
+// directories, never for transfers. watcher.mu comes after it and before
+// watch.mu. dir.mu covers one read of a directory and comes last.
+package posix

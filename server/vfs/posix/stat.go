@@ -1,0 +1,130 @@
+//go:build linux
+
+package posix
+
+import (
+	"context"
+	"io/fs"
+	"math"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// Stat implements vfs.FS.
+func (f *FS) Stat(ctx context.Context, name string) (vfs.Info, error) {
+	return f.stat(ctx, "stat", name, true)
+}
+
+// Lstat implements vfs.FS.
+func (f *FS) Lstat(ctx context.Context, name string) (vfs.Info, error) {
+	return f.stat(ctx, "lstat", name, false)
+}
+
+func (f *FS) stat(ctx context.Context, op, name string, follow bool) (vfs.Info, error) {
+	if err := f.begin(ctx, op, name); err != nil {
+		return vfs.Info{}, err
+	}
+	defer f.root.release()
+	fd, name, err := f.resolve(name, follow)
+	if err != nil {
+		return vfs.Info{}, pathError(op, name, err)
+	}
+	defer unix.Close(fd)
+	_, last := vfs.Split(name)
+	info, err := f.info(fd, "", last)
+	return info, pathError(op, name, err)
+}
+
+// info describes the entry name of the directory fd, or fd itself where name is
+// "". last is its name for the sake of dot files.
+func (f *FS) info(fd int, name, last string) (vfs.Info, error) {
+	var st unix.Statx_t
+	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	_, err := retry(func() (int, error) {
+		return 0, unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
+	})
+	if err != nil {
+		return vfs.Info{}, err
+	}
+	info := vfs.Info{
+		Mode: fileMode(uint32(st.Mode)),
+		// st_dev as the kernel's 32-bit dev_t joins it fits both halves in 64 bits.
+		ID:         vfs.FileID{Dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), Ino: st.Ino},
+		Allocated:  clampBytes(st.Blocks, 512),
+		Nlink:      st.Nlink,
+		UID:        st.Uid,
+		GID:        st.Gid,
+		AccessTime: statxTime(st.Atime),
+		WriteTime:  statxTime(st.Mtime),
+		ChangeTime: statxTime(st.Ctime),
+	}
+	if !info.Mode.IsDir() {
+		info.Size = clampBytes(st.Size, 1)
+	}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		info.BirthTime = statxTime(st.Btime)
+	} else {
+		info.BirthTime = earliest(info.AccessTime, info.WriteTime, info.ChangeTime)
+	}
+	f.addDOSInfo(&info, fd, name, last)
+	return info, nil
+}
+
+// addDOSInfo adds what is stored beside the file, or the defaults.
+func (f *FS) addDOSInfo(info *vfs.Info, fd int, name, last string) {
+	if !f.cfg.NoDOSAttributes && (info.Mode.IsRegular() || info.Mode.IsDir()) {
+		if d, ok := readDOSInfo(fd, name); ok {
+			if d.hasAttrib {
+				info.Attributes = vfs.Attributes(d.attrib) & vfs.AttrMask
+			}
+			if !d.created.IsZero() {
+				info.BirthTime = d.created
+			}
+			if d.hasAttrib {
+				return
+			}
+		}
+	}
+	if !f.cfg.ShowDotFiles && len(last) > 1 && last[0] == '.' {
+		info.Attributes = vfs.AttrHidden
+	}
+}
+
+func clampBytes(n, unit uint64) int64 {
+	if n > math.MaxInt64/unit {
+		return math.MaxInt64
+	}
+	return int64(n * unit)
+}
+
+func statxTime(t unix.StatxTimestamp) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
+
+func earliest(t time.Time, more ...time.Time) time.Time {
+	for _, u := range more {
+		if u.Before(t) {
+			t = u
+		}
+	}
+	return t
+}
+
+// idOf returns the identity of fd, or of its entry name, link not followed.
+func idOf(fd int, name string) (vfs.FileID, fs.FileMode, error) {
+	var st unix.Stat_t
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	_, err := retry(func() (int, error) { return 0, unix.Fstatat(fd, name, &st, flags) })
+	if err != nil {
+		return vfs.FileID{}, 0, err
+	}
+	dev := uint64(unix.Major(st.Dev))<<32 | uint64(unix.Minor(st.Dev))
+	return vfs.FileID{Dev: dev, Ino: st.Ino}, fileMode(st.Mode), nil
+}
