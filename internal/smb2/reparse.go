@@ -1,0 +1,95 @@
+package smb2
+
+const (
+	reparseDataSize    = 8
+	symlinkReparseSize = 12
+)
+
+// ReparseDataBuffer is REPARSE_DATA_BUFFER, [MS-FSCC] 2.1.2.2, the output of
+// FSCTL_GET_REPARSE_POINT and input of FSCTL_SET_REPARSE_POINT: ReparseTag (4),
+// ReparseDataLength (2), Reserved (2), DataBuffer.
+type ReparseDataBuffer struct {
+	ReparseTag ReparseTag
+	Data       []byte // borrowed when parsed
+}
+
+// AppendBinary appends the structure.
+func (m *ReparseDataBuffer) AppendBinary(b []byte) ([]byte, error) {
+	if len(m.Data) > 0xFFFF {
+		return b, tooLong("REPARSE_DATA_BUFFER", "DataBuffer", len(m.Data))
+	}
+	b = le.AppendUint32(b, uint32(m.ReparseTag))
+	b = le.AppendUint16(b, uint16(len(m.Data)))
+	b = zeros(b, 2)
+	return append(b, m.Data...), nil
+}
+
+// ParseReparseDataBuffer decodes the structure.
+func ParseReparseDataBuffer(b []byte) (ReparseDataBuffer, error) {
+	const name = "REPARSE_DATA_BUFFER"
+	if len(b) < reparseDataSize {
+		return ReparseDataBuffer{}, short(name, len(b), reparseDataSize)
+	}
+	data, err := section(b, name, "DataBuffer", reparseDataSize, uint64(le.Uint16(b[4:])), reparseDataSize)
+	if err != nil {
+		return ReparseDataBuffer{}, err
+	}
+	return ReparseDataBuffer{ReparseTag(le.Uint32(b)), data}, nil
+}
+
+// SymbolicLinkReparseBuffer is the Symbolic Link Reparse Data Buffer, [MS-FSCC]
+// 2.1.2.4, a REPARSE_DATA_BUFFER with ReparseTagSymlink:
+//
+//	0 ReparseTag   4 ReparseDataLength   6 Reserved
+//	8 SubstituteNameOffset, SubstituteNameLength   12 PrintNameOffset, PrintNameLength
+//	16 Flags      20 PathBuffer
+type SymbolicLinkReparseBuffer struct {
+	SubstituteName string
+	PrintName      string
+	Flags          uint32 // SymlinkFlagRelative
+}
+
+// AppendBinary appends the structure.
+func (m *SymbolicLinkReparseBuffer) AppendBinary(b []byte) ([]byte, error) {
+	subst, print := UTF16Len(m.SubstituteName), UTF16Len(m.PrintName)
+	n := symlinkReparseSize + subst + print
+	if n > 0xFFFF {
+		return b, tooLong("symbolic link reparse buffer", "PathBuffer", n)
+	}
+	b = le.AppendUint32(b, uint32(ReparseTagSymlink))
+	b = le.AppendUint16(b, uint16(n))
+	b = zeros(b, 4) // Reserved, and SubstituteNameOffset 0
+	b = le.AppendUint16(b, uint16(subst))
+	b = le.AppendUint16(b, uint16(subst))
+	b = le.AppendUint16(b, uint16(print))
+	b = le.AppendUint32(b, m.Flags)
+	b = AppendUTF16(b, m.SubstituteName)
+	return AppendUTF16(b, m.PrintName), nil
+}
+
+// ParseSymbolicLinkReparseBuffer decodes the structure; another reparse tag is
+// an error.
+func ParseSymbolicLinkReparseBuffer(b []byte) (SymbolicLinkReparseBuffer, error) {
+	const name = "symbolic link reparse buffer"
+	r, err := ParseReparseDataBuffer(b)
+	if err != nil {
+		return SymbolicLinkReparseBuffer{}, err
+	}
+	if r.ReparseTag != ReparseTagSymlink {
+		return SymbolicLinkReparseBuffer{}, bad(name, "ReparseTag", uint64(r.ReparseTag), uint64(ReparseTagSymlink))
+	}
+	d := r.Data
+	if len(d) < symlinkReparseSize {
+		return SymbolicLinkReparseBuffer{}, short(name, len(d), symlinkReparseSize)
+	}
+	path := d[symlinkReparseSize:]
+	subst, err := nameSection(path, name, "SubstituteName", uint64(le.Uint16(d)), uint64(le.Uint16(d[2:])), 0)
+	if err != nil {
+		return SymbolicLinkReparseBuffer{}, err
+	}
+	print, err := nameSection(path, name, "PrintName", uint64(le.Uint16(d[4:])), uint64(le.Uint16(d[6:])), 0)
+	if err != nil {
+		return SymbolicLinkReparseBuffer{}, err
+	}
+	return SymbolicLinkReparseBuffer{DecodeUTF16(subst), DecodeUTF16(print), le.Uint32(d[8:])}, nil
+}
