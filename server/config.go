@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
@@ -199,20 +199,20 @@ func copyConfig(c Config) (Config, error) {
 		return c, bad("Encryption", "PolicyRequired", "a MaxDialect that has encryption, 3.0 or later")
 	}
 	if c.Ciphers == nil {
-		c.Ciphers = []uint16{cipherAES128GCM, cipherAES128CCM, cipherAES256GCM, cipherAES256CCM}
+		c.Ciphers = []uint16{uint16(smbcrypto.AES128GCM), uint16(smbcrypto.AES128CCM), uint16(smbcrypto.AES256GCM), uint16(smbcrypto.AES256CCM)}
 	}
 	c.Ciphers = append([]uint16(nil), c.Ciphers...)
 	for _, id := range c.Ciphers {
-		if id < cipherAES128CCM || id > cipherAES256GCM {
+		if id < uint16(smbcrypto.AES128CCM) || id > uint16(smbcrypto.AES256GCM) {
 			return c, bad("Ciphers", c.Ciphers, "ids of 1 to 4")
 		}
 	}
 	if c.SigningAlgorithms == nil {
-		c.SigningAlgorithms = []uint16{signAESGMAC, signAESCMAC, signHMACSHA256}
+		c.SigningAlgorithms = []uint16{uint16(smbcrypto.AESGMAC), uint16(smbcrypto.AESCMAC), uint16(smbcrypto.HMACSHA256)}
 	}
 	c.SigningAlgorithms = append([]uint16(nil), c.SigningAlgorithms...)
 	for _, id := range c.SigningAlgorithms {
-		if id > signAESGMAC {
+		if id > uint16(smbcrypto.AESGMAC) {
 			return c, bad("SigningAlgorithms", c.SigningAlgorithms, "ids of 0 to 2")
 		}
 	}

@@ -46,11 +46,12 @@ type request struct {
 	encrypted  bool     // the request came encrypted
 	signedOK   bool     // the request was signed and its signature verified
 	isCancel   bool
+	sid        uint64 // the session that the request claims, for CANCEL; does not change
 	invalidate uint32 // token that the final response invalidates, if hasInval
 	hasInval   bool
-	signer     *smbcrypto.Signer  // signs the response whatever the session says
-	noSign     bool               // the response is not signed
-	preauth    *smbcrypto.Preauth // is updated with the response as it is sent
+	signer     *smbcrypto.Signer     // signs the response whatever the session says
+	noSign     bool                  // the response is not signed
+	onSend     func(parts ...[]byte) // is called with the response as it goes out, once
 
 	ctx     reqCtx
 	asyncID uint64 // guarded by conn.reqMu; 0 until goAsync

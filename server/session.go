@@ -22,12 +22,11 @@ const (
 
 // session is a logged-on user, or somebody on the way there: [MS-SMB2] 3.3.1.8.
 type session struct {
-	srv      *Server
-	id       uint64
-	created  time.Time
-	dialect  uint16
-	client   smb2.GUID
-	ciphered bool // its connection negotiated encryption
+	srv     *Server
+	id      uint64
+	created time.Time
+	dialect uint16
+	client  smb2.GUID
 
 	// gone is set when the session ends, before its opens are closed: who adds an
 	// open after that must take it back.
@@ -48,22 +47,25 @@ type session struct {
 
 	// The rest is written once, before state becomes Valid, and read freely by
 	// requests that found it so.
-	user, domain    string
-	anonymous       bool
-	guest           bool
-	signer          *smbcrypto.Signer // with Session.SigningKey; nil for guests
-	sealer          *smbcrypto.Sealer // nil without encryption
-	opener          *smbcrypto.Opener
-	signingRequired bool
-	encryptData     bool
-	applicationKey  []byte
+	user, domain   string
+	anonymous      bool
+	guest          bool
+	signer         *smbcrypto.Signer // with Session.SigningKey; nil for guests
+	sealer         *smbcrypto.Sealer // nil without encryption
+	opener         *smbcrypto.Opener
+	encryptData    bool
+	cipher         smbcrypto.Cipher // of its first connection
+	applicationKey []byte
 }
 
 // channel is a session on one connection: [MS-SMB2] 3.3.1.14. It is immutable.
 type channel struct {
 	sess   *session
 	conn   *conn
-	signer *smbcrypto.Signer // with Channel.SigningKey; nil until authenticated
+	signer *smbcrypto.Signer // with Channel.SigningKey; nil until authenticated, and for guests
+	// mustSign is Session.SigningRequired, kept per channel: by default TCP
+	// requires what SMB Direct leaves to the client.
+	mustSign bool
 }
 
 // userKey tells users apart: Session.UserName as it is compared.
@@ -105,7 +107,7 @@ func (s *session) conns() []*conn {
 func (c *conn) newSession() (*session, ntstatus.Status) {
 	s := &session{
 		srv: c.srv, created: time.Now(),
-		dialect: c.dialect, client: c.clientGUID, ciphered: c.cipher != 0,
+		dialect: c.dialect, client: c.clientGUID,
 		preauth: c.preauth,
 		trees:   map[uint32]*tree{}, channels: map[*conn]*channel{},
 	}
@@ -129,6 +131,26 @@ func (c *conn) channel(id uint64) *channel {
 	c.chanMu.RLock()
 	defer c.chanMu.RUnlock()
 	return c.channels[id]
+}
+
+// replaceChannel puts the channel of a session that is established in the place
+// of the one it began with; false if that has gone.
+func (c *conn) replaceChannel(ch *channel) bool {
+	c.chanMu.Lock()
+	defer c.chanMu.Unlock()
+	if old := c.channels[ch.sess.id]; old == nil || old.sess != ch.sess {
+		return false
+	}
+	c.channels[ch.sess.id] = ch
+	return true
+}
+
+// dropSession takes a session out of the connection's tables.
+func (c *conn) dropSession(sess *session) {
+	c.chanMu.Lock()
+	defer c.chanMu.Unlock()
+	delete(c.channels, sess.id)
+	delete(c.binding, sess.id)
 }
 
 func (c *conn) setChannel(ch *channel) {
@@ -158,13 +180,10 @@ func (s *Server) endSession(sess *session, self *request) {
 	}
 	s.removeSession(sess)
 	for c := range channels {
-		c.chanMu.Lock()
-		delete(c.channels, sess.id)
-		delete(c.binding, sess.id)
-		c.chanMu.Unlock()
+		c.dropSession(sess)
 		c.cancelWhere(func(r *request) bool { return r.sess == sess && r != self })
 	}
-	s.closeSessionOpens(s.ctx, sess)
+	s.closeSessionOpens(sess)
 }
 
 // dropChannel is the end of a connection for a session: it lives on while it has

@@ -8,6 +8,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
 // tree is a connection of a session to a share: [MS-SMB2] 3.3.1.9. Its fields
@@ -25,6 +26,9 @@ type tree struct {
 	// open after that must take it back.
 	gone atomic.Bool
 }
+
+// fs is what the share holds, nil for IPC$.
+func (t *tree) fs() vfs.FS { return t.share.FS }
 
 // readOnly reports whether changes are refused.
 func (t *tree) readOnly() bool { return t.share.ReadOnly }
@@ -144,7 +148,7 @@ func treeDisconnect(ctx context.Context, r *request) ntstatus.Status {
 	for _, c := range t.sess.conns() {
 		c.cancelWhere(func(o *request) bool { return o.tree == t && o != r })
 	}
-	r.srv.closeTreeOpens(r.conn.ctx, t.sess, t)
+	r.srv.closeTreeOpens(t)
 	r.out = appendEmpty4(r.out)
 	return ntstatus.Success
 }

@@ -1,0 +1,699 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+// command is how a command is served. NEGOTIATE and CANCEL are served by the
+// receive goroutine and are not in the table.
+type command struct {
+	serve   handler
+	session bool // needs a session, 3.3.5.2.9
+	tree    bool // needs a tree connect, 3.3.5.2.11
+	file    bool // has a FileId
+	large   bool // may be longer than maxSmallRequest
+}
+
+// commandTable is filled by init: handlers refer to it through the chain.
+var commandTable [commandCount]command
+
+func init() {
+	commandTable = [commandCount]command{
+		smb2.CommandSessionSetup:   {serve: sessionSetup},
+		smb2.CommandLogoff:         {serve: logoff, session: true},
+		smb2.CommandTreeConnect:    {serve: treeConnect, session: true},
+		smb2.CommandTreeDisconnect: {serve: treeDisconnect, session: true, tree: true},
+		smb2.CommandCreate:         {serve: create, session: true, tree: true},
+		smb2.CommandClose:          {serve: closeFile, session: true, tree: true, file: true},
+		smb2.CommandFlush:          {serve: flush, session: true, tree: true, file: true},
+		smb2.CommandRead:           {serve: read, session: true, tree: true, file: true, large: true},
+		smb2.CommandWrite:          {serve: write, session: true, tree: true, file: true, large: true},
+		smb2.CommandLock:           {serve: lock, session: true, tree: true, file: true},
+		smb2.CommandIoctl:          {serve: ioctl, session: true, tree: true, file: true, large: true},
+		smb2.CommandEcho:           {serve: echo},
+		smb2.CommandQueryDirectory: {serve: queryDirectory, session: true, tree: true, file: true, large: true},
+		smb2.CommandChangeNotify:   {serve: changeNotify, session: true, tree: true, file: true, large: true},
+		smb2.CommandQueryInfo:      {serve: queryInfo, session: true, tree: true, file: true, large: true},
+		smb2.CommandSetInfo:        {serve: setInfo, session: true, tree: true, file: true, large: true},
+		smb2.CommandOplockBreak:    {serve: oplockBreak, session: true, tree: true},
+	}
+}
+
+// smallMessage is the size up to which a message is copied, so that its buffer
+// goes back to the transport at once: requests that wait would hold it, and on
+// SMB Direct the client's credits with it.
+const smallMessage = 1024
+
+// maxKeptBody is the largest response body whose memory a request keeps.
+const maxKeptBody = 64<<10 + 1024
+
+// chain is what came in one message: one request, or a compound of them. It is
+// served by one goroutine.
+type chain struct {
+	c       *conn
+	recv    *transport.Received // nil if the message was copied
+	small   [smallMessage]byte
+	reqs    []request
+	related bool
+	mixed   bool     // related and unrelated requests in one compound
+	enc     *session // whose keys the message came under; nil if in the clear
+
+	// What the elements of a related chain hand on, 3.3.5.2.7.2.
+	open    *open // with a reference
+	last    ntstatus.Status
+	lastCmd smb2.Command
+
+	// Responses that are ready to go out in one message.
+	queue    []*request
+	size     int
+	queueEnc *session
+	parts    [][]byte
+	msg      transport.Message
+
+	descs []transport.Descriptor // of the request being served; kept
+}
+
+var zeroPad [8]byte
+
+// emptyError is the body of an ERROR response without data, 2.2.2.
+var emptyError = []byte{9, 0, 0, 0, 0, 0, 0, 0, 0}
+
+func (c *conn) newChain(n int) *chain {
+	ch := c.srv.chains.Get().(*chain)
+	ch.c = c
+	if cap(ch.reqs) < n {
+		ch.reqs = make([]request, n)
+	}
+	ch.reqs = ch.reqs[:n]
+	return ch
+}
+
+// free gives everything back that the chain holds.
+func (ch *chain) free() {
+	if ch.open != nil {
+		ch.open.release()
+	}
+	if ch.recv != nil {
+		ch.recv.Release()
+	}
+	for i := range ch.reqs {
+		r := &ch.reqs[i]
+		r.dropTail()
+		kept := r.outBuf
+		if cap(kept) > maxKeptBody {
+			kept = nil
+		}
+		ch.reqs[i] = request{outBuf: kept}
+	}
+	clear(ch.parts[:cap(ch.parts)])
+	clear(ch.queue[:cap(ch.queue)])
+	s := ch.c.srv
+	ch.c, ch.recv, ch.related, ch.mixed, ch.enc = nil, nil, false, false, nil
+	ch.open, ch.last, ch.lastCmd = nil, 0, 0
+	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
+	ch.parts, ch.msg = ch.parts[:0], transport.Message{}
+	s.chains.Put(ch)
+}
+
+func (r *request) dropTail() {
+	if r.tailBuf != nil {
+		r.srv.bufs.put(r.tailBuf)
+	}
+	r.tail, r.tailBuf = nil, nil
+}
+
+func (ch *chain) setOpen(o *open) {
+	if ch.open == o {
+		return
+	}
+	if !o.acquire() {
+		return
+	}
+	if ch.open != nil {
+		ch.open.release()
+	}
+	ch.open = o
+}
+
+// incoming takes a message apart and has it served. It reports false if the
+// connection is over. The message is released when it has been served.
+func (c *conn) incoming(m *transport.Received) bool {
+	data := m.Data
+	var enc *session
+	switch smb2.PeekProtocolID(data) {
+	case smb2.ProtocolSMB1:
+		ok := c.smb1Negotiate(data)
+		m.Release()
+		return ok
+	case smb2.ProtocolTransform:
+		var plain []byte
+		if plain, enc = c.decrypt(data); plain == nil {
+			m.Release()
+			return false
+		}
+		data = plain
+	case smb2.ProtocolSMB2:
+	default:
+		m.Release()
+		c.fail("message with an unknown protocol id, [MS-SMB2] 3.3.5.2", "len", len(data))
+		return false
+	}
+	n := 0
+	for el, err := range smb2.Compound(data) {
+		if err != nil {
+			m.Release()
+			c.fail("malformed message, [MS-SMB2] 3.3.5.2.6", "err", err)
+			return false
+		}
+		_ = el
+		if n++; n > c.srv.cfg.Limits.CompoundElements {
+			m.Release()
+			c.fail("too many requests in one message")
+			return false
+		}
+	}
+	ch := c.newChain(n)
+	ch.recv, ch.enc = m, enc
+	if len(data) <= smallMessage {
+		copy(ch.small[:], data)
+		data = ch.small[:len(data)]
+		m.Release()
+		ch.recv = nil
+	}
+	if !c.admit(ch, data) {
+		ch.free()
+		return false
+	}
+	first := &ch.reqs[0]
+	switch {
+	case first.hdr.Command == smb2.CommandNegotiate:
+		ch.serve()
+		return !c.hasFailed.Load()
+	case n == 1 && first.isCancel:
+		ch.serve()
+		return !c.hasFailed.Load()
+	}
+	c.dispatch(ch)
+	return true
+}
+
+// admit fills the chain with the requests in data and makes the checks that
+// cost a client its connection: [MS-SMB2] 3.3.5.2 to 3.3.5.2.3 and 3.3.5.2.6.
+func (c *conn) admit(ch *chain, data []byte) bool {
+	i := 0
+	for msg, err := range smb2.Compound(data) {
+		if err != nil {
+			c.fail("malformed message, [MS-SMB2] 3.3.5.2.6", "err", err)
+			return false
+		}
+		hdr, err := smb2.ParseHeader(msg)
+		if err != nil {
+			c.fail("malformed header, [MS-SMB2] 3.3.5.2.6", "err", err)
+			return false
+		}
+		r := &ch.reqs[i]
+		r.srv, r.conn, r.chain, r.hdr, r.msg = c.srv, c, ch, hdr, msg
+		r.sid = hdr.SessionID
+		r.encrypted = ch.enc != nil
+		r.isCancel = hdr.Command == smb2.CommandCancel
+		r.out = r.outBuf[:0]
+		switch {
+		case int(hdr.Command) >= commandCount, hdr.IsResponse():
+			c.fail("unknown command, [MS-SMB2] 3.3.5.2.6", "op", hdr.Command, "flags", uint32(hdr.Flags))
+			return false
+		case c.dialect == 0 && hdr.Command != smb2.CommandNegotiate:
+			c.fail("request before NEGOTIATE, [MS-SMB2] 3.3.5.2.2", "op", hdr.Command)
+			return false
+		case hdr.Command == smb2.CommandNegotiate && len(ch.reqs) > 1:
+			c.fail("NEGOTIATE in a compound")
+			return false
+		case len(msg) > maxSmallRequest && !(c.multiCredit && commandTable[hdr.Command].large):
+			c.fail("request too long, [MS-SMB2] 3.3.5.2", "op", hdr.Command, "len", len(msg))
+			return false
+		}
+		if rel := hdr.IsRelated(); i == 0 && rel {
+			ch.related, ch.mixed = true, true // the first has nothing to relate to
+		} else if i == 1 {
+			ch.mixed = ch.mixed || (ch.related && !rel)
+			ch.related = ch.related || rel
+		} else if i > 1 && rel != ch.related {
+			ch.mixed = true
+		}
+		if ch.enc != nil {
+			// 3.3.5.2.1.1: what is inside must be of the session whose key it is.
+			if i == 0 && (hdr.IsRelated() || hdr.SessionID != ch.enc.id) ||
+				i > 0 && !hdr.IsRelated() && hdr.SessionID != ch.enc.id {
+				c.fail("encrypted request of another session, [MS-SMB2] 3.3.5.2.1.1")
+				return false
+			}
+		}
+		if i > 0 && hdr.IsRelated() {
+			r.sid = ch.reqs[0].sid
+		}
+		if !r.isCancel {
+			charge := hdr.CreditCharge
+			if !c.multiCredit {
+				charge = 1
+			}
+			if !c.window.take(hdr.MessageID, charge) {
+				c.fail("MessageId outside the window, [MS-SMB2] 3.3.5.2.3", "mid", hdr.MessageID, "charge", charge)
+				return false
+			}
+		}
+		c.srv.count.requests[hdr.Command].Add(1)
+		i++
+	}
+	c.register(ch)
+	return true
+}
+
+// decrypt is [MS-SMB2] 3.3.5.2.1.1. It returns nil if the connection is over.
+func (c *conn) decrypt(data []byte) ([]byte, *session) {
+	id, ok := smbcrypto.TransformSessionID(data)
+	if !ok {
+		c.fail("short encrypted message, [MS-SMB2] 3.3.5.2.1.1")
+		return nil, nil
+	}
+	ch := c.channel(id)
+	if ch == nil || !ch.sess.isValid() || ch.sess.opener == nil {
+		c.fail("encrypted message of no session that encrypts, [MS-SMB2] 3.3.5.2.1.1", "sid", id)
+		return nil, nil
+	}
+	plain, err := ch.sess.opener.Open(data)
+	if err != nil {
+		c.fail("message cannot be decrypted, [MS-SMB2] 3.3.5.2.1.1", "err", err)
+		return nil, nil
+	}
+	if smb2.PeekProtocolID(plain) != smb2.ProtocolSMB2 {
+		c.fail("encrypted message holds no SMB2, [MS-SMB2] 3.3.5.2.1.1")
+		return nil, nil
+	}
+	return plain, ch.sess
+}
+
+// serve serves the requests in order, and sends the responses.
+func (ch *chain) serve() {
+	for i := range ch.reqs {
+		r := &ch.reqs[i]
+		if r.isCancel {
+			if ch.verify(r) == ntstatus.Success {
+				ch.c.cancelRequest(r)
+			}
+			continue
+		}
+		if i > 0 && ch.related {
+			prev := &ch.reqs[i-1]
+			r.hdr.SessionID, r.hdr.TreeID = prev.hdr.SessionID, prev.hdr.TreeID
+			r.related = ch.open
+		}
+		st := ch.serveOne(r, i)
+		if r.outBuf = r.out; st.IsError() {
+			ch.c.srv.count.errors[r.hdr.Command].Add(1)
+		}
+		ch.last, ch.lastCmd = st, r.hdr.Command
+		ch.c.unregister(r)
+		ch.respond(r, st)
+	}
+	ch.flush()
+	ch.free()
+}
+
+// serveOne makes the checks that end in an error response, and calls the handler.
+func (ch *chain) serveOne(r *request, i int) ntstatus.Status {
+	c := ch.c
+	if r.hdr.Command == smb2.CommandNegotiate {
+		return negotiate(r)
+	}
+	r.noteInvalidation()
+	cmd := &commandTable[r.hdr.Command]
+	if ch.mixed {
+		return ntstatus.InvalidParameter // 3.3.5.2.7
+	}
+	if st := ch.verify(r); st != ntstatus.Success {
+		return st
+	}
+	if st := c.checkCharge(r); st != ntstatus.Success {
+		return st
+	}
+	related := i > 0 && ch.related
+	if related && ch.last.IsError() {
+		switch {
+		case ch.lastCmd == smb2.CommandSessionSetup, ch.lastCmd == smb2.CommandTreeConnect && cmd.tree:
+			return ntstatus.InvalidParameter // there is no id to go on with
+		case cmd.file && (commandTable[ch.lastCmd].file || ch.lastCmd == smb2.CommandCreate):
+			return ch.last
+		}
+	}
+	if cmd.session {
+		sc := c.channel(r.hdr.SessionID)
+		if sc == nil {
+			return ntstatus.UserSessionDeleted
+		}
+		switch sc.sess.currentState() {
+		case sessionGone:
+			return ntstatus.UserSessionDeleted
+		case sessionInProgress:
+			if r.hdr.Command != smb2.CommandLogoff {
+				return ntstatus.AccessDenied // 3.3.5.2.9 leaves the code to us
+			}
+		}
+		if sc.sess.encryptData && !r.encrypted {
+			return ntstatus.AccessDenied
+		}
+		var t *tree
+		if cmd.tree {
+			if t = sc.sess.tree(r.hdr.TreeID); t == nil {
+				return ntstatus.NetworkNameDeleted
+			}
+			if t.encrypt && !r.encrypted {
+				return ntstatus.AccessDenied
+			}
+		}
+		c.attach(r, sc, t)
+	}
+	if related && cmd.file && ch.open == nil {
+		return ntstatus.InvalidHandle // nobody before it named a file
+	}
+	if related && cmd.file {
+		useRelatedFileID(r)
+	}
+	return cmd.serve(&r.ctx, r)
+}
+
+// useRelatedFileID makes the element name the file of the one before, whatever
+// the client wrote: "the values used ... MUST be the ones used in processing the
+// previous operation". That of the four FSCTLs without a file stays: they look
+// for all ones, which is what clients write here.
+func useRelatedFileID(r *request) {
+	off := fileIDOffset[r.hdr.Command]
+	if off == 0 || len(r.msg) < smb2.HeaderSize+off+16 {
+		return
+	}
+	b := r.msg[smb2.HeaderSize+off:]
+	for i := range 16 {
+		b[i] = 0xFF
+	}
+}
+
+// fileIDOffset is where the FileId is in the body of a request.
+var fileIDOffset = [commandCount]int{
+	smb2.CommandClose:          8,
+	smb2.CommandFlush:          8,
+	smb2.CommandRead:           16,
+	smb2.CommandWrite:          16,
+	smb2.CommandLock:           8,
+	smb2.CommandIoctl:          8,
+	smb2.CommandQueryDirectory: 8,
+	smb2.CommandChangeNotify:   8,
+	smb2.CommandQueryInfo:      24,
+	smb2.CommandSetInfo:        16,
+}
+
+// verify is [MS-SMB2] 3.3.5.2.4.
+func (ch *chain) verify(r *request) ntstatus.Status {
+	if r.encrypted {
+		return ntstatus.Success
+	}
+	c := ch.c
+	if r.hdr.IsSigned() {
+		var signer *smbcrypto.Signer
+		sc := c.channel(r.hdr.SessionID)
+		switch {
+		case sc != nil:
+			signer = sc.signer
+		case r.hdr.Command == smb2.CommandSessionSetup && isBinding(r.msg):
+			sess := c.srv.findSession(r.hdr.SessionID)
+			if sess == nil {
+				return ntstatus.UserSessionDeleted
+			}
+			if sess.isValid() {
+				signer = sess.signer
+			}
+		case r.hdr.Command == smb2.CommandEcho && r.hdr.SessionID == 0:
+			return ntstatus.Success
+		default:
+			return ntstatus.UserSessionDeleted
+		}
+		if signer == nil {
+			return ntstatus.NotSupported
+		}
+		if err := signer.Verify(r.msg); err != nil {
+			c.log.Warn("signature does not match", "op", r.hdr.Command, "mid", r.hdr.MessageID)
+			return ntstatus.AccessDenied
+		}
+		r.signedOK = true
+		return ntstatus.Success
+	}
+	if sc := c.channel(r.hdr.SessionID); sc != nil && sc.mustSign {
+		return ntstatus.AccessDenied
+	}
+	return ntstatus.Success
+}
+
+// checkCharge is [MS-SMB2] 3.3.5.2.5: the credits must pay for what the request
+// carries and for what it may make us answer.
+func (c *conn) checkCharge(r *request) ntstatus.Status {
+	if !c.multiCredit {
+		return ntstatus.Success
+	}
+	le, b := binary.LittleEndian, r.msg[smb2.HeaderSize:]
+	u32 := func(off int) uint64 {
+		if len(b) < off+4 {
+			return 0 // the handler will find the request too short
+		}
+		return uint64(le.Uint32(b[off:]))
+	}
+	var n uint64
+	switch r.hdr.Command {
+	case smb2.CommandRead:
+		n = u32(4)
+	case smb2.CommandWrite:
+		n = u32(4)
+		if u32(32) != uint64(smb2.ChannelNone) {
+			n = u32(36) // RemainingBytes: Length is 0
+		}
+	case smb2.CommandIoctl:
+		n = max(u32(28)+u32(40), u32(32)+u32(44))
+	case smb2.CommandQueryDirectory:
+		n = u32(28)
+	case smb2.CommandChangeNotify:
+		n = u32(4)
+	case smb2.CommandQueryInfo:
+		n = max(u32(4), u32(12))
+	case smb2.CommandSetInfo:
+		n = u32(4)
+	}
+	if n > uint64(max(r.hdr.CreditCharge, 1))*65536 {
+		return ntstatus.InvalidParameter
+	}
+	return ntstatus.Success
+}
+
+// respond turns what the handler left behind into a response and queues it.
+func (ch *chain) respond(r *request, st ntstatus.Status) {
+	withData := st == ntstatus.Success || st == ntstatus.BufferOverflow ||
+		st == ntstatus.MoreProcessingRequired || r.warnData
+	if !withData || len(r.out) == 0 && st != ntstatus.Success {
+		r.dropTail()
+		r.errorBody()
+	}
+	r.head(st, r.pending)
+	if !r.pending {
+		r.putCredits()
+	}
+	ch.enqueue(r)
+}
+
+// errorBody makes the body an ERROR response, [MS-SMB2] 2.2.2.
+func (r *request) errorBody() {
+	resp := smb2.ErrorResponse{ErrorData: r.errData}
+	if len(r.errData) > 0 && r.conn.dialect == Dialect311 {
+		data, err := smb2.AppendErrorContext(nil, smb2.ErrorIDDefault, r.errData)
+		if err == nil {
+			resp.ErrorContextCount, resp.ErrorData = 1, data
+		}
+	}
+	out, err := resp.AppendBinary(r.outBuf[:0])
+	if err != nil {
+		out = append(r.outBuf[:0], emptyError...)
+	}
+	r.out, r.outBuf = out, out
+}
+
+// head writes the header of a response, without credits.
+func (r *request) head(st ntstatus.Status, async bool) {
+	h := smb2.Header{
+		CreditCharge: r.hdr.CreditCharge,
+		Status:       st,
+		Command:      r.hdr.Command,
+		Flags:        smb2.FlagServerToRedir,
+		MessageID:    r.hdr.MessageID,
+		SessionID:    r.hdr.SessionID,
+		TreeID:       r.hdr.TreeID,
+		ProcessID:    r.hdr.ProcessID,
+	}
+	if r.chain.related && r.hdr.IsRelated() {
+		h.Flags |= smb2.FlagRelatedOperations
+	}
+	if async {
+		h.Flags |= smb2.FlagAsyncCommand
+		h.AsyncID = r.asyncID
+	}
+	h.Put(r.respHdr[:])
+}
+
+func (r *request) putCredits() {
+	limit := r.srv.cfg.Limits.CreditsPerConn
+	if !r.conn.authed.Load() {
+		limit = min(limit, unauthCredits)
+	}
+	smb2.SetCredits(r.respHdr[:], r.conn.window.grant(r.hdr.Credits, limit))
+}
+
+// interim sends STATUS_PENDING, with the responses before it if there are any.
+func (ch *chain) interim(r *request) {
+	out, tail, buf := r.out, r.tail, r.tailBuf
+	r.out, r.tail, r.tailBuf = emptyError, nil, nil
+	r.head(ntstatus.Pending, true)
+	r.putCredits()
+	r.noSign = true
+	ch.enqueue(r)
+	ch.flush()
+	r.noSign = false
+	r.out, r.tail, r.tailBuf = out, tail, buf
+}
+
+// encryption is the session under whose key the response goes, nil for none:
+// [MS-SMB2] 3.3.4.1.4.
+func (r *request) encryption() *session {
+	if r.encrypted {
+		return r.chain.enc
+	}
+	if r.sess == nil || r.hdr.Command == smb2.CommandSessionSetup || r.sess.sealer == nil {
+		return nil
+	}
+	if r.sess.encryptData || r.tree != nil && r.tree.encrypt && r.hdr.Command != smb2.CommandTreeConnect {
+		return r.sess
+	}
+	return nil
+}
+
+// enqueue adds a response to the message being gathered, which is sent first if
+// the two do not go together.
+func (ch *chain) enqueue(r *request) {
+	n := smb2.HeaderSize + len(r.out) + len(r.tail)
+	enc := r.encryption()
+	if len(ch.queue) > 0 && (enc != ch.queueEnc || ch.msg.HasInvalidate && r.hasInval ||
+		ch.size+n+8+smbcrypto.TransformHeaderSize > ch.c.tc.MaxSendSize()) {
+		ch.flush()
+	}
+	ch.queue = append(ch.queue, r)
+	ch.queueEnc = enc
+	ch.size += (n + 7) &^ 7
+	// The interim response invalidates nothing: the client's data may be needed.
+	if r.hasInval && !r.noSign {
+		ch.msg.Invalidate, ch.msg.HasInvalidate = r.invalidate, true
+	}
+}
+
+// flush sends the responses gathered so far as one message, [MS-SMB2] 3.3.4.1.
+func (ch *chain) flush() {
+	if len(ch.queue) == 0 {
+		return
+	}
+	c := ch.c
+	ch.parts = ch.parts[:0]
+	for i, r := range ch.queue {
+		first := len(ch.parts)
+		ch.parts = append(ch.parts, r.respHdr[:], r.out)
+		if len(r.tail) > 0 {
+			ch.parts = append(ch.parts, r.tail)
+		}
+		if i < len(ch.queue)-1 {
+			n := smb2.HeaderSize + len(r.out) + len(r.tail)
+			if pad := -n & 7; pad > 0 {
+				ch.parts = append(ch.parts, zeroPad[:pad])
+				n += pad
+			}
+			smb2.SetNextCommand(r.respHdr[:], uint32(n))
+		}
+		el := ch.parts[first:]
+		if s := r.responseSigner(); s != nil && ch.queueEnc == nil {
+			if err := s.Sign(el...); err != nil {
+				c.log.Error("response cannot be signed", "err", err)
+				c.abort()
+			}
+		}
+		if r.onSend != nil {
+			r.onSend(el...)
+		}
+	}
+	var sealed *ioBuf
+	ch.msg.Parts = ch.parts
+	if ch.queueEnc != nil {
+		total := ch.msg.Len()
+		sealed = c.srv.bufs.get(total + smbcrypto.SealSlack)
+		out, err := ch.queueEnc.sealer.Seal(sealed.b[:0], ch.queueEnc.id, ch.parts...)
+		if err != nil {
+			c.fail("response cannot be encrypted", "err", err)
+		}
+		ch.parts = append(ch.parts[:0], out)
+		ch.msg.Parts = ch.parts
+	}
+	c.send(&ch.msg)
+	c.srv.bufs.put(sealed)
+	for _, r := range ch.queue {
+		r.dropTail()
+	}
+	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
+	ch.msg = transport.Message{}
+}
+
+// responseSigner is who signs the response, nil for nobody: [MS-SMB2] 3.3.4.1.1.
+func (r *request) responseSigner() *smbcrypto.Signer {
+	switch {
+	case r.noSign:
+		return nil
+	case r.signer != nil:
+		return r.signer
+	case r.ch == nil:
+		if r.signedOK {
+			if ch := r.conn.channel(r.hdr.SessionID); ch != nil {
+				return ch.signer
+			}
+		}
+		return nil
+	case r.signedOK, r.ch.mustSign:
+		return r.ch.signer
+	}
+	return nil
+}
+
+// echo is [MS-SMB2] 3.3.5.17.
+func echo(_ context.Context, r *request) ntstatus.Status {
+	if _, err := smb2.ParseEchoRequest(r.msg); err != nil {
+		return ntstatus.InvalidParameter
+	}
+	r.out = appendEmpty4(r.out)
+	return ntstatus.Success
+}
+
+// logoff is [MS-SMB2] 3.3.5.6.
+func logoff(_ context.Context, r *request) ntstatus.Status {
+	if _, err := smb2.ParseLogoffRequest(r.msg); err != nil {
+		return ntstatus.InvalidParameter
+	}
+	// The keys outlive the tables: the response is still signed or encrypted.
+	if r.signedOK {
+		r.signer = r.ch.signer
+	}
+	r.srv.endSession(r.sess, r)
+	r.out = appendEmpty4(r.out)
+	return ntstatus.Success
+}

@@ -1,0 +1,453 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+const (
+	// writeToEnd is the offset that means the end of the file, [MS-FSCC] 2.4 (as
+	// FILE_WRITE_TO_END_OF_FILE).
+	writeToEnd = math.MaxUint64
+	// maxWriteDataOffset bounds DataOffset, [MS-SMB2] 3.3.5.13.
+	maxWriteDataOffset = 0x100
+)
+
+// checkChannel applies the rules about Channel that READ and WRITE share,
+// [MS-SMB2] 3.3.5.12 and 3.3.5.13. It returns whether data goes by RDMA.
+func (c *conn) checkChannel(ch smb2.Channel) (rdma bool, st ntstatus.Status) {
+	if c.dialect < Dialect300 || ch == smb2.ChannelNone {
+		return false, ntstatus.Success // below 3.0 the field is reserved
+	}
+	switch {
+	case ch == smb2.ChannelRDMAV1:
+	case ch == smb2.ChannelRDMAV1Invalidate && c.dialect != Dialect300:
+	default:
+		return false, ntstatus.InvalidParameter
+	}
+	if c.rdma == nil {
+		return false, ntstatus.InvalidParameter
+	}
+	return true, ntstatus.Success
+}
+
+// noteInvalidation finds the token that the final response of a READ or WRITE
+// invalidates, whatever becomes of the request: a client that asked for it counts
+// on it after errors too.
+func (r *request) noteInvalidation() {
+	c := r.conn
+	if c.rdma == nil || c.dialect < Dialect302 || !c.rdma.RemoteInvalidation() {
+		return
+	}
+	var info []byte
+	switch r.hdr.Command {
+	case smb2.CommandRead:
+		m, err := smb2.ParseReadRequest(r.msg)
+		if err != nil || m.Channel != smb2.ChannelRDMAV1Invalidate {
+			return
+		}
+		info = m.ChannelInfo
+	case smb2.CommandWrite:
+		m, err := smb2.ParseWriteRequest(r.msg)
+		if err != nil || m.Channel != smb2.ChannelRDMAV1Invalidate {
+			return
+		}
+		info = m.ChannelInfo
+	default:
+		return
+	}
+	if ds, err := smb2.ParseBufferDescriptors(info); err == nil {
+		r.invalidate, r.hasInval = ds.At(0).Token, true
+	}
+}
+
+// descriptors decodes channel information into the chain's slice, which the
+// next call overwrites.
+func (ch *chain) descriptors(info []byte) ([]transport.Descriptor, bool) {
+	ds, err := smb2.ParseBufferDescriptors(info)
+	if err != nil {
+		return nil, false
+	}
+	ch.descs = ch.descs[:0]
+	for i := range ds.Len() {
+		d := ds.At(i)
+		ch.descs = append(ch.descs, transport.Descriptor{Offset: d.Offset, Token: d.Token, Length: d.Length})
+	}
+	return ch.descs, true
+}
+
+// read is [MS-SMB2] 3.3.5.12.
+func read(ctx context.Context, r *request) ntstatus.Status {
+	req, err := smb2.ParseReadRequest(r.msg)
+	if err != nil {
+		return ntstatus.InvalidParameter
+	}
+	o, st := r.open(req.FileID)
+	if st != ntstatus.Success {
+		return st
+	}
+	defer o.release()
+	c := r.conn
+	if o.access&(smb2.FileReadData|smb2.FileExecute) == 0 {
+		return ntstatus.AccessDenied
+	}
+	if uint64(req.Length) > uint64(c.maxRead) {
+		return ntstatus.InvalidParameter
+	}
+	rdma, st := c.checkChannel(req.Channel)
+	if st != ntstatus.Success {
+		return st
+	}
+	if rdma && (req.Length == 0 || len(req.ChannelInfo) == 0) {
+		return ntstatus.InvalidParameter
+	}
+	switch {
+	case o.isPipe:
+		return r.readPipe(ctx, o, &req, rdma)
+	case o.isDir || o.file == nil:
+		return ntstatus.InvalidDeviceRequest
+	case req.Offset > math.MaxInt64:
+		return ntstatus.InvalidParameter
+	}
+	off := int64(req.Offset)
+	n := int64(req.Length)
+	n = min(n, math.MaxInt64-off)
+	if n > 0 && o.lockConflict(req.Offset, uint64(n), false) {
+		return ntstatus.FileLockConflict
+	}
+	if rdma {
+		return r.readRDMA(ctx, o, &req, off, int(n))
+	}
+	return r.readInline(o, &req, off, int(n))
+}
+
+// readInline answers a READ with the data in the message. What does not fit the
+// transport's messages is left out: a short read is a read.
+func (r *request) readInline(o *open, req *smb2.ReadRequest, off int64, n int) ntstatus.Status {
+	n = min(n, r.room())
+	buf := r.srv.bufs.get(n)
+	got := 0
+	if n > 0 {
+		var err error
+		got, err = o.file.ReadAt(buf.b, off)
+		if err != nil && !errors.Is(err, io.EOF) && got == 0 {
+			r.srv.bufs.put(buf)
+			return ntstatus.FromError(err)
+		}
+	}
+	if got == 0 && req.Length > 0 || uint64(got) < uint64(req.MinimumCount) {
+		r.srv.bufs.put(buf)
+		return ntstatus.EndOfFile
+	}
+	r.tail, r.tailBuf = buf.b[:got], buf
+	r.srv.count.readInline.Add(uint64(got))
+	r.srv.count.copied.Add(uint64(got))
+	o.pos.Store(off + int64(got))
+	resp := smb2.ReadResponse{DataLength: uint32(got)}
+	var err error
+	r.out, err = resp.AppendBinary(r.out)
+	return r.appended(err)
+}
+
+// readRDMA answers a READ by writing into the client's memory: straight from
+// the file where it has a descriptor, else from a registered buffer.
+//
+// How much there is to read is asked first. A file that shrinks in between has
+// zeros written beyond its new end, and the response counts them out.
+func (r *request) readRDMA(ctx context.Context, o *open, req *smb2.ReadRequest, off int64, n int) ntstatus.Status {
+	c := r.conn
+	descs, ok := r.chain.descriptors(req.ChannelInfo)
+	if !ok {
+		return ntstatus.InvalidParameter
+	}
+	size, err := fileSize(ctx, o)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	n = int(min(int64(n), max(size-off, 0)))
+	if n == 0 || uint64(n) < uint64(req.MinimumCount) {
+		return ntstatus.EndOfFile
+	}
+	if transport.DescriptorsLen(descs) < uint64(n) {
+		return ntstatus.InvalidParameter
+	}
+	fromFile := false
+	if o.osFile != nil {
+		// The client's memory must not change after the answer, so the transfer is
+		// the connection's to end, not the request's.
+		n, err = c.rdma.WriteFile(c.ctx, o.osFile, off, n, descs)
+		fromFile = true
+	} else {
+		n, err = r.readLeased(o, off, n, descs)
+	}
+	if err != nil {
+		return r.rdmaStatus(err)
+	}
+	if n == 0 || uint64(n) < uint64(req.MinimumCount) {
+		return ntstatus.EndOfFile
+	}
+	r.srv.count.readRDMA.Add(uint64(n))
+	if fromFile {
+		r.srv.count.readFromFile.Add(uint64(n))
+	}
+	o.pos.Store(off + int64(n))
+	resp := smb2.ReadResponse{DataRemaining: uint32(n)}
+	r.out, err = resp.AppendBinary(r.out)
+	return r.appended(err)
+}
+
+// readLeased reads the file into registered memory and writes that to the client.
+func (r *request) readLeased(o *open, off int64, n int, descs []transport.Descriptor) (int, error) {
+	c := r.conn
+	b, err := c.rdma.Lease(c.ctx, n)
+	if err != nil {
+		return 0, err
+	}
+	defer b.Release()
+	got, err := o.file.ReadAt(b.Bytes()[:n], off)
+	if got == 0 {
+		if err == nil || errors.Is(err, io.EOF) {
+			return 0, nil
+		}
+		return 0, err
+	}
+	return got, c.rdma.Write(c.ctx, b, got, descs)
+}
+
+// rdmaStatus is the status for a failed transfer.
+func (r *request) rdmaStatus(err error) ntstatus.Status {
+	if errors.Is(err, transport.ErrDescriptors) {
+		return ntstatus.InvalidParameter
+	}
+	return ntstatus.FromError(err)
+}
+
+// readPipe reads from a named pipe; data for RDMA passes through a leased buffer.
+func (r *request) readPipe(ctx context.Context, o *open, req *smb2.ReadRequest, rdma bool) ntstatus.Status {
+	c := r.conn
+	if c.dialect >= Dialect302 && req.Flags&smb2.ReadFlagReadUnbuffered != 0 {
+		return ntstatus.InvalidParameter
+	}
+	n := min(int(req.Length), c.maxTransact, r.room())
+	var descs []transport.Descriptor
+	if rdma {
+		var ok bool
+		if descs, ok = r.chain.descriptors(req.ChannelInfo); !ok || transport.DescriptorsLen(descs) < uint64(n) {
+			return ntstatus.InvalidParameter
+		}
+	}
+	buf := r.srv.bufs.get(n)
+	got, st := o.pipeRead(ctx, r, buf.b[:n])
+	if st != ntstatus.Success && st != ntstatus.BufferOverflow {
+		r.srv.bufs.put(buf)
+		return st
+	}
+	resp := smb2.ReadResponse{DataLength: uint32(got)}
+	if rdma && got > 0 {
+		resp = smb2.ReadResponse{DataRemaining: uint32(got)}
+		err := c.writeBytes(buf.b[:got], descs)
+		r.srv.bufs.put(buf)
+		if err != nil {
+			return r.rdmaStatus(err)
+		}
+	} else {
+		r.tail, r.tailBuf = buf.b[:got], buf
+	}
+	out, err := resp.AppendBinary(r.out)
+	r.out = out
+	if err != nil {
+		return r.appended(err)
+	}
+	return st
+}
+
+// writeBytes writes p to the client's memory.
+func (c *conn) writeBytes(p []byte, descs []transport.Descriptor) error {
+	b, err := c.rdma.Lease(c.ctx, len(p))
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	copy(b.Bytes(), p)
+	return c.rdma.Write(c.ctx, b, len(p), descs)
+}
+
+// write is [MS-SMB2] 3.3.5.13.
+func write(ctx context.Context, r *request) ntstatus.Status {
+	req, err := smb2.ParseWriteRequest(r.msg)
+	if err != nil {
+		return ntstatus.InvalidParameter
+	}
+	o, st := r.open(req.FileID)
+	if st != ntstatus.Success {
+		return st
+	}
+	defer o.release()
+	c := r.conn
+	if o.access&(smb2.FileWriteData|smb2.FileAppendData) == 0 || r.tree.readOnly() {
+		return ntstatus.AccessDenied
+	}
+	rdma, st := c.checkChannel(req.Channel)
+	if st != ntstatus.Success {
+		return st
+	}
+	dataOffset := binary.LittleEndian.Uint16(r.msg[smb2.HeaderSize+2:])
+	n := uint64(req.Length)
+	var descs []transport.Descriptor
+	if rdma {
+		n = uint64(req.RemainingBytes)
+		if req.Length != 0 || dataOffset != 0 || n == 0 || len(req.ChannelInfo) == 0 {
+			return ntstatus.InvalidParameter
+		}
+		var ok bool
+		if descs, ok = r.chain.descriptors(req.ChannelInfo); !ok ||
+			descs[0].Length == 0 || transport.DescriptorsLen(descs) < n {
+			return ntstatus.InvalidParameter
+		}
+	} else if dataOffset > maxWriteDataOffset {
+		return ntstatus.InvalidParameter
+	}
+	if n > uint64(c.maxWrite) {
+		return ntstatus.InvalidParameter
+	}
+	through := c.dialect != Dialect202 && req.Flags&smb2.WriteFlagWriteThrough != 0
+	if o.isPipe {
+		return r.writePipe(ctx, o, &req, int(n), descs)
+	}
+	if o.isDir || o.file == nil {
+		return ntstatus.InvalidDeviceRequest
+	}
+	if through && (c.dialect == Dialect210 || c.dialect == Dialect300) && o.options&smb2.FileNoIntermediateBuffering == 0 {
+		return ntstatus.InvalidParameter
+	}
+	if req.Offset != writeToEnd && (req.Offset > math.MaxInt64 || n > math.MaxInt64-req.Offset) {
+		return ntstatus.InvalidParameter
+	}
+	data := req.Data
+	if rdma {
+		b, err := c.rdma.Lease(c.ctx, int(n))
+		if err != nil {
+			return r.rdmaStatus(err)
+		}
+		defer b.Release()
+		if err := c.rdma.Read(c.ctx, b, int(n), descs); err != nil {
+			return r.rdmaStatus(err)
+		}
+		data = b.Bytes()[:n]
+	}
+	if st := o.writeFile(ctx, data, req.Offset, through); st != ntstatus.Success {
+		return st
+	}
+	if rdma {
+		r.srv.count.writeRDMA.Add(n)
+	} else {
+		r.srv.count.writeInline.Add(n)
+		r.srv.count.copied.Add(n)
+	}
+	resp := smb2.WriteResponse{Count: uint32(n)}
+	r.out, err = resp.AppendBinary(r.out)
+	return r.appended(err)
+}
+
+// writeFile writes all of data at off, or at the end for writeToEnd.
+func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through bool) ntstatus.Status {
+	if off == writeToEnd || o.access&smb2.FileWriteData == 0 {
+		// Where the end is must not change before the data is there. Of all the
+		// locks this alone is held during I/O, and only appending waits for it.
+		o.state.appending.Lock()
+		defer o.state.appending.Unlock()
+		size, err := fileSize(ctx, o)
+		if err != nil {
+			return ntstatus.FromError(err)
+		}
+		if off == writeToEnd {
+			off = uint64(size)
+		} else if off < uint64(size) {
+			return ntstatus.AccessDenied // FILE_APPEND_DATA adds only
+		}
+		if uint64(len(data)) > math.MaxInt64-off {
+			return ntstatus.InvalidParameter
+		}
+	}
+	if len(data) == 0 {
+		return ntstatus.Success
+	}
+	if o.lockConflict(off, uint64(len(data)), true) {
+		return ntstatus.FileLockConflict
+	}
+	n, err := o.file.WriteAt(data, int64(off))
+	if n > 0 {
+		o.wrote(int64(off), n)
+	}
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	if through {
+		if err := o.file.Sync(ctx); err != nil {
+			return ntstatus.FromError(err)
+		}
+	}
+	return ntstatus.Success
+}
+
+// writePipe writes to a named pipe.
+func (r *request) writePipe(ctx context.Context, o *open, req *smb2.WriteRequest, n int, descs []transport.Descriptor) ntstatus.Status {
+	c := r.conn
+	if c.dialect >= Dialect300 && req.Flags&(smb2.WriteFlagWriteThrough|smb2.WriteFlagWriteUnbuffered) != 0 {
+		return ntstatus.InvalidParameter
+	}
+	if n > c.maxTransact {
+		return ntstatus.InvalidParameter
+	}
+	data := req.Data
+	if descs != nil {
+		b, err := c.rdma.Lease(c.ctx, n)
+		if err != nil {
+			return r.rdmaStatus(err)
+		}
+		defer b.Release()
+		if err := c.rdma.Read(c.ctx, b, n, descs); err != nil {
+			return r.rdmaStatus(err)
+		}
+		data = b.Bytes()[:n]
+	}
+	written, st := o.pipeWrite(ctx, r, data)
+	if st != ntstatus.Success {
+		return st
+	}
+	resp := smb2.WriteResponse{Count: uint32(written)}
+	out, err := resp.AppendBinary(r.out)
+	r.out = out
+	return r.appended(err)
+}
+
+// flush is [MS-SMB2] 3.3.5.11.
+func flush(ctx context.Context, r *request) ntstatus.Status {
+	req, err := smb2.ParseFlushRequest(r.msg)
+	if err != nil {
+		return ntstatus.InvalidParameter
+	}
+	o, st := r.open(req.FileID)
+	if st != ntstatus.Success {
+		return st
+	}
+	defer o.release()
+	// FILE_ADD_FILE and FILE_ADD_SUBDIRECTORY of a directory are the same bits.
+	if !o.isPipe && o.access&(smb2.FileWriteData|smb2.FileAppendData) == 0 {
+		return ntstatus.AccessDenied
+	}
+	if o.file != nil {
+		if err := o.file.Sync(ctx); err != nil {
+			return ntstatus.FromError(err)
+		}
+	}
+	r.out = appendEmpty4(r.out)
+	return ntstatus.Success
+}

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown or Close. It matches
+// net.ErrClosed.
+var ErrServerClosed = fmt.Errorf("server: %w", net.ErrClosed)
+
+// Server serves shares over any number of listeners. Its methods may be called
+// by many goroutines at once.
+//
+// Lock order: Server.mu, session.mu, conn.chanMu, openTable.mu, openSet.mu;
+// conn.reqMu and creditWindow.mu are innermost. None is held across I/O.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	shares map[string]*Share
+	ntlm   ntlm.Server
+	files  openTable
+	bufs   bufPool
+	chains sync.Pool // of *chain
+	count  counters
+
+	// ctx ends with Close; what runs on behalf of no connection uses it.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // connections and the janitor
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}                        // guarded by mu
+	sessions map[uint64]*session                       // guarded by mu
+	serving  map[transport.Listener]context.CancelFunc // guarded by mu
+	closing  bool                                      // guarded by mu: no more connections
+	janitor  bool                                      // guarded by mu: it runs
+	lastConn uint64                                    // guarded by mu
+}
+
+// New makes a server. It starts nothing: Serve does.
+func New(cfg Config) (*Server, error) {
+	cfg, err := copyConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		shares:   map[string]*Share{},
+		conns:    map[*conn]struct{}{},
+		sessions: map[uint64]*session{},
+		serving:  map[transport.Listener]context.CancelFunc{},
+	}
+	for i := range cfg.Shares {
+		s.shares[foldName(cfg.Shares[i].Name)] = &s.cfg.Shares[i]
+	}
+	s.ntlm = ntlm.Server{
+		NetBIOSName:    cfg.ServerName,
+		NetBIOSDomain:  cfg.Domain,
+		Lookup:         s.lookupUser,
+		AllowAnonymous: cfg.Guest,
+		AllowGuest:     cfg.Guest,
+	}
+	s.chains.New = func() any { return new(chain) }
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Serve accepts connections from l and serves them until ctx ends, l fails or
+// the server is shut down, and closes l. Connections live on after ctx has
+// ended, until Shutdown or Close. The error is never nil: ErrServerClosed,
+// ctx.Err() or what Accept said.
+func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
+	defer l.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	if _, twice := s.serving[l]; twice {
+		s.mu.Unlock()
+		return errors.New("server: listener is served already")
+	}
+	s.serving[l] = cancel
+	if !s.janitor {
+		s.janitor = true
+		s.wg.Add(1)
+		go s.runJanitor() // ends with s.ctx; Close waits
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.serving, l)
+		s.mu.Unlock()
+	}()
+	for {
+		tc, err := l.Accept(ctx)
+		if err != nil {
+			s.mu.Lock()
+			closing := s.closing
+			s.mu.Unlock()
+			switch {
+			case closing:
+				return ErrServerClosed
+			case ctx.Err() != nil:
+				return ctx.Err()
+			}
+			return fmt.Errorf("server: accept on %s://%v: %w", l.Scheme(), l.Addr(), err)
+		}
+		if !s.start(tc, l.Scheme()) {
+			s.count.refused.Add(1)
+			tc.Close()
+		}
+	}
+}
+
+// start serves a connection on its own goroutine, unless there are too many.
+func (s *Server) start(tc transport.Conn, scheme string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || len(s.conns) >= s.cfg.Limits.Connections {
+		return false
+	}
+	s.lastConn++
+	c := s.newConn(tc, s.lastConn, scheme)
+	s.conns[c] = struct{}{}
+	s.count.accepted.Add(1)
+	s.wg.Add(1)
+	go func() { // ends when the connection does; Close and Shutdown wait
+		defer s.wg.Done()
+		c.run()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	return true
+}
+
+// stopAccepting ends every Serve and returns the connections there are.
+func (s *Server) stopAccepting() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for l, cancel := range s.serving {
+		cancel()
+		l.Close()
+	}
+	cs := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// Shutdown stops accepting, lets requests under way finish (those that wait for
+// something to happen are answered STATUS_CANCELLED) and closes connections and
+// sessions. If ctx ends first it closes at once, as Close does, and returns
+// ctx.Err().
+func (s *Server) Shutdown(ctx context.Context) error {
+	for _, c := range s.stopAccepting() {
+		c.drain()
+	}
+	done := make(chan struct{})
+	go func() { // ends when the connections have; Close below makes them
+		s.waitConns()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	s.Close()
+	<-done
+	return err
+}
+
+// waitConns returns when no connection is left.
+func (s *Server) waitConns() {
+	s.mu.Lock()
+	var last []<-chan struct{}
+	for c := range s.conns {
+		last = append(last, c.done)
+	}
+	s.mu.Unlock()
+	for _, d := range last {
+		<-d
+	}
+}
+
+// Close ends everything at once and returns when all goroutines have gone. It
+// may be called more than once. The error is always nil.
+func (s *Server) Close() error {
+	for _, c := range s.stopAccepting() {
+		c.abort()
+	}
+	s.cancel()
+	s.wg.Wait()
+	return nil
+}
+
+// addSession gives a session its id and enters it; false over the limit.
+func (s *Server) addSession(sess *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) >= s.cfg.Limits.Connections*s.cfg.Limits.SessionsPerConn {
+		return false
+	}
+	for {
+		var b [8]byte
+		rand.Read(b[:]) // never fails: it ends the program first
+		id := binary.LittleEndian.Uint64(b[:])
+		if id == 0 || id == ^uint64(0) || s.sessions[id] != nil {
+			continue
+		}
+		sess.id = id
+		s.sessions[id] = sess
+		return true
+	}
+}
+
+func (s *Server) removeSession(sess *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions[sess.id] == sess {
+		delete(s.sessions, sess.id)
+	}
+}
+
+// findSession looks in GlobalSessionTable.
+func (s *Server) findSession(id uint64) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
+}
+
+// runJanitor closes connections that do not negotiate, log on or say anything.
+func (s *Server) runJanitor() {
+	defer s.wg.Done()
+	shortest := min(s.cfg.NegotiateTimeout, s.cfg.AuthTimeout)
+	if s.cfg.IdleTimeout > 0 {
+		shortest = min(shortest, s.cfg.IdleTimeout)
+	}
+	t := time.NewTicker(max(shortest/8, time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case now := <-t.C:
+			s.mu.Lock()
+			cs := make([]*conn, 0, len(s.conns))
+			for c := range s.conns {
+				cs = append(cs, c)
+			}
+			s.mu.Unlock()
+			for _, c := range cs {
+				c.checkTimeouts(now)
+			}
+		}
+	}
+}

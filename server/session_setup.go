@@ -1,0 +1,371 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
+	"github.com/smbd-rdma/smbd-rdma/internal/spnego"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// authentication is an exchange of GSS tokens under way.
+type authentication struct {
+	acceptor *spnego.Acceptor
+	ntlm     *ntlm.ServerContext
+}
+
+func (s *Server) newAuthentication() (*authentication, error) {
+	n, err := s.ntlm.NewContext()
+	if err != nil {
+		return nil, err
+	}
+	return &authentication{acceptor: spnego.NewAcceptor(n), ntlm: n}, nil
+}
+
+// binding is a session's authentication on a further connection, and
+// PreauthSession of [MS-SMB2] 3.3.1.15.
+type binding struct {
+	auth    *authentication
+	preauth smbcrypto.Preauth
+	busy    bool // a SESSION_SETUP of it is served
+}
+
+// lookupUser is ntlm's view of Config.Users.
+func (s *Server) lookupUser(user, domain string) (hash [16]byte, ok bool) {
+	if s.cfg.Users == nil {
+		return hash, false
+	}
+	h, err := s.cfg.Users.NTHash(s.ctx, domain, user)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.log.Error("user lookup", "user", user, "err", err)
+		}
+		return hash, false
+	}
+	return h, true
+}
+
+// authStatus is what a client is told of a failed authentication.
+func authStatus(err error) ntstatus.Status {
+	if errors.Is(err, ntlm.ErrLogon) || errors.Is(err, ntlm.ErrWeak) || errors.Is(err, spnego.ErrMIC) {
+		return ntstatus.LogonFailure
+	}
+	return ntstatus.InvalidParameter
+}
+
+func isBinding(msg []byte) bool {
+	m, err := smb2.ParseSessionSetupRequest(msg)
+	return err == nil && m.Flags&smb2.SessionSetupFlagBinding != 0
+}
+
+// sessionSetup is [MS-SMB2] 3.3.5.5.
+func sessionSetup(_ context.Context, r *request) ntstatus.Status {
+	c := r.conn
+	req, err := smb2.ParseSessionSetupRequest(r.msg)
+	if err != nil {
+		return ntstatus.InvalidParameter
+	}
+	if c.srv.cfg.Encryption == PolicyRequired && c.cipher == 0 {
+		return ntstatus.AccessDenied
+	}
+	if req.Flags&smb2.SessionSetupFlagBinding != 0 && r.hdr.SessionID != 0 {
+		return bindSession(r, &req)
+	}
+	var ch *channel
+	if r.hdr.SessionID == 0 {
+		sess, st := c.newSession()
+		if st != ntstatus.Success {
+			return st
+		}
+		ch = c.channel(sess.id)
+	} else if ch = c.channel(r.hdr.SessionID); ch == nil {
+		return ntstatus.UserSessionDeleted
+	}
+	if ch == nil {
+		return ntstatus.UserSessionDeleted // ended in the same moment
+	}
+	sess := ch.sess
+	r.setSession(ch)
+
+	sess.mu.Lock()
+	if sess.state == sessionGone {
+		sess.mu.Unlock()
+		return ntstatus.UserSessionDeleted
+	}
+	if sess.busy {
+		sess.mu.Unlock()
+		return ntstatus.RequestNotAccepted
+	}
+	again := sess.state == sessionValid // reauthentication, 3.3.5.5.2
+	if sess.auth == nil {
+		if sess.auth, err = c.srv.newAuthentication(); err != nil {
+			sess.mu.Unlock()
+			c.log.Error("authentication", "err", err)
+			c.srv.endSession(sess, r)
+			return ntstatus.InternalError
+		}
+	}
+	auth := sess.auth
+	sess.busy = true
+	if c.dialect == Dialect311 && !again {
+		sess.preauth.Update(r.msg)
+	}
+	hash := sess.preauth
+	sess.mu.Unlock()
+
+	token, done, err := auth.acceptor.Step(req.SecurityBuffer)
+
+	sess.mu.Lock()
+	sess.busy = false
+	if done || err != nil {
+		sess.auth = nil
+	}
+	sess.mu.Unlock()
+	if err != nil {
+		c.srv.count.logonFailures.Add(1)
+		c.log.Info("logon refused", "err", err)
+		c.srv.endSession(sess, r)
+		return authStatus(err)
+	}
+	resp := smb2.SessionSetupResponse{SecurityBuffer: token}
+	if !done {
+		if c.dialect == Dialect311 && !again {
+			r.onSend = func(parts ...[]byte) {
+				sess.mu.Lock()
+				defer sess.mu.Unlock()
+				sess.preauth.Update(parts...)
+			}
+		}
+		if r.out, err = resp.AppendBinary(r.out); err != nil {
+			return r.appended(err)
+		}
+		return ntstatus.MoreProcessingRequired
+	}
+
+	who := auth.ntlm.Result()
+	if again {
+		if who.Guest != sess.guest || who.Anonymous != sess.anonymous || foldName(who.User) != foldName(sess.user) {
+			c.log.Info("reauthentication as another user", "user", sess.user, "as", who.User)
+			c.srv.endSession(sess, r)
+			return ntstatus.AccessDenied
+		}
+		r.signer = ch.signer // nil for guests
+		resp.SessionFlags = sess.flags()
+		r.out, err = resp.AppendBinary(r.out)
+		return r.appended(err)
+	}
+	established, st := c.establish(sess, &req, who, hash[:])
+	if st != ntstatus.Success {
+		c.srv.endSession(sess, r)
+		return st
+	}
+	r.setSession(established)
+	r.signer = established.signer
+	if prev := req.PreviousSessionID; prev != 0 && prev != sess.id {
+		c.endPrevious(sess, prev, r)
+	}
+	resp.SessionFlags = sess.flags()
+	c.log.Info("logged on", "user", who.User, "guest", who.Guest, "anonymous", who.Anonymous,
+		"dialect", smb2.Dialect(c.dialect), "sid", sess.id)
+	r.out, err = resp.AppendBinary(r.out)
+	return r.appended(err)
+}
+
+// flags are the SessionFlags of a session that is established.
+func (s *session) flags() (f smb2.SessionFlags) {
+	if s.guest {
+		f |= smb2.SessionFlagIsGuest
+	}
+	if s.anonymous {
+		f |= smb2.SessionFlagIsNull
+	}
+	if s.encryptData {
+		f |= smb2.SessionFlagEncryptData
+	}
+	return f
+}
+
+// establish makes the session valid, with its keys: [MS-SMB2] 3.3.5.5.3. It
+// returns the session's channel on this connection.
+func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm.Result, hash []byte) (*channel, ntstatus.Status) {
+	policy := c.srv.cfg.Encryption
+	noKeys := who.Guest || who.Anonymous
+	if noKeys && (!c.srv.cfg.Guest || policy == PolicyRequired) {
+		return nil, ntstatus.AccessDenied
+	}
+	ch := &channel{sess: sess, conn: c}
+	var sealer *smbcrypto.Sealer
+	var opener *smbcrypto.Opener
+	var application []byte
+	if !noKeys {
+		keys, err := smbcrypto.DeriveKeys(c.dialect, who.SessionKey[:], hash, uint16(c.cipher))
+		if err == nil {
+			ch.signer, err = smbcrypto.NewSigner(c.signing, keys.Signing, smbcrypto.RoleServer)
+		}
+		if err == nil && c.cipher != 0 {
+			if sealer, err = smbcrypto.NewSealer(c.cipher, keys.ServerToClient); err == nil {
+				opener, err = smbcrypto.NewOpener(c.cipher, keys.ClientToServer)
+			}
+		}
+		if err != nil {
+			c.log.Error("session keys", "err", err)
+			return nil, ntstatus.InternalError
+		}
+		application = keys.Application
+		ch.mustSign = req.SecurityMode&smb2.NegotiateSigningRequired != 0 || c.shouldSign || c.signingPolicy()
+	}
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.state != sessionInProgress {
+		return nil, ntstatus.UserSessionDeleted
+	}
+	sess.user, sess.domain = who.User, who.Domain
+	sess.guest, sess.anonymous = who.Guest, who.Anonymous
+	sess.signer, sess.sealer, sess.opener = ch.signer, sealer, opener
+	sess.encryptData = policy == PolicyRequired
+	sess.applicationKey = application
+	sess.cipher = c.cipher
+	if !c.replaceChannel(ch) {
+		return nil, ntstatus.UserSessionDeleted
+	}
+	sess.channels[c] = ch
+	sess.state = sessionValid
+	c.authed.Store(true)
+	return ch, ntstatus.Success
+}
+
+// endPrevious ends the session that the client had before its connection was
+// lost, if it is the same user's.
+func (c *conn) endPrevious(sess *session, id uint64, r *request) {
+	old := c.srv.findSession(id)
+	if old == nil || old == sess || !old.isValid() || old.userKey() == "" || old.userKey() != sess.userKey() {
+		return
+	}
+	c.srv.endSession(old, r)
+}
+
+// bindSession makes this connection a further channel of a session:
+// [MS-SMB2] 3.3.5.5 with SMB2_SESSION_FLAG_BINDING.
+func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
+	c := r.conn
+	if c.dialect < Dialect300 || c.serverCaps&smb2.GlobalCapMultiChannel == 0 {
+		return ntstatus.RequestNotAccepted
+	}
+	sess := c.srv.findSession(r.hdr.SessionID)
+	switch {
+	case sess == nil:
+		return ntstatus.UserSessionDeleted
+	case sess.dialect != c.dialect, !r.signedOK:
+		return ntstatus.InvalidParameter
+	case sess.client != c.clientGUID:
+		return ntstatus.UserSessionDeleted
+	case !sess.isValid():
+		return ntstatus.RequestNotAccepted
+	case sess.anonymous || sess.guest:
+		return ntstatus.NotSupported
+	case c.channel(sess.id) != nil:
+		return ntstatus.RequestNotAccepted
+	case sess.cipher != c.cipher:
+		return ntstatus.InvalidParameter // its messages could not be decrypted here
+	}
+	b, st := c.beginBinding(sess)
+	if st != ntstatus.Success {
+		return st
+	}
+	if c.dialect == Dialect311 {
+		b.preauth.Update(r.msg)
+	}
+	token, done, err := b.auth.acceptor.Step(req.SecurityBuffer)
+	if err != nil {
+		c.endBinding(sess.id, b)
+		c.srv.count.logonFailures.Add(1)
+		c.log.Info("binding refused", "user", sess.user, "err", err)
+		return authStatus(err)
+	}
+	resp := smb2.SessionSetupResponse{SecurityBuffer: token}
+	if !done {
+		r.signer = sess.signer
+		r.onSend = func(parts ...[]byte) {
+			b.preauth.Update(parts...)
+			c.chanMu.Lock()
+			b.busy = false
+			c.chanMu.Unlock()
+		}
+		if r.out, err = resp.AppendBinary(r.out); err != nil {
+			return r.appended(err)
+		}
+		return ntstatus.MoreProcessingRequired
+	}
+	c.endBinding(sess.id, b)
+	who := b.auth.ntlm.Result()
+	if who.Guest || who.Anonymous || foldName(who.User) != foldName(sess.user) {
+		c.log.Info("binding as another user", "user", sess.user, "as", who.User)
+		return ntstatus.NotSupported
+	}
+	key, err := smbcrypto.ChannelSigningKey(c.dialect, who.SessionKey[:], b.preauth[:])
+	ch := &channel{sess: sess, conn: c}
+	if err == nil {
+		ch.signer, err = smbcrypto.NewSigner(c.signing, key, smbcrypto.RoleServer)
+	}
+	if err != nil {
+		c.log.Error("channel key", "err", err)
+		return ntstatus.InternalError
+	}
+	ch.mustSign = req.SecurityMode&smb2.NegotiateSigningRequired != 0 || c.shouldSign || c.signingPolicy()
+	sess.mu.Lock()
+	if sess.state != sessionValid {
+		sess.mu.Unlock()
+		return ntstatus.UserSessionDeleted
+	}
+	sess.channels[c] = ch
+	sess.mu.Unlock()
+	c.setChannel(ch)
+	if sess.gone.Load() { // ended in between, before it could see this channel
+		c.dropSession(sess)
+		return ntstatus.UserSessionDeleted
+	}
+	c.authed.Store(true)
+	r.setSession(ch)
+	r.signer = ch.signer
+	resp.SessionFlags = sess.flags()
+	c.log.Info("session bound", "user", sess.user, "sid", sess.id)
+	r.out, err = resp.AppendBinary(r.out)
+	return r.appended(err)
+}
+
+// beginBinding returns the binding of a session under way, or a new one, for
+// one request at a time.
+func (c *conn) beginBinding(sess *session) (*binding, ntstatus.Status) {
+	c.chanMu.Lock()
+	defer c.chanMu.Unlock()
+	b := c.binding[sess.id]
+	if b == nil {
+		if len(c.binding)+len(c.channels) >= c.srv.cfg.Limits.SessionsPerConn {
+			return nil, ntstatus.InsufficientResources
+		}
+		auth, err := c.srv.newAuthentication()
+		if err != nil {
+			c.log.Error("authentication", "err", err)
+			return nil, ntstatus.InternalError
+		}
+		b = &binding{auth: auth, preauth: c.preauth}
+		c.binding[sess.id] = b
+	}
+	if b.busy {
+		return nil, ntstatus.RequestNotAccepted
+	}
+	b.busy = true
+	return b, ntstatus.Success
+}
+
+func (c *conn) endBinding(id uint64, b *binding) {
+	c.chanMu.Lock()
+	defer c.chanMu.Unlock()
+	if c.binding[id] == b {
+		delete(c.binding, id)
+	}
+}

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"sync/atomic"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+)
+
+// commandCount is the number of commands, CommandServerToClientNotification not
+// among them: clients do not send it.
+const commandCount = int(smb2.CommandOplockBreak) + 1
+
+// Stats says what a server did since New, and holds now.
+type Stats struct {
+	// Connections, Sessions, Trees and Opens: now.
+	Connections, Sessions, Trees, Opens int
+	// ConnectionsAccepted and ConnectionsRefused count since New; refused for the
+	// limit or while shutting down.
+	ConnectionsAccepted, ConnectionsRefused uint64
+	// ConnectionsFailed counts those that the server ended for a client's mistake.
+	ConnectionsFailed uint64
+	// LogonFailures counts authentications that were refused.
+	LogonFailures uint64
+
+	// ReadInline and WriteInline are bytes of file data within messages, ReadRDMA
+	// and WriteRDMA those that the server placed and fetched by RDMA.
+	ReadInline, WriteInline, ReadRDMA, WriteRDMA uint64
+	// ReadFromFile is the part of ReadRDMA that went to the network from the file
+	// itself, without passing through this process.
+	ReadFromFile uint64
+	// BytesCopied counts bytes of files that were copied from one buffer of this
+	// process to another or lie in a message that travels through the socket's
+	// buffers: all inline bytes, none of RDMA.
+	BytesCopied uint64
+
+	// Requests and Errors count requests, and answers with an error status, by the
+	// name of the command as in [MS-SMB2] 2.2.1.
+	Requests, Errors map[string]uint64
+}
+
+// counters is Stats as it is counted.
+type counters struct {
+	accepted, refused, failed, logonFailures     atomic.Uint64
+	readInline, writeInline, readRDMA, writeRDMA atomic.Uint64
+	readFromFile, copied                         atomic.Uint64
+	requests, errors                             [commandCount]atomic.Uint64
+}
+
+// Stats returns what the server counted. It may be called at any time, also
+// after Close.
+func (s *Server) Stats() Stats {
+	n := &s.count
+	st := Stats{
+		ConnectionsAccepted: n.accepted.Load(),
+		ConnectionsRefused:  n.refused.Load(),
+		ConnectionsFailed:   n.failed.Load(),
+		LogonFailures:       n.logonFailures.Load(),
+		ReadInline:          n.readInline.Load(),
+		WriteInline:         n.writeInline.Load(),
+		ReadRDMA:            n.readRDMA.Load(),
+		WriteRDMA:           n.writeRDMA.Load(),
+		ReadFromFile:        n.readFromFile.Load(),
+		BytesCopied:         n.copied.Load(),
+		Requests:            map[string]uint64{},
+		Errors:              map[string]uint64{},
+	}
+	for i := range commandCount {
+		name := smb2.Command(i).String()
+		if v := n.requests[i].Load(); v > 0 {
+			st.Requests[name] = v
+		}
+		if v := n.errors[i].Load(); v > 0 {
+			st.Errors[name] = v
+		}
+	}
+	s.mu.Lock()
+	st.Connections = len(s.conns)
+	sessions := make([]*session, 0, len(s.sessions))
+	for _, sess := range s.sessions {
+		sessions = append(sessions, sess)
+	}
+	s.mu.Unlock()
+	for _, sess := range sessions {
+		sess.mu.Lock()
+		if sess.state == sessionValid {
+			st.Sessions++
+		}
+		st.Trees += len(sess.trees)
+		sess.mu.Unlock()
+		st.Opens += sess.opens.len()
+	}
+	return st
+}
