@@ -9,6 +9,9 @@ const (
 	BufferOverflow                   Status = 0x80000005 // STATUS_BUFFER_OVERFLOW
 	NoMoreFiles                      Status = 0x80000006 // STATUS_NO_MORE_FILES
 	DeviceBusy                       Status = 0x80000011 // STATUS_DEVICE_BUSY
+	NoMoreEAs                        Status = 0x80000012 // STATUS_NO_MORE_EAS
+	InvalidEAName                    Status = 0x80000013 // STATUS_INVALID_EA_NAME
+	EAListInconsistent               Status = 0x80000014 // STATUS_EA_LIST_INCONSISTENT
 	NoMoreEntries                    Status = 0x8000001A // STATUS_NO_MORE_ENTRIES
 	StoppedOnSymlink                 Status = 0x8000002D // STATUS_STOPPED_ON_SYMLINK
 	Unsuccessful                     Status = 0xC0000001 // STATUS_UNSUCCESSFUL
@@ -63,6 +66,7 @@ const (
 	InsufficientResources            Status = 0xC000009A // STATUS_INSUFFICIENT_RESOURCES
 	MediaWriteProtected              Status = 0xC00000A2 // STATUS_MEDIA_WRITE_PROTECTED
 	DeviceNotReady                   Status = 0xC00000A3 // STATUS_DEVICE_NOT_READY
+	BadImpersonationLevel            Status = 0xC00000A5 // STATUS_BAD_IMPERSONATION_LEVEL
 	InstanceNotAvailable             Status = 0xC00000AB // STATUS_INSTANCE_NOT_AVAILABLE
 	PipeNotAvailable                 Status = 0xC00000AC // STATUS_PIPE_NOT_AVAILABLE
 	InvalidPipeState                 Status = 0xC00000AD // STATUS_INVALID_PIPE_STATE
@@ -107,6 +111,7 @@ const (
 	IODeviceError                    Status = 0xC0000185 // STATUS_IO_DEVICE_ERROR
 	TrustFailure                     Status = 0xC0000190 // STATUS_TRUSTED_DOMAIN_FAILURE
 	FSDriverRequired                 Status = 0xC000019C // STATUS_FS_DRIVER_REQUIRED
+	InvalidLockRange                 Status = 0xC00001A1 // STATUS_INVALID_LOCK_RANGE
 	UserSessionDeleted               Status = 0xC0000203 // STATUS_USER_SESSION_DELETED
 	InsuffServerResources            Status = 0xC0000205 // STATUS_INSUFF_SERVER_RESOURCES
 	InvalidBufferSize                Status = 0xC0000206 // STATUS_INVALID_BUFFER_SIZE
@@ -131,6 +136,7 @@ const (
 	ReparsePointNotResolved          Status = 0xC0000280 // STATUS_REPARSE_POINT_NOT_RESOLVED
 	DirectoryIsAReparsePoint         Status = 0xC0000281 // STATUS_DIRECTORY_IS_A_REPARSE_POINT
 	DeviceRemoved                    Status = 0xC00002B6 // STATUS_DEVICE_REMOVED
+	ObjectIDNotFound                 Status = 0xC00002F0 // STATUS_OBJECTID_NOT_FOUND
 	NetworkSessionExpired            Status = 0xC000035C // STATUS_NETWORK_SESSION_EXPIRED
 	CompressionDisabled              Status = 0xC0000426 // STATUS_COMPRESSION_DISABLED
 	RequestOutOfSequence             Status = 0xC000042A // STATUS_REQUEST_OUT_OF_SEQUENCE
@@ -156,6 +162,9 @@ var names = map[Status]string{
 	BufferOverflow:                   "STATUS_BUFFER_OVERFLOW",
 	NoMoreFiles:                      "STATUS_NO_MORE_FILES",
 	DeviceBusy:                       "STATUS_DEVICE_BUSY",
+	NoMoreEAs:                        "STATUS_NO_MORE_EAS",
+	InvalidEAName:                    "STATUS_INVALID_EA_NAME",
+	EAListInconsistent:               "STATUS_EA_LIST_INCONSISTENT",
 	NoMoreEntries:                    "STATUS_NO_MORE_ENTRIES",
 	StoppedOnSymlink:                 "STATUS_STOPPED_ON_SYMLINK",
 	Unsuccessful:                     "STATUS_UNSUCCESSFUL",
@@ -210,6 +219,7 @@ var names = map[Status]string{
 	InsufficientResources:            "STATUS_INSUFFICIENT_RESOURCES",
 	MediaWriteProtected:              "STATUS_MEDIA_WRITE_PROTECTED",
 	DeviceNotReady:                   "STATUS_DEVICE_NOT_READY",
+	BadImpersonationLevel:            "STATUS_BAD_IMPERSONATION_LEVEL",
 	InstanceNotAvailable:             "STATUS_INSTANCE_NOT_AVAILABLE",
 	PipeNotAvailable:                 "STATUS_PIPE_NOT_AVAILABLE",
 	InvalidPipeState:                 "STATUS_INVALID_PIPE_STATE",
@@ -254,6 +264,7 @@ var names = map[Status]string{
 	IODeviceError:                    "STATUS_IO_DEVICE_ERROR",
 	TrustFailure:                     "STATUS_TRUSTED_DOMAIN_FAILURE",
 	FSDriverRequired:                 "STATUS_FS_DRIVER_REQUIRED",
+	InvalidLockRange:                 "STATUS_INVALID_LOCK_RANGE",
 	UserSessionDeleted:               "STATUS_USER_SESSION_DELETED",
 	InsuffServerResources:            "STATUS_INSUFF_SERVER_RESOURCES",
 	InvalidBufferSize:                "STATUS_INVALID_BUFFER_SIZE",
@@ -278,6 +289,7 @@ var names = map[Status]string{
 	ReparsePointNotResolved:          "STATUS_REPARSE_POINT_NOT_RESOLVED",
 	DirectoryIsAReparsePoint:         "STATUS_DIRECTORY_IS_A_REPARSE_POINT",
 	DeviceRemoved:                    "STATUS_DEVICE_REMOVED",
+	ObjectIDNotFound:                 "STATUS_OBJECTID_NOT_FOUND",
 	NetworkSessionExpired:            "STATUS_NETWORK_SESSION_EXPIRED",
 	CompressionDisabled:              "STATUS_COMPRESSION_DISABLED",
 	RequestOutOfSequence:             "STATUS_REQUEST_OUT_OF_SEQUENCE",
