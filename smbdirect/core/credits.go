@@ -1,0 +1,83 @@
+package core
+
+// smallMax is the ReceiveCreditMax from which on one credit is kept in reserve.
+const smallMax = 4
+
+// grantLimit is how many receives the peer's wishes alone can have posted.
+func grantLimit(max Credits) Credits {
+	if max >= smallMax {
+		return max - 1
+	}
+	return max
+}
+
+// spareLimit is how many receives are ever posted at once.
+func spareLimit(max Credits) Credits {
+	if max >= smallMax {
+		return max
+	}
+	return max + 1
+}
+
+// target is what ReceiveCredits is raised to: the peer's wish within our limit.
+func (e *Engine) target() Credits {
+	return min(e.conn.ReceiveCreditTarget, grantLimit(e.conn.ReceiveCreditMax))
+}
+
+// granted is the number of credits that the peer has or will have when our
+// messages under way arrive.
+func (e *Engine) granted() Credits { return e.conn.ReceiveCredits - e.conn.NewCredits }
+
+// creditsWanted is 3.1.5.9: how many receives to post before the next send.
+func (e *Engine) creditsWanted() Credits {
+	c := &e.conn
+	if t := e.target(); c.ReceiveCredits < t && !e.held {
+		return t - c.ReceiveCredits
+	}
+	// The last send credit goes only with a grant. If something waits, one
+	// receive is posted even above the target.
+	waits := e.queue.n > 0 || c.SendImmediate || c.KeepaliveRequested == Pending
+	if waits && c.SendCredits == 1 && c.NewCredits == 0 && c.ReceiveCredits < spareLimit(c.ReceiveCreditMax) && !e.spareless {
+		return 1
+	}
+	return 0
+}
+
+// wantGrant decides after a message of the peer whether a bare grant is due. See
+// the package comment for why it is not always.
+func (e *Engine) wantGrant(payload bool) (now, later bool) {
+	if e.held {
+		return false, false
+	}
+	left, t := e.granted(), e.target()
+	switch {
+	case left == 0 && (payload || t > 1):
+		return true, false
+	case left == 0:
+		return false, true
+	case payload:
+		return left <= t/2, false
+	default:
+		return left <= 1 && t >= 3, false
+	}
+}
+
+// check panics if the credits contradict each other. Tests call it after every
+// step.
+func (e *Engine) check() {
+	c := &e.conn
+	switch {
+	case c.NewCredits > c.ReceiveCredits:
+		panic("core: NewCredits above ReceiveCredits")
+	case c.ReceiveCredits > spareLimit(c.ReceiveCreditMax):
+		panic("core: ReceiveCredits above the limit")
+	case c.SendCredits > maxCredits:
+		panic("core: SendCredits above the limit")
+	case e.sendsOut < 0 || e.sendsOut > e.cfg.SendDepth:
+		panic("core: sends under way out of range")
+	case e.queue.n > e.cfg.QueueDepth:
+		panic("core: SendQueue too long")
+	case e.inMessage != (c.FragmentReassemblyRemaining > 0):
+		panic("core: reassembly without octets missing")
+	}
+}
