@@ -389,29 +389,45 @@ func nameChange(isDir bool) vfs.Changes {
 	return vfs.ChangeFileName
 }
 
-// appeared reports a new name and extends a recursive watch
-// to what is beneath it. What was made there before the watch came to it is
-// reported if it is new.
+// below is a name found in a directory that a watch has just come to.
+type below struct {
+	rel   string
+	isDir bool
+}
+
+// appeared reports a new name and extends a recursive watch to what is beneath
+// it, in the opposite order: who acts upon the report is already watched. What
+// was made there before that is reported if it is new.
 func (in *inotify) appeared(w *watch, rel string, isDir, isNew bool) {
-	w.report(vfs.Added, rel, isDir)
+	var found []below
 	if isDir && w.options.Recursive {
-		in.extend(w, rel, isNew)
+		found = in.extend(w, rel, isNew)
+	}
+	w.report(vfs.Added, rel, isDir)
+	w.reportAll(found)
+}
+
+func (w *watch) reportAll(found []below) {
+	for _, b := range found {
+		w.report(vfs.Added, b.rel, b.isDir)
 	}
 }
 
-// extend adds the directory rel of w to it, if it is still there.
-func (in *inotify) extend(w *watch, rel string, isNew bool) {
+// extend adds the directory rel of w to it, if it is still there, and returns
+// what is in it if that is new.
+func (in *inotify) extend(w *watch, rel string, isNew bool) (list []below) {
 	fd, err := in.openRel(w, rel)
 	if err == nil {
 		var found func(string, bool)
 		if isNew {
-			found = func(rel string, isDir bool) { w.report(vfs.Added, rel, isDir) }
+			found = func(rel string, isDir bool) { list = append(list, below{rel, isDir}) }
 		}
 		err = in.addTree(context.Background(), w, fd, rel, strings.Count(rel, "/")+1, found)
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EACCES) {
 		w.lose() // out of watches or descriptors: changes there will be missed
 	}
+	return list
 }
 
 // openRel opens what rel means to w.
@@ -434,11 +450,12 @@ func (in *inotify) moved(from, to *notice) {
 			continue
 		}
 		newName := joinRel(newDir, to.name)
+		found := in.moveTree(w, isDir, oldName, newName)
 		if change := nameChange(isDir); w.options.Changes&change != 0 {
 			w.push(vfs.Event{Action: vfs.RenamedOld, Change: change, Name: oldName},
 				vfs.Event{Action: vfs.RenamedNew, Change: change, Name: newName})
 		}
-		in.moveTree(w, isDir, oldName, newName)
+		w.reportAll(found)
 	}
 	for w, newDir := range toRefs {
 		if _, inside := fromRefs[w]; inside {
@@ -458,10 +475,11 @@ func (in *inotify) refsOf(n *notice) map[*watch]string {
 }
 
 // moveTree renames the directories that w watches at oldName and beneath it, or
-// stops watching them for "".
-func (in *inotify) moveTree(w *watch, isDir bool, oldName, newName string) {
+// stops watching them for "". It returns what it found in a directory that was
+// renamed before the watch had come to it.
+func (in *inotify) moveTree(w *watch, isDir bool, oldName, newName string) []below {
 	if !isDir || !w.options.Recursive {
-		return
+		return nil
 	}
 	followed := false
 	for _, n := range in.nodes {
@@ -481,6 +499,7 @@ func (in *inotify) moveTree(w *watch, isDir bool, oldName, newName string) {
 		}
 	}
 	if newName != "" && !followed {
-		in.extend(w, newName, true) // renamed before the watch came to it
+		return in.extend(w, newName, true)
 	}
+	return nil
 }
