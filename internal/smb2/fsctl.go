@@ -200,7 +200,7 @@ func NetworkInterfaceInfos(b []byte) iter.Seq2[NetworkInterfaceInfo, error] {
 			case familyInterNetwork:
 				n.Addr = netip.AddrFrom4([4]byte(e[28:32]))
 			case familyInterNetworkV6:
-				n.Addr = netip.AddrFrom16([16]byte(e[32:48]))
+				n.Addr = netip.AddrFrom16([16]byte(e[32:48])).Unmap()
 			}
 			if !yield(n, nil) {
 				return
