@@ -1,0 +1,92 @@
+package iwarp
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+// Limits of an adapter. They cost memory only when used.
+const (
+	maxRegistrationSize = 1 << 36 // octets
+	frmrPageCount       = 4096    // 16 MiB: one request of 8 MiB at any alignment fits well
+	maxSGE              = 16
+	maxTransferLength   = 1 << 30
+	maxInlineData       = 1024
+	maxReadLimit        = 128 // siw lowers greater ones to this
+	maxQueueDepth       = 16384
+	maxCQDepth          = 1 << 18
+	largeRequest        = 8192 // octets: about where a Write with its Send beats a copy
+	// maxPrivate is what remains of the 256 octets that siw takes, beside the
+	// enhanced data (MPA-08).
+	maxPrivate = 252
+
+	ephemeralFirst = 49152
+	ephemeralLast  = 65535
+)
+
+// adapter implements ndk.Adapter.
+type adapter struct {
+	object
+	cfg     Config
+	local   netip.Addr // invalid: any
+	version ndk.Version
+	tokens  *tokenTable
+	lams    lamTable
+}
+
+func newAdapter(c Config, local netip.Addr, v ndk.Version) *adapter {
+	a := &adapter{cfg: c, local: local, version: v, tokens: newTokenTable()}
+	a.lams.init()
+	_ = a.object.init(ndk.ObjectAdapter, a, nil) // has no antecedent that could refuse
+	return a
+}
+
+// Close implements ndk.Object. It blocks.
+func (a *adapter) Close() {
+	a.object.Close()
+	<-a.done
+}
+
+// Info implements ndk.Adapter.
+func (a *adapter) Info(context.Context) (ndk.AdapterInfo, error) {
+	return ndk.AdapterInfo{
+		Version:                a.version,
+		MaxRegistrationSize:    maxRegistrationSize,
+		MaxWindowSize:          maxRegistrationSize,
+		FRMRPageCount:          frmrPageCount,
+		MaxInitiatorRequestSGE: maxSGE,
+		MaxReceiveRequestSGE:   maxSGE,
+		MaxReadRequestSGE:      maxSGE,
+		MaxTransferLength:      maxTransferLength,
+		MaxInlineDataSize:      maxInlineData,
+		MaxInboundReadLimit:    maxReadLimit,
+		MaxOutboundReadLimit:   maxReadLimit,
+		MaxReceiveQueueDepth:   maxQueueDepth,
+		MaxInitiatorQueueDepth: maxQueueDepth,
+		MaxCQDepth:             maxCQDepth,
+		LargeRequestThreshold:  largeRequest,
+		MaxCallerData:          maxPrivate,
+		MaxCalleeData:          maxPrivate,
+		Flags: ndk.FlagRDMAReadSinkNotRequired | ndk.FlagMultiEngine | ndk.FlagRDMAReadLocalInvalidate |
+			ndk.FlagCQResize | ndk.FlagLoopbackConnections,
+		Technology: ndk.TechnologyIWARP,
+	}, nil
+}
+
+// CreateSharedEndpoint implements ndk.Adapter.
+func (a *adapter) CreateSharedEndpoint(context.Context, netip.AddrPort) (ndk.SharedEndpoint, error) {
+	return nil, wrap("create shared endpoint", ntstatus.NotSupported, nil)
+}
+
+// randomPort draws a port from the range that NDK reserves for port 0.
+func randomPort() uint16 {
+	return ephemeralFirst + uint16(rand.Uint32N(ephemeralLast-ephemeralFirst+1))
+}
+
+// portAttempts bounds the search for a free port; it covers the range about
+// twice at random before it gives up.
+const portAttempts = 2 * (ephemeralLast - ephemeralFirst + 1)

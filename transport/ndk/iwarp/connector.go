@@ -1,0 +1,672 @@
+package iwarp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+type connState uint8
+
+const (
+	connIdle       connState = iota
+	connConnecting           // Connect runs
+	connAccepted             // the peer accepted; CompleteConnect or Reject is next
+	connRequest              // passive: Accept or Reject is next
+	connAccepting            // Accept runs
+	connConnected
+	connEnded // after a disconnect of ours or the peer's
+	connFailed
+)
+
+// connector implements ndk.Connector.
+type connector struct {
+	object
+	passive bool
+
+	mu       sync.Mutex
+	state    connState // guarded by mu, as all below
+	q        *qp
+	conn     *net.TCPConn
+	cancel   context.CancelFunc // of Connect or Accept while it runs
+	local    netip.AddrPort
+	peer     netip.AddrPort
+	frame    startup // of the peer; its private data is a copy
+	haveData bool
+	limits   ndk.ConnData
+	params   streamParams
+	event    func(reason uint32)
+	flushed  bool // Disconnect ran
+	leaving  bool // Disconnect runs or ran, or Close
+	peerGone bool // the end of the connection was noticed
+}
+
+// CreateConnector implements ndk.Adapter.
+func (a *adapter) CreateConnector(context.Context) (ndk.Connector, error) {
+	c := &connector{}
+	if err := c.init(ndk.ObjectConnector, a, nil, &a.object); err != nil {
+		return nil, wrap("create connector", ndk.StatusOf(err), nil)
+	}
+	return c, nil
+}
+
+// Close implements ndk.Object. It drops a connection, cancels a call under way
+// and refuses a request without an answer.
+func (c *connector) Close() {
+	if !c.beginClose() {
+		return
+	}
+	c.mu.Lock()
+	state, conn, q, cancel := c.state, c.conn, c.q, c.cancel
+	c.leaving = true
+	c.state = connFailed
+	c.event = nil
+	c.mu.Unlock()
+	switch state {
+	case connConnecting, connAccepting:
+		if cancel != nil {
+			cancel()
+		}
+		if state == connAccepting && q != nil {
+			q.abort()
+		}
+	case connRequest:
+		c.refuse(conn, nil)
+	case connAccepted:
+		_ = conn.Close()
+		q.unreserve()
+	case connConnected, connEnded:
+		q.abort()
+	}
+	c.release()
+}
+
+// attach makes c a successor of q and takes q for it.
+func (c *connector) attach(target ndk.QP) (*qp, ndk.Status) {
+	q, ok := ndk.Unwrap(target).(*qp)
+	if !ok || q.adapter != c.adapter {
+		return nil, ntstatus.InvalidParameter
+	}
+	if st := q.reserve(); st != ntstatus.Success {
+		return nil, st
+	}
+	if !q.hold() {
+		return nil, ntstatus.InvalidDeviceState
+	}
+	c.parents = append(c.parents, &q.object)
+	return q, ntstatus.Success
+}
+
+// begin moves c from one state to the next for a call that waits.
+func (c *connector) begin(from, to connState, cancel context.CancelFunc) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != from || c.closing.Load() {
+		return false
+	}
+	c.state, c.cancel = to, cancel
+	return true
+}
+
+// settle ends a call that waited; st is the state it leads to, unless the
+// connector was closed meanwhile, for which it returns false.
+func (c *connector) settle(st connState) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel = nil
+	if c.closing.Load() {
+		return false
+	}
+	c.state = st
+	return true
+}
+
+// Connect implements ndk.Connector.
+func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.AddrPort, p ndk.ConnParams) error {
+	const op = "connect"
+	if len(p.Private) > maxPrivate {
+		return wrap(op, ntstatus.InvalidBufferSize, fmt.Errorf("%d bytes of private data", len(p.Private)))
+	}
+	if !dst.IsValid() || dst.Port() == 0 || p.InboundReadLimit < 0 || p.OutboundReadLimit < 0 {
+		return wrap(op, ntstatus.InvalidParameter, nil)
+	}
+	cfg := &c.adapter.cfg
+	ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
+	defer cancel()
+	if !c.begin(connIdle, connConnecting, cancel) {
+		return wrap(op, ntstatus.InvalidDeviceState, nil)
+	}
+	q, st := c.attach(target)
+	if st != ntstatus.Success {
+		c.settle(connIdle)
+		return wrap(op, st, nil)
+	}
+	conn, err := c.dial(ctx, src, dst)
+	if err == nil {
+		err = c.negotiate(ctx, conn, p)
+		if err != nil {
+			_ = conn.Close()
+		}
+	}
+	if err != nil {
+		q.unreserve()
+		c.settle(connFailed)
+		st := socketStatus(err)
+		if cerr := ctx.Err(); cerr != nil && !errors.Is(err, ntstatus.ConnectionRefused) {
+			st, err = ndk.StatusOf(cerr), errors.Join(cerr, err)
+		}
+		return wrap(op, st, err)
+	}
+	c.mu.Lock()
+	c.q, c.conn = q, conn
+	c.mu.Unlock()
+	if !c.settle(connAccepted) {
+		_ = conn.Close()
+		q.unreserve()
+		return wrap(op, ntstatus.Cancelled, nil)
+	}
+	return nil
+}
+
+// dial makes the TCP connection.
+func (c *connector) dial(ctx context.Context, src, dst netip.AddrPort) (*net.TCPConn, error) {
+	addr := src.Addr()
+	if !addr.IsValid() || addr.IsUnspecified() {
+		addr = c.adapter.local
+	}
+	attempts, port := 1, src.Port()
+	if port == 0 {
+		attempts = portAttempts
+	}
+	for i := 0; ; i++ {
+		if src.Port() == 0 {
+			port = randomPort()
+		}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: addr.AsSlice(), Port: int(port), Zone: addr.Zone()}}
+		conn, err := d.DialContext(ctx, "tcp", dst.String())
+		if err == nil {
+			t := conn.(*net.TCPConn)
+			c.setAddrs(t)
+			return t, c.adapter.tune(t)
+		}
+		// A random source port that is taken is not the consumer's business.
+		if src.Port() == 0 && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) && !badLocal(addr)) && ctx.Err() == nil {
+			if i+1 < attempts {
+				continue
+			}
+			return nil, ntstatus.TooManyAddresses
+		}
+		return nil, err
+	}
+}
+
+// badLocal reports whether a is no address of this machine.
+func badLocal(a netip.Addr) bool { return a.IsValid() && probeLocal(a) != nil }
+
+// tune sets the options of a connection; TCP_NODELAY is on in Go (MPA-33).
+func (a *adapter) tune(t *net.TCPConn) error {
+	if n := a.cfg.SendBuffer; n > 0 {
+		if err := t.SetWriteBuffer(n); err != nil {
+			return err
+		}
+	}
+	if n := a.cfg.ReceiveBuffer; n > 0 {
+		return t.SetReadBuffer(n)
+	}
+	return nil
+}
+
+func (c *connector) setAddrs(t *net.TCPConn) {
+	unmap := func(a net.Addr) netip.AddrPort {
+		p := a.(*net.TCPAddr).AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	c.mu.Lock()
+	c.local, c.peer = unmap(t.LocalAddr()), unmap(t.RemoteAddr())
+	c.mu.Unlock()
+}
+
+// readStartup reads exactly one startup frame; no octet behind it is touched
+// (MPA-09). The deadline is the caller's.
+func readStartup(conn io.Reader, reply bool) (startup, error) {
+	buf := make([]byte, startupLen, startupLen+maxPDLen)
+	n := 0
+	for n < startupLen {
+		k, err := conn.Read(buf[n:startupLen])
+		n += k
+		if pd, perr := parseStartupHeader(buf[:n], reply); perr == nil {
+			buf = buf[:startupLen+pd]
+			break
+		} else if perr != errShort {
+			return startup{}, perr // at once, not after more of a wrong protocol
+		}
+		if err != nil {
+			return startup{}, err
+		}
+	}
+	if _, err := io.ReadFull(conn, buf[startupLen:]); err != nil {
+		return startup{}, err
+	}
+	return parseStartup(buf, reply)
+}
+
+// negotiate exchanges the startup frames of the active side.
+func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.ConnParams) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	cfg := &c.adapter.cfg
+	ird, ord := min(p.InboundReadLimit, maxReadLimit), min(p.OutboundReadLimit, maxReadLimit)
+	req := startup{Revision: byte(cfg.Revision), Private: p.Private}
+	if cfg.CRC {
+		req.Flags |= flagCRC
+	}
+	if cfg.Revision == revEnhanced {
+		req.Flags |= flagEnhanced
+		req.IRD, req.ORD, req.PeerToPeer, req.RTR = ird, ord, cfg.RTR != 0, cfg.RTR
+		if cfg.RTR&RTRRead != 0 {
+			req.ORD = max(ord, 1) // V2-17
+		}
+	}
+	frame, err := req.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(frame); err != nil {
+		return err
+	}
+	rep, err := readStartup(conn, true)
+	if err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: closed without a Reply", ntstatus.ConnectionRefused)
+		}
+		if errors.Is(err, errBadKey) || errors.Is(err, errBadPDLen) || errors.Is(err, errBadRevision) || errors.Is(err, errEnhanced) {
+			return errors.Join(ntstatus.ConnectionAborted, err)
+		}
+		return err
+	}
+	c.mu.Lock()
+	c.frame, c.haveData = rep, true
+	c.limits = ndk.ConnData{RequiredDataSize: len(rep.Private)}
+	c.mu.Unlock()
+	if rep.Flags&flagReject != 0 {
+		return fmt.Errorf("%w: rejected by the peer", ntstatus.ConnectionRefused)
+	}
+	sp := streamParams{
+		conn: conn, crc: cfg.CRC || rep.Flags&flagCRC != 0, markers: rep.Flags&flagMarkers != 0, ird: ird, ord: ord,
+	}
+	lim := ndk.ConnData{InboundReadLimit: ird, OutboundReadLimit: ord, RequiredDataSize: len(rep.Private)}
+	if cfg.Revision == revEnhanced {
+		if rep.Flags&flagEnhanced == 0 { // V2-06
+			return fmt.Errorf("%w: the peer answered without enhanced data", ntstatus.ConnectionAborted)
+		}
+		if rep.ORD != depthNotNegotiated {
+			lim.InboundReadLimit = min(ird, rep.ORD)
+			// V2-08: what the peer says it will use is what it may use, even if
+			// that is more than was offered, as far as there is room (V2-09).
+			if sp.ird = rep.ORD; sp.ird > maxReadLimit {
+				c.refuseWith(sp, causeMPAIRD)
+				return fmt.Errorf("%w: the peer wants %d reads at once", ntstatus.ConnectionAborted, rep.ORD)
+			}
+		}
+		if rep.IRD != depthNotNegotiated {
+			lim.OutboundReadLimit = min(ord, rep.IRD)
+		}
+		sp.ord = lim.OutboundReadLimit
+		if cfg.RTR != 0 && rep.PeerToPeer {
+			if sp.rtr = cfg.RTR & rep.RTR; sp.rtr == 0 { // V2-15
+				c.refuseWith(sp, causeMPARTR)
+				return fmt.Errorf("%w: no common ready-to-receive message", ntstatus.ConnectionAborted)
+			}
+			if sp.rtr == RTRRead {
+				sp.ord = max(sp.ord, 1)
+			}
+		}
+	}
+	c.mu.Lock()
+	c.limits, c.params = lim, sp
+	c.mu.Unlock()
+	return nil
+}
+
+// refuseWith sends a Terminate as the only FPDU of a connection.
+func (c *connector) refuseWith(p streamParams, why cause) {
+	var b []byte
+	s := segment{ddp: ddpLast | ddpVersion, rdmap: rdmapVersion | opTerminate, qn: queueTerminate, msn: 1}
+	t := appendTerminate(nil, why, nil)
+	u := untaggedLen + len(t)
+	b = append(b, byte(u>>8), byte(u))
+	b = append(b, make([]byte, untaggedLen)...)
+	s.put(b[lenField:])
+	b = append(append(b, t...), make([]byte, padLen(u))...)
+	pos := uint64(1) // a position that needs no marker in so short a frame
+	if p.markers {
+		pos = 0
+	}
+	_, _ = p.conn.Write(appendMarked(nil, pos, b, p.crc))
+	_ = p.conn.CloseWrite()
+}
+
+// CompleteConnect implements ndk.Connector.
+func (c *connector) CompleteConnect(ctx context.Context, onDisconnect func()) error {
+	return c.CompleteConnectEx(ctx, withoutReason(onDisconnect))
+}
+
+func withoutReason(f func()) func(uint32) {
+	if f == nil {
+		return nil
+	}
+	return func(uint32) { f() }
+}
+
+// CompleteConnectEx implements ndk.Connector.
+func (c *connector) CompleteConnectEx(_ context.Context, onDisconnect func(reason uint32)) error {
+	const op = "complete connect"
+	c.mu.Lock()
+	if c.state != connAccepted {
+		c.mu.Unlock()
+		return wrap(op, ntstatus.ConnectionInvalid, nil)
+	}
+	q, conn, p := c.q, c.conn, c.params
+	gone := peerGone(conn)
+	if gone {
+		c.state = connFailed
+	} else {
+		c.state, c.event = connConnected, onDisconnect
+	}
+	c.mu.Unlock()
+	st := ntstatus.ConnectionAborted
+	if !gone {
+		st = q.start(c, p)
+	}
+	if st != ntstatus.Success {
+		_ = conn.Close()
+		q.unreserve()
+		c.settle(connFailed)
+		return wrap(op, st, nil)
+	}
+	return nil
+}
+
+// Accept implements ndk.Connector.
+func (c *connector) Accept(ctx context.Context, target ndk.QP, p ndk.ConnParams, onDisconnect func()) error {
+	return c.AcceptEx(ctx, target, p, withoutReason(onDisconnect))
+}
+
+// AcceptEx implements ndk.Connector. Without a ready-to-receive message it ends
+// with the Reply: what is sent waits for the first FPDU of the peer.
+func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParams, onDisconnect func(reason uint32)) error {
+	const op = "accept"
+	if len(p.Private) > maxPrivate {
+		return wrap(op, ntstatus.InvalidBufferSize, fmt.Errorf("%d bytes of private data", len(p.Private)))
+	}
+	if p.InboundReadLimit < 0 || p.OutboundReadLimit < 0 {
+		return wrap(op, ntstatus.InvalidParameter, nil)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.adapter.cfg.NegotiateTimeout)
+	defer cancel()
+	if !c.begin(connRequest, connAccepting, cancel) {
+		return wrap(op, ntstatus.InvalidDeviceState, nil)
+	}
+	q, st := c.attach(target)
+	if st != ntstatus.Success {
+		c.settle(connRequest)
+		return wrap(op, st, nil)
+	}
+	abort := func(st ndk.Status, err error) error {
+		_ = c.conn.Close()
+		q.unreserve()
+		c.settle(connFailed)
+		return wrap(op, st, err)
+	}
+	if peerGone(c.conn) {
+		return abort(ntstatus.ConnectionAborted, nil)
+	}
+	rep, sp, _ := c.answer(p)
+	frame, err := rep.AppendBinary(nil)
+	if err != nil {
+		return abort(ntstatus.InvalidParameter, err)
+	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.adapter.cfg.NegotiateTimeout))
+	if _, err := c.conn.Write(frame); err != nil {
+		return abort(ntstatus.ConnectionAborted, err)
+	}
+	_ = c.conn.SetDeadline(time.Time{})
+	c.mu.Lock()
+	c.q, c.event = q, onDisconnect
+	c.mu.Unlock()
+	if st := q.start(c, sp); st != ntstatus.Success {
+		return abort(st, nil)
+	}
+	if rep.PeerToPeer {
+		select {
+		case <-q.firstFPDU:
+		case <-q.ended:
+			c.settle(connFailed)
+			return wrap(op, ntstatus.ConnectionAborted, nil)
+		case <-ctx.Done():
+			c.mu.Lock()
+			c.event = nil
+			c.mu.Unlock()
+			q.abort()
+			<-q.ended
+			c.settle(connFailed)
+			return wrap(op, ndk.StatusOf(ctx.Err()), ctx.Err())
+		}
+	}
+	c.mu.Lock()
+	ended := c.peerGone
+	c.mu.Unlock()
+	next := connConnected
+	if ended {
+		next = connEnded
+	}
+	if !c.settle(next) {
+		q.abort()
+		return wrap(op, ntstatus.Cancelled, nil)
+	}
+	return nil
+}
+
+// answer makes the Reply to the peer's Request.
+func (c *connector) answer(p ndk.ConnParams) (rep startup, sp streamParams, lim ndk.ConnData) {
+	req, cfg := &c.frame, &c.adapter.cfg
+	rep = startup{Reply: true, Revision: req.Revision, Private: p.Private}
+	sp = streamParams{conn: c.conn, passive: true, markers: req.Flags&flagMarkers != 0}
+	if cfg.CRC || req.Flags&flagCRC != 0 { // MPA-17
+		rep.Flags |= flagCRC
+		sp.crc = true
+	}
+	in, out := min(p.InboundReadLimit, maxReadLimit), min(p.OutboundReadLimit, maxReadLimit)
+	sp.ird, sp.ord = in, out
+	if req.Flags&flagEnhanced != 0 { // V2-04
+		rep.Flags |= flagEnhanced
+		rep.IRD, rep.ORD = depthNotNegotiated, depthNotNegotiated // V2-10
+		if req.ORD != depthNotNegotiated {
+			sp.ird = min(in, req.ORD)
+			rep.IRD = sp.ird
+		}
+		if req.IRD != depthNotNegotiated {
+			sp.ord = min(out, req.IRD)
+			rep.ORD = sp.ord
+		}
+		if req.PeerToPeer { // V2-13
+			rep.PeerToPeer, rep.RTR = true, req.RTR
+			if req.RTR == 0 {
+				rep.RTR = RTRWrite
+			}
+			sp.rtrSend = rep.RTR&RTRSend != 0
+			if rep.RTR&RTRRead != 0 { // V2-17
+				sp.ird = max(sp.ird, 1)
+				if rep.IRD != depthNotNegotiated {
+					rep.IRD = max(rep.IRD, 1)
+				}
+			}
+		}
+	}
+	return rep, sp, ndk.ConnData{InboundReadLimit: sp.ird, OutboundReadLimit: sp.ord, RequiredDataSize: len(req.Private)}
+}
+
+// Reject implements ndk.Connector. On the active side the private data has no
+// place on the wire and is dropped.
+func (c *connector) Reject(private []byte) error {
+	const op = "reject"
+	if len(private) > maxPrivate {
+		return wrap(op, ntstatus.InvalidBufferSize, fmt.Errorf("%d bytes of private data", len(private)))
+	}
+	c.mu.Lock()
+	state, conn, q := c.state, c.conn, c.q
+	if state != connRequest && state != connAccepted {
+		c.mu.Unlock()
+		return wrap(op, ntstatus.InvalidDeviceState, nil)
+	}
+	c.state = connFailed
+	c.mu.Unlock()
+	gone := peerGone(conn)
+	if state == connRequest {
+		if err := c.refuse(conn, private); err != nil {
+			gone = true
+		}
+	} else {
+		_ = conn.Close()
+		q.unreserve()
+	}
+	if gone {
+		return wrap(op, ntstatus.ConnectionAborted, nil)
+	}
+	return nil
+}
+
+// refuse answers a Request with R=1 and closes. The frame fits any socket
+// buffer, so it does not wait.
+func (c *connector) refuse(conn *net.TCPConn, private []byte) error {
+	defer conn.Close()
+	rep, _, _ := c.answer(ndk.ConnParams{Private: private})
+	rep.Flags |= flagReject
+	frame, err := rep.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(c.adapter.cfg.LingerTimeout))
+	_, err = conn.Write(frame)
+	return err
+}
+
+// ConnectionData implements ndk.Connector.
+func (c *connector) ConnectionData(buf []byte) (ndk.ConnData, error) {
+	const op = "get connection data"
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.haveData || c.state != connRequest && c.state != connAccepted && c.state != connFailed {
+		return ndk.ConnData{}, wrap(op, ntstatus.InvalidDeviceState, nil)
+	}
+	if buf == nil {
+		return c.limits, nil
+	}
+	if n := copy(buf, c.frame.Private); n < len(c.frame.Private) {
+		return c.limits, wrap(op, ntstatus.BufferTooSmall, nil)
+	}
+	return c.limits, nil
+}
+
+// LocalAddr implements ndk.Connector.
+func (c *connector) LocalAddr() (netip.AddrPort, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.local.IsValid() {
+		return netip.AddrPort{}, wrap("get local address", ntstatus.ConnectionInvalid, nil)
+	}
+	return c.local, nil
+}
+
+// PeerAddr implements ndk.Connector.
+func (c *connector) PeerAddr() (netip.AddrPort, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.peer.IsValid() {
+		return netip.AddrPort{}, wrap("get peer address", ntstatus.ConnectionInvalid, nil)
+	}
+	return c.peer, nil
+}
+
+// ConnectShared implements ndk.Connector.
+func (c *connector) ConnectShared(context.Context, ndk.QP, ndk.SharedEndpoint, netip.AddrPort, ndk.ConnParams) error {
+	return wrap("connect with shared endpoint", ntstatus.NotSupported, nil)
+}
+
+// Disconnect implements ndk.Connector. After the peer's own disconnect it only
+// flushes.
+func (c *connector) Disconnect(ctx context.Context) error {
+	const op = "disconnect"
+	c.mu.Lock()
+	if c.state != connConnected && c.state != connEnded || c.flushed {
+		c.mu.Unlock()
+		return wrap(op, ntstatus.ConnectionInvalid, nil)
+	}
+	c.flushed, c.leaving = true, true
+	c.state = connEnded
+	q := c.q
+	c.mu.Unlock()
+
+	q.mu.Lock()
+	q.state = qpEnded
+	if !q.drain && !q.flushWanted {
+		q.drain = true
+		_ = q.conn.SetDeadline(time.Now().Add(c.adapter.cfg.LingerTimeout))
+	}
+	q.kickLocked()
+	q.mu.Unlock()
+
+	var err error
+	select {
+	case <-q.ended:
+	case <-ctx.Done():
+		err = wrap(op, ndk.StatusOf(ctx.Err()), ctx.Err())
+	}
+	if err == nil {
+		q.mu.Lock()
+		late := q.timedOut
+		q.mu.Unlock()
+		if late {
+			err = wrap(op, ntstatus.IOTimeout, nil)
+		}
+	}
+	q.abort()
+	<-q.ended
+	return err
+}
+
+// disconnecting reports whether this side asked for the end.
+func (c *connector) disconnecting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leaving
+}
+
+// lost tells the consumer that the connection ended, unless it knows.
+func (c *connector) lost(local bool, reason uint32) {
+	c.mu.Lock()
+	c.peerGone = true
+	if c.state == connConnected {
+		c.state = connEnded
+	}
+	event := c.event
+	c.event = nil
+	c.mu.Unlock()
+	if local || event == nil {
+		return
+	}
+	c.retain()
+	go func() { // ends with the callback; Close of the connector waits for it
+		event(reason)
+		c.release()
+	}()
+}

@@ -1,0 +1,45 @@
+// Package iwarp is an NDK provider in user space: RDMAP (RFC 5040), DDP (RFC
+// 5041) and MPA (RFC 5044, with the enhanced startup of RFC 6581) over ordinary
+// TCP sockets. It speaks to Linux siw, to iWARP NICs and to itself.
+//
+//	p, err := iwarp.New(iwarp.Config{})
+//	a, err := p.Open(ctx, netip.Addr{}, ndk.Version21)
+//	pd, err := a.CreatePD(ctx)
+//	cq, err := a.CreateCQ(ctx, ndk.CQConfig{Depth: 256})
+//	qp, err := pd.CreateQP(ctx, ndk.QPConfig{ReceiveCQ: cq, InitiatorCQ: cq, …})
+//	c, err := a.CreateConnector(ctx)
+//	err = c.Connect(ctx, qp, netip.AddrPort{}, server, ndk.ConnParams{InboundReadLimit: 16})
+//	err = c.CompleteConnect(ctx, nil)
+//
+// # How octets move
+//
+// Payload that is sent goes from registered memory to the socket by one
+// gathering call for many FPDUs; payload that comes in is read from the socket
+// straight into its target. Small messages, and everything while the CRC of MPA
+// is in force, pass a staging buffer: with CRC nothing may be placed before it
+// was checked. [ndk.FileWriterExtension] sends from the page cache by
+// sendfile(2).
+//
+// # Goroutines
+//
+// A connected QP has one, which reads. Posts write to the socket themselves, as
+// far as it takes the octets without blocking; a second goroutine exists while it
+// does not. Notifications run on the reading goroutine or on one made for the
+// call.
+//
+// # What it checks
+//
+// A remote token is a random index and a key that is new with each use. Each
+// access looks up token, protection domain, rights and bounds, and pins the
+// region for the length of one non-blocking system call, so that Deregister,
+// Invalidate and a remote invalidation return when the last octet was placed. An
+// SGE is looked up the same way; addresses are numbers and never turned into
+// pointers. A peer's mistake ends its connection with a Terminate.
+//
+// # Limits
+//
+// Linux only (sendfile, the pause of a listener). No shared receive queues, no
+// shared endpoints, no moderation; each answers NotSupported. Markers are inserted
+// for a peer that wants them, and never asked for. With CRC on, memory that is
+// changed while a peer reads it can fail the CRC and so end the connection.
+package iwarp

@@ -1,0 +1,274 @@
+package iwarp
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"golang.org/x/sys/unix"
+)
+
+// fileChunk is how much of a file one FPDU carries: whole pages, as many as fit
+// a ULPDU, because sendfile(2) moves pages and an unaligned run costs it another
+// round.
+const fileChunk = (maxULPDU - taggedLen) &^ (ndk.PageSize - 1)
+
+// fileTx is a Write from a file under way; owned by the transmitter.
+type fileTx struct {
+	fd     int
+	off    int64 // in the file
+	left   int   // of the FPDU's payload
+	eof    bool
+	real   uint32 // octets that came from the file
+	refuse bool   // sendfile does not work on this file
+	head   [lenField + taggedLen + 3 + crcField]byte
+	hn, hp int // octets of head in use, and sent
+	more   bool
+	tail   int // octets of pad and CRC that the next FPDU of the QP starts with
+	errno  unix.Errno
+	sendFn func(fd uintptr) bool
+	fileFn func(fd uintptr) bool
+	zeroFn func(fd uintptr) bool
+	buf    []byte
+}
+
+var (
+	filePool = sync.Pool{New: func() any { b := make([]byte, maxFPDU+crcField); return &b }}
+	zeros    [64 << 10]byte
+)
+
+func (q *qp) initFile() {
+	f := &q.file
+	f.sendFn = func(fd uintptr) bool {
+		for f.hp < f.hn {
+			n, e := send(fd, f.head[f.hp:f.hn], f.more)
+			switch e {
+			case 0:
+				f.hp += n
+			case unix.EINTR:
+			case unix.EAGAIN:
+				return false
+			default:
+				f.errno = e
+				return true
+			}
+		}
+		return true
+	}
+	f.fileFn = func(fd uintptr) bool {
+		for f.left > 0 {
+			n, e := sendfile(fd, f.fd, &f.off, f.left)
+			switch {
+			case e == unix.EINTR:
+			case e == unix.EAGAIN:
+				return false
+			case e != 0:
+				f.errno = e
+				return true
+			case n == 0:
+				f.eof = true
+				return true
+			default:
+				f.left -= n
+				f.real += uint32(n)
+			}
+		}
+		return true
+	}
+	f.zeroFn = func(fd uintptr) bool {
+		for f.left > 0 {
+			n, e := send(fd, zeros[:min(f.left, len(zeros))], true)
+			switch e {
+			case 0:
+				f.left -= n
+			case unix.EINTR:
+			case unix.EAGAIN:
+				return false
+			default:
+				f.errno = e
+				return true
+			}
+		}
+		return true
+	}
+}
+
+// fileTrailer puts the pad and CRC that a file's last FPDU still needs at the
+// start of a fresh batch, so that they travel with what follows.
+func (q *qp) fileTrailer(b *txBatch) {
+	if n := q.file.tail; n > 0 {
+		clear(b.header(n))
+		b.trailer = n
+		q.file.tail = 0
+	}
+}
+
+// sendFile executes the WriteFile at next, in the transmitter's goroutine.
+func (q *qp) sendFile() bool {
+	q.mu.Lock()
+	wr := *q.wr(q.next)
+	q.mu.Unlock()
+	var st ndk.Status
+	ok := true
+	f := &q.file
+	f.fd, f.off, f.eof, f.real, f.refuse = int(wr.file.Fd()), wr.fileOff, false, 0, false
+	if q.crc || q.markers {
+		st, ok = q.copyFile(&wr)
+	} else {
+		st, ok = q.spliceFile(&wr)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := q.wr(q.next) // the ring may have grown
+	w.bytes, w.status = f.real, st
+	if st != ntstatus.Success && ok {
+		// Nothing was promised to the peer yet, but a failed request ends the
+		// connection.
+		q.failRequest(w, st)
+		return true
+	}
+	w.done = true
+	q.next++
+	return ok
+}
+
+// noSendfile tells the cases in which the copying way still can work.
+func noSendfile(e unix.Errno) bool {
+	return e == unix.EINVAL || e == unix.ENOSYS || e == unix.EOPNOTSUPP || e == unix.ESPIPE || e == unix.EBADF
+}
+
+// spliceFile sends without CRC: headers by send, payload by sendfile.
+func (q *qp) spliceFile(wr *sendWR) (st ndk.Status, ok bool) {
+	f := &q.file
+	s := segment{ddp: ddpTagged | ddpVersion, rdmap: rdmapVersion | opWrite, stag: wr.token}
+	trailer := f.tail // of a file before this one
+	f.tail = 0
+	for off := uint32(0); off < wr.length; {
+		n := q.fileSegment(wr.fileOff+int64(off), wr.length-off)
+		s.to = wr.raddr + uint64(off)
+		if off+n == wr.length {
+			s.ddp |= ddpLast
+		}
+		u := taggedLen + int(n)
+		clear(f.head[:trailer])
+		f.hp, f.hn, f.more, f.errno = 0, trailer, true, 0
+		binary.BigEndian.PutUint16(f.head[f.hn:], uint16(u))
+		f.hn += lenField
+		f.hn += s.put(f.head[f.hn:])
+		if q.raw.Write(f.sendFn) != nil || f.errno != 0 {
+			return ntstatus.Cancelled, false
+		}
+		f.left = int(n)
+		if !f.eof && !f.refuse {
+			if q.raw.Write(f.fileFn) != nil {
+				return ntstatus.Cancelled, false
+			}
+			switch {
+			case f.errno == 0:
+			case noSendfile(f.errno):
+				f.refuse, f.errno = true, 0
+			case f.errno == unix.EPIPE || f.errno == unix.ECONNRESET:
+				return ntstatus.Cancelled, false
+			default:
+				return ntstatus.IODeviceError, false // the header is out already
+			}
+		}
+		if f.left > 0 && !f.eof && f.refuse {
+			if st, ok := q.copyPayload(wr); !ok {
+				return st, false
+			}
+		}
+		if f.left > 0 {
+			if q.raw.Write(f.zeroFn) != nil || f.errno != 0 {
+				return ntstatus.Cancelled, false
+			}
+		}
+		trailer = padLen(u) + crcField
+		off += n
+	}
+	f.tail = trailer
+	return ntstatus.Success, true
+}
+
+// fileSegment is how much of a file goes into the FPDU that starts at off.
+func (q *qp) fileSegment(off int64, left uint32) uint32 {
+	room := q.maxSeg - taggedLen
+	if room > ndk.PageSize {
+		room = min(room&^(ndk.PageSize-1), fileChunk) - int(off%ndk.PageSize)
+	}
+	return min(uint32(room), left)
+}
+
+// copyPayload reads the rest of an FPDU's payload from the file and sends it.
+func (q *qp) copyPayload(wr *sendWR) (ndk.Status, bool) {
+	f := &q.file
+	p := filePool.Get().(*[]byte)
+	defer filePool.Put(p)
+	buf := (*p)[:f.left]
+	n, err := wr.file.ReadAt(buf, f.off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ntstatus.IODeviceError, false
+	}
+	f.off += int64(n)
+	f.real += uint32(n)
+	f.left -= n
+	f.eof = n < len(buf)
+	for buf = buf[:n]; len(buf) > 0; {
+		k := 0
+		werr := q.raw.Write(func(fd uintptr) bool {
+			k, f.errno = send(fd, buf, true)
+			return f.errno != unix.EAGAIN
+		})
+		if f.errno == unix.EINTR {
+			continue
+		}
+		if werr != nil || f.errno != 0 {
+			return ntstatus.Cancelled, false
+		}
+		buf = buf[k:]
+	}
+	return ntstatus.Success, true
+}
+
+// copyFile sends with CRC or markers: each FPDU is read, built and sent.
+func (q *qp) copyFile(wr *sendWR) (st ndk.Status, ok bool) {
+	f := &q.file
+	p := filePool.Get().(*[]byte)
+	defer filePool.Put(p)
+	s := segment{ddp: ddpTagged | ddpVersion, rdmap: rdmapVersion | opWrite, stag: wr.token}
+	b := q.batch
+	for off := uint32(0); off < wr.length; {
+		n := q.fileSegment(wr.fileOff+int64(off), wr.length-off)
+		s.to = wr.raddr + uint64(off)
+		if off+n == wr.length {
+			s.ddp |= ddpLast
+		}
+		buf := (*p)[:n]
+		k := 0
+		if !f.eof {
+			var err error
+			k, err = wr.file.ReadAt(buf, f.off)
+			if err != nil && !errors.Is(err, io.EOF) {
+				return ntstatus.IODeviceError, off == 0
+			}
+			f.off += int64(k)
+			f.real += uint32(k)
+			f.eof = k < len(buf)
+		}
+		clear(buf[k:])
+		u := taggedLen + int(n)
+		b.begin(u, &s, 0)
+		b.sum(lenField + taggedLen)
+		b.payload(buf, nil, 0)
+		b.end(u)
+		if q.markers && !q.mark(b) || !q.write(false) {
+			return ntstatus.Cancelled, false
+		}
+		b.reset()
+		off += n
+	}
+	return ntstatus.Success, true
+}

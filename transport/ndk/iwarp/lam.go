@@ -1,0 +1,211 @@
+package iwarp
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"golang.org/x/sys/unix"
+)
+
+// A logical address names a mapping in its upper 24 bits and an octet of the
+// mapped pages in the lower 40. It is not an address of the process.
+//
+//	| use 8 | slot 16 | offset 40 |
+const (
+	lamOffsetBits = 40
+	lamSlotBits   = 16
+	lamSlots      = 1 << lamSlotBits
+	lamChunkSize  = 256
+)
+
+type lamChunk [lamChunkSize]atomic.Pointer[region]
+
+// lamTable finds mappings without a lock.
+type lamTable struct {
+	mu     sync.Mutex
+	free   []uint32 // guarded by mu
+	next   uint32   // guarded by mu
+	uses   []uint8  // guarded by mu; of each slot, so that old addresses fail
+	chunks [lamSlots / lamChunkSize]atomic.Pointer[lamChunk]
+}
+
+func (t *lamTable) init() { t.next = 1 } // address 0 stays unused
+
+// find returns the mapping of a logical address, or nil. The caller checks the
+// range, which fails for an address of an earlier use of the slot.
+func (t *lamTable) find(addr uint64) *region {
+	slot := uint32(addr >> lamOffsetBits & (lamSlots - 1))
+	c := t.chunks[slot/lamChunkSize].Load()
+	if c == nil {
+		return nil
+	}
+	return c[slot%lamChunkSize].Load()
+}
+
+// lam is the private part of an ndk.LAM.
+type lam struct {
+	adapter *adapter
+	region  *region
+	first   uint64 // logical address of the first page
+	pages   int
+	slot    uint32
+	memory  ndk.Memory // kept alive
+}
+
+func (t *lamTable) alloc() (slot uint32, first uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.free); n > 0 {
+		slot, t.free = t.free[n-1], t.free[:n-1]
+	} else {
+		if t.next == lamSlots {
+			return 0, 0, false
+		}
+		slot = t.next
+		t.next++
+	}
+	for len(t.uses) <= int(slot) {
+		t.uses = append(t.uses, 0)
+	}
+	t.uses[slot]++
+	return slot, uint64(t.uses[slot])<<(lamOffsetBits+lamSlotBits) | uint64(slot)<<lamOffsetBits, true
+}
+
+func (t *lamTable) set(slot uint32, r *region) {
+	c := &t.chunks[slot/lamChunkSize]
+	if c.Load() == nil {
+		c.CompareAndSwap(nil, new(lamChunk))
+	}
+	c.Load()[slot%lamChunkSize].Store(r)
+}
+
+func (t *lamTable) release(slot uint32) {
+	t.set(slot, nil)
+	t.mu.Lock()
+	t.free = append(t.free, slot)
+	t.mu.Unlock()
+}
+
+// address is where b starts, as a number.
+func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+
+// join returns the first n octets of m as one slice; nil if m is shorter or has
+// a gap in virtual memory before octet n.
+func join(m ndk.Memory, n int) []byte {
+	var first []byte
+	size := 0
+	for _, b := range m {
+		if len(b) == 0 {
+			continue
+		}
+		if first == nil {
+			first = b
+		} else if address(b) != address(first)+uint64(size) {
+			return nil
+		}
+		if size += len(b); size >= n {
+			break
+		}
+	}
+	switch {
+	case n <= 0 || size < n:
+		return nil
+	case n <= cap(first):
+		return first[:n:n]
+	}
+	// The elements lie side by side but were cut from each other; m is kept
+	// alive as a whole by whoever keeps the result.
+	return unsafe.Slice(unsafe.SliceData(first), n)
+}
+
+// BuildLAM implements ndk.Adapter.
+func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.LAM) (uint32, error) {
+	const op = "build LAM"
+	if l == nil || length > maxRegistrationSize {
+		return 0, wrap(op, ntstatus.InvalidParameter, nil)
+	}
+	mem := join(m, length)
+	if mem == nil {
+		return 0, wrap(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
+	}
+	fbo := uint32(address(mem) % ndk.PageSize)
+	pages := (int(fbo) + length + ndk.PageSize - 1) / ndk.PageSize
+	if l.Pages == nil {
+		l.Pages = make([]ndk.LogicalAddress, 0, pages)
+	}
+	if cap(l.Pages) < pages {
+		return 0, wrap(op, ntstatus.BufferTooSmall, fmt.Errorf("needs %d pages", pages))
+	}
+	slot, first, ok := a.lams.alloc()
+	if !ok {
+		return 0, wrap(op, ntstatus.InsufficientResources, nil)
+	}
+	r := newRegion()
+	r.publish(func(r *region) {
+		r.mem, r.base, r.rights = mem, first+uint64(fbo), rightLocalWrite
+	})
+	a.lams.set(slot, r)
+	l.Pages = l.Pages[:pages]
+	for i := range l.Pages {
+		l.Pages[i] = ndk.LogicalAddress(first + uint64(i)*ndk.PageSize)
+	}
+	l.Private = &lam{adapter: a, region: r, first: first, pages: pages, slot: slot, memory: m}
+	return fbo, nil
+}
+
+// ReleaseLAM implements ndk.Adapter.
+func (a *adapter) ReleaseLAM(l *ndk.LAM) {
+	p, ok := l.Private.(*lam)
+	if !ok || p.adapter != a {
+		return
+	}
+	l.Private = nil
+	l.Pages = l.Pages[:0]
+	p.region.invalidate(0)
+	a.lams.release(p.slot)
+}
+
+// pageRun returns the n octets from offset fbo of the first page, if the pages
+// follow each other in one live mapping, and that mapping holds the octets.
+func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) []byte {
+	if len(pages) == 0 || fbo >= ndk.PageSize || n > uint64(len(pages))*ndk.PageSize-uint64(fbo) {
+		return nil
+	}
+	if pages[0]%ndk.PageSize != 0 {
+		return nil
+	}
+	for i, p := range pages {
+		if p != pages[0]+ndk.LogicalAddress(i)*ndk.PageSize {
+			return nil
+		}
+	}
+	r := t.find(uint64(pages[0]))
+	if r == nil {
+		return nil
+	}
+	if _, ok := r.pin(); !ok {
+		return nil
+	}
+	mem, _ := r.within(uint64(pages[0])+uint64(fbo), n)
+	r.unpin()
+	return mem
+}
+
+// Alloc implements ndk.Adapter.
+func (a *adapter) Alloc(n int) ([]byte, func(), error) {
+	if n <= 0 || n > maxRegistrationSize {
+		return nil, nil, wrap("alloc", ntstatus.InvalidParameter, nil)
+	}
+	size := (n + ndk.PageSize - 1) &^ (ndk.PageSize - 1)
+	m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, nil, wrap("alloc", ntstatus.InsufficientResources, err)
+	}
+	var once sync.Once
+	return m[:n], func() { once.Do(func() { _ = unix.Munmap(m) }) }, nil
+}

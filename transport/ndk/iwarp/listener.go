@@ -1,0 +1,270 @@
+package iwarp
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+// listener implements ndk.Listener.
+//
+// A connection whose Request is not complete costs a goroutine and a place in
+// half, of which there are Config.MaxHalfOpen; the oldest one has to go when
+// there is none left. So a peer that opens connections and says nothing keeps
+// out only peers that are slower than its own next MaxHalfOpen connects.
+type listener struct {
+	object
+	onConnect func(ndk.Connector)
+	slots     chan struct{} // one for each goroutine that reads a Request
+	wake      chan struct{} // capacity 1: resumed, or closed
+
+	mu     sync.Mutex
+	ln     *net.TCPListener // guarded by mu, as all below
+	raw    syscall.RawConn
+	addr   netip.AddrPort
+	paused bool
+	half   list.List // of net.Conn, oldest first
+}
+
+// CreateListener implements ndk.Adapter.
+func (a *adapter) CreateListener(_ context.Context, onConnect func(ndk.Connector)) (ndk.Listener, error) {
+	const op = "create listener"
+	if onConnect == nil {
+		return nil, wrap(op, ntstatus.InvalidParameter, nil)
+	}
+	l := &listener{onConnect: onConnect, slots: make(chan struct{}, a.cfg.MaxHalfOpen), wake: make(chan struct{}, 1)}
+	if err := l.init(ndk.ObjectListener, a, nil, &a.object); err != nil {
+		return nil, wrap(op, ndk.StatusOf(err), nil)
+	}
+	return l, nil
+}
+
+// Listen implements ndk.Listener.
+func (l *listener) Listen(ctx context.Context, addr netip.AddrPort) error {
+	const op = "listen"
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ln != nil || l.closing.Load() {
+		return wrap(op, ntstatus.InvalidDeviceState, nil)
+	}
+	ip := addr.Addr().Unmap()
+	if !ip.IsValid() || ip.IsUnspecified() && l.adapter.local.IsValid() {
+		ip = l.adapter.local
+	} else if l.adapter.local.IsValid() && ip != l.adapter.local {
+		return wrap(op, ntstatus.InvalidAddress, nil)
+	}
+	host := ""
+	if ip.IsValid() {
+		host = ip.String()
+	}
+	ln, err := listenTCP(ctx, host, addr.Port())
+	if err != nil {
+		return wrap(op, socketStatus(err), err)
+	}
+	raw, err := ln.SyscallConn()
+	if err == nil && l.paused {
+		err = pauseListen(raw)
+	}
+	if err != nil {
+		_ = ln.Close()
+		return wrap(op, ntstatus.InsufficientResources, err)
+	}
+	a := ln.Addr().(*net.TCPAddr).AddrPort()
+	l.ln, l.raw, l.addr = ln, raw, netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	l.retain()
+	go l.run(ln) // Close ends it by closing ln, and waits for it
+	return nil
+}
+
+// listenTCP binds to a port, or to one of the range of NDK for 0.
+func listenTCP(ctx context.Context, host string, port uint16) (*net.TCPListener, error) {
+	var c net.ListenConfig
+	for i := 0; ; i++ {
+		p := port
+		if p == 0 {
+			p = randomPort()
+		}
+		ln, err := c.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(p))))
+		if err == nil {
+			return ln.(*net.TCPListener), nil
+		}
+		if port != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, err
+		}
+		if i+1 == portAttempts {
+			return nil, ntstatus.TooManyAddresses
+		}
+	}
+}
+
+// run accepts connections until the listener is closed.
+func (l *listener) run(ln *net.TCPListener) {
+	defer l.release()
+	backoff := acceptBackoff
+	for {
+		conn, err := ln.AcceptTCP()
+		switch {
+		case err == nil:
+			backoff = acceptBackoff
+			l.take(conn)
+		case l.closing.Load():
+			return
+		case l.isPaused():
+			<-l.wake
+		default:
+			// Out of descriptors, or a connection that was gone before it was
+			// taken: the port goes on.
+			l.adapter.cfg.Logger.Warn("accept", slog.Any("err", err))
+			select {
+			case <-time.After(backoff):
+				backoff = min(2*backoff, maxAcceptBackoff)
+			case <-l.wake:
+			}
+		}
+	}
+}
+
+const (
+	acceptBackoff    = 5 * time.Millisecond
+	maxAcceptBackoff = time.Second
+)
+
+func (l *listener) isPaused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paused
+}
+
+// take starts the negotiation with a peer.
+func (l *listener) take(conn *net.TCPConn) {
+	select {
+	case l.slots <- struct{}{}:
+	default:
+		l.mu.Lock()
+		if e := l.half.Front(); e != nil {
+			_ = e.Value.(*net.TCPConn).Close()
+			l.half.Remove(e)
+		}
+		l.mu.Unlock()
+		l.slots <- struct{}{} // its goroutine ends now
+	}
+	l.mu.Lock()
+	if l.closing.Load() || l.paused {
+		l.mu.Unlock()
+		<-l.slots
+		_ = conn.Close()
+		return
+	}
+	e := l.half.PushBack(conn)
+	l.mu.Unlock()
+	l.retain()
+	go func() { // ends with the Request or its deadline, or when conn is closed
+		defer l.release()
+		c := l.request(conn)
+		l.mu.Lock()
+		l.half.Remove(e)
+		deliver := c != nil && !l.paused && !l.closing.Load()
+		l.mu.Unlock()
+		<-l.slots
+		switch {
+		case deliver:
+			l.onConnect(c)
+		case c != nil:
+			c.Close()
+		default:
+			_ = conn.Close()
+		}
+	}()
+}
+
+// request reads the Request and makes the connector of it; nil if the peer is
+// none of ours.
+func (l *listener) request(conn *net.TCPConn) *connector {
+	a := l.adapter
+	if a.tune(conn) != nil || conn.SetDeadline(time.Now().Add(a.cfg.NegotiateTimeout)) != nil {
+		return nil
+	}
+	frame, err := readStartup(conn, false)
+	if err != nil {
+		a.cfg.Logger.Debug("startup", slog.Any("err", err), slog.String("peer", conn.RemoteAddr().String()))
+		return nil
+	}
+	if conn.SetDeadline(time.Time{}) != nil {
+		return nil
+	}
+	c := &connector{passive: true, state: connRequest, conn: conn, frame: frame, haveData: true}
+	if c.init(ndk.ObjectConnector, a, nil, &a.object) != nil {
+		return nil
+	}
+	c.setAddrs(conn)
+	_, _, c.limits = c.answer(ndk.ConnParams{InboundReadLimit: maxReadLimit, OutboundReadLimit: maxReadLimit})
+	return c
+}
+
+// ControlConnectEvents implements ndk.Listener.
+func (l *listener) ControlConnectEvents(pause bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.paused == pause || l.closing.Load() {
+		return
+	}
+	l.paused = pause
+	if l.ln == nil {
+		return
+	}
+	if pause {
+		if err := pauseListen(l.raw); err != nil {
+			l.adapter.cfg.Logger.Warn("pause", slog.Any("err", err))
+		}
+		return
+	}
+	if err := resumeListen(l.raw); err != nil {
+		l.adapter.cfg.Logger.Warn("resume", slog.Any("err", err))
+	}
+	l.signal()
+}
+
+func (l *listener) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// LocalAddr implements ndk.Listener.
+func (l *listener) LocalAddr() (netip.AddrPort, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ln == nil {
+		return netip.AddrPort{}, wrap("get listener address", ntstatus.InvalidDeviceState, nil)
+	}
+	return l.addr, nil
+}
+
+// Close implements ndk.Object. It stops listening and refuses who has not
+// completed a Request.
+func (l *listener) Close() {
+	if !l.beginClose() {
+		return
+	}
+	l.mu.Lock()
+	if l.ln != nil {
+		_ = l.ln.Close()
+	}
+	for e := l.half.Front(); e != nil; e = e.Next() {
+		_ = e.Value.(*net.TCPConn).Close()
+	}
+	l.mu.Unlock()
+	l.signal()
+	l.release()
+}

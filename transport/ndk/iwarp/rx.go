@@ -1,0 +1,732 @@
+package iwarp
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// stageSmall is what an idle connection keeps for headers and small messages.
+	stageSmall = 4 << 10
+	// stageBig comes from a pool, while many small FPDUs or a CRC need it. It
+	// holds any FPDU.
+	stageBig = 128 << 10
+	// directMin is the payload from which on it is read straight to its target
+	// instead of through the stage.
+	directMin = 4 << 10
+	// nextHeader is what is read behind a segment that is not the last of its
+	// message: the next one is tagged most likely, and so its payload starts in
+	// a call of its own, at the place where it belongs.
+	nextHeader = lenField + taggedLen
+)
+
+var stagePool = sync.Pool{New: func() any { return new([stageBig]byte) }}
+
+// target is where the payload of the current segment goes.
+type target struct {
+	region *region // tagged: one region, under the remote token
+	gen    uint32
+	addr   uint64
+	sges   []sge // else: local buffers
+	idx    int
+	off    uint32
+}
+
+// receiver parses the incoming stream of a QP. It is owned by one goroutine.
+type receiver struct {
+	q     *qp
+	stage []byte // small or big
+	small []byte
+	big   *[stageBig]byte
+	r, w  int // stage[r:w] is unread
+	bulk  bool
+	fin   bool
+
+	iov    [maxSGE + 2]unix.Iovec
+	pins   [maxSGE + 1]*region
+	npins  int
+	direct int // octets to be read straight to dst
+	ahead  int // and behind them into the stage
+	n      int
+	err    error
+	readFn func(fd uintptr) bool
+
+	dst      *target // of the read under way
+	writeDst target  // of a Write segment
+
+	// Queue 0: the message under way.
+	msn     uint32
+	mo      uint32
+	inSend  bool
+	recv    recvWR
+	recvBuf [maxSGE]sge
+	recvDst target
+
+	readMSN uint32 // queue 1
+	first   bool   // no FPDU was accepted yet
+
+	// The Read whose Response is under way.
+	inRead  bool
+	readSeq uint32
+	readTO  uint64
+	readLen uint32
+	readOff uint32
+	sinkBuf [maxSGE]sge
+	sinkDst target
+	copied  uint64 // octets of payload that went through the stage
+}
+
+func newReceiver(q *qp) *receiver {
+	rx := &receiver{q: q, small: make([]byte, stageSmall), msn: 1, readMSN: 1, first: true}
+	rx.stage = rx.small
+	rx.readFn = rx.read
+	return rx
+}
+
+// errors that end the receive loop without anything to tell the peer.
+var (
+	errTerminated = errors.New("iwarp: the peer sent a Terminate")
+	errStopped    = errors.New("iwarp: stopped")
+)
+
+// protocolError ends the receive loop with a Terminate.
+type protocolError struct {
+	cause cause
+	off   *offender
+}
+
+func (e *protocolError) Error() string { return "iwarp: " + e.cause.String() }
+
+// run parses until the stream ends. io.EOF is a FIN between FPDUs.
+func (rx *receiver) run() error {
+	for {
+		if err := rx.fpdu(); err != nil {
+			return err
+		}
+	}
+}
+
+// fpdu handles one FPDU.
+func (rx *receiver) fpdu() error {
+	if err := rx.fill(lenField); err != nil {
+		if err == io.ErrUnexpectedEOF && rx.r == rx.w {
+			return io.EOF
+		}
+		return err
+	}
+	n := int(binary.BigEndian.Uint16(rx.stage[rx.r:]))
+	if rx.q.crc {
+		total := fpduLen(n)
+		if err := rx.fill(total); err != nil {
+			return err
+		}
+		f := rx.stage[rx.r : rx.r+total]
+		if crc32.Checksum(f[:total-crcField], castagnoli) != binary.LittleEndian.Uint32(f[total-crcField:]) {
+			return &protocolError{cause: causeMPACRC}
+		}
+	} else if err := rx.fill(lenField + min(n, untaggedLen)); err != nil {
+		return err
+	}
+	s, ok := parseSegment(rx.stage[rx.r+lenField : rx.r+lenField+min(n, untaggedLen)])
+	if !ok {
+		return &protocolError{cause: causeMPALen} // MPA-34
+	}
+	rx.r += lenField + s.length()
+	payload := n - s.length()
+	if c, bad := rx.check(&s); bad {
+		return &protocolError{c, &offender{valid: true, seg: s, ulpdu: n}}
+	}
+	if err := rx.segment(&s, payload, n); err != nil {
+		return err
+	}
+	rx.bulk = payload >= 2*directMin
+	if k := padLen(n) + crcField; rx.w-rx.r >= k {
+		rx.r += k
+	} else {
+		if err := rx.fill(k); err != nil {
+			return err
+		}
+		rx.r += k
+	}
+	if err := rx.finish(&s, payload); err != nil {
+		return err
+	}
+	if rx.first {
+		rx.first = false
+		rx.q.accepted()
+	}
+	return nil
+}
+
+// check tests versions, opcode and queue, which depend on no state.
+func (rx *receiver) check(s *segment) (cause, bool) {
+	switch {
+	case s.ddp&ddpVerMask != ddpVersion && s.tagged():
+		return causeTaggedVersion, true
+	case s.ddp&ddpVerMask != ddpVersion:
+		return causeUntaggedVersion, true
+	case !s.tagged() && s.qn > queueTerminate:
+		return causeQN, true
+	case s.rdmap&rdmapVerMask != rdmapVersion && s.rdmap&rdmapVerMask != 0: // RDMAP-02
+		return causeVersion, true
+	case s.op() > opTerminate:
+		return causeOpcode, true
+	case s.tagged() != (s.op() == opWrite || s.op() == opReadResponse): // RDMAP-05
+		return causeOpcode, true
+	}
+	if !s.tagged() {
+		qn := uint32(queueSend)
+		switch s.op() {
+		case opReadRequest:
+			qn = queueReadReq
+		case opTerminate:
+			qn = queueTerminate
+		}
+		if s.qn != qn {
+			return causeQN, true
+		}
+	}
+	return cause{}, false
+}
+
+// segment checks a segment against the state of its kind, and places its
+// payload.
+func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
+	fail := func(c cause) error { return &protocolError{c, &offender{valid: true, seg: *s, ulpdu: ulpdu}} }
+	switch s.op() {
+	case opWrite:
+		if payload == 0 {
+			return nil // DDP-08: no check of STag and TO
+		}
+		r, gen, _, a := rx.q.adapter.tokens.remote(rx.q, s.stag, s.to, uint64(payload), rightRemoteWrite)
+		if a != accessOK {
+			return fail(writeCauses[a])
+		}
+		r.unpin()
+		rx.writeDst = target{region: r, gen: gen, addr: s.to}
+		err := rx.place(&rx.writeDst, payload, ulpdu, s.last())
+		if err == errRegionGone {
+			return fail(causeTaggedSTag)
+		}
+		return err
+	case opReadResponse:
+		if c, bad := rx.startRead(s, payload); bad {
+			return fail(c)
+		}
+		return rx.placeLocal(&rx.sinkDst, payload, ulpdu, s.last())
+	case opReadRequest:
+		if c, bad := rx.checkReadRequest(s, payload); bad {
+			return fail(c)
+		}
+		if err := rx.fill(payload); err != nil {
+			return err
+		}
+		return rx.readRequest(s, ulpdu)
+	case opTerminate:
+		if err := rx.fill(min(payload, 4)); err != nil {
+			return err
+		}
+		c, ok := parseTerminate(rx.stage[rx.r : rx.r+min(payload, 4)])
+		rx.q.terminated(c, ok)
+		return errTerminated
+	}
+	c, bad := rx.startSend(s, payload)
+	if bad {
+		return fail(c)
+	}
+	return rx.placeLocal(&rx.recvDst, payload, ulpdu, s.last())
+}
+
+var writeCauses = [...]cause{
+	accessSTag: causeTaggedSTag, accessBounds: causeTaggedBounds, accessRight: causeTaggedSTag,
+	accessStream: causeTaggedStream, accessWrap: causeTaggedWrap,
+}
+
+// placeLocal is place for buffers of our own: if they are not there any more,
+// that is our fault.
+func (rx *receiver) placeLocal(t *target, payload, ulpdu int, last bool) error {
+	if payload == 0 {
+		return nil
+	}
+	err := rx.place(t, payload, ulpdu, last)
+	if err == errRegionGone {
+		return &protocolError{cause: causeLocal}
+	}
+	return err
+}
+
+// startSend checks a segment of queue 0, and takes a receive for a new message.
+func (rx *receiver) startSend(s *segment, payload int) (c cause, bad bool) {
+	if s.msn != rx.msn {
+		return causeMSN, true
+	}
+	if !rx.inSend {
+		if s.mo != 0 {
+			return causeMO, true
+		}
+		if rx.first && rx.q.rtrSend && payload == 0 && s.last() {
+			return cause{}, false // the ready-to-receive message; see finish
+		}
+		if !rx.takeReceive() {
+			return causeNoBuffer, true
+		}
+	} else if s.mo != rx.mo {
+		return causeMO, true
+	}
+	if uint64(rx.mo)+uint64(payload) > rx.recv.total {
+		rx.failReceive(ntstatus.BufferOverflow)
+		return causeTooLong, true
+	}
+	return cause{}, false
+}
+
+// takeReceive copies the oldest posted receive; it stays in the queue until it
+// completes.
+func (rx *receiver) takeReceive() bool {
+	q := rx.q
+	q.rmu.Lock()
+	if q.rhead == q.rtail || q.rclosed {
+		q.rmu.Unlock()
+		return false
+	}
+	slot := q.rhead & uint32(len(q.recvs)-1)
+	rx.recv = q.recvs[slot]
+	n := copy(rx.recvBuf[:], q.recvSGEs[int(slot)*q.maxRecvSGE:][:rx.recv.nsge])
+	q.rmu.Unlock()
+	rx.recv.rc = nil
+	rx.recvDst = target{sges: rx.recvBuf[:n]}
+	rx.inSend, rx.mo = true, 0
+	return true
+}
+
+// failReceive ends the current receive in error.
+func (rx *receiver) failReceive(st ndk.Status) {
+	rx.inSend = false
+	rx.completeReceive(ndk.ResultEx{Result: ndk.Result{Status: st}, Type: ndk.OpReceive}, false)
+}
+
+func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
+	q := rx.q
+	q.rmu.Lock()
+	fire := q.rhead != q.rtail && q.completeReceiveLocked(e, solicited)
+	q.rmu.Unlock()
+	if fire {
+		q.rcq.runNotify()
+	}
+}
+
+// checkReadRequest checks a Read Request as far as it can be without its payload.
+func (rx *receiver) checkReadRequest(s *segment, payload int) (c cause, bad bool) {
+	switch {
+	case payload < readRequestLen:
+		return causeMPALen, true
+	case s.msn != rx.readMSN:
+		return causeMSN, true
+	case s.mo != 0:
+		return causeMO, true
+	case payload > readRequestLen || !s.last():
+		return causeTooLong, true
+	}
+	return cause{}, false
+}
+
+// readRequest queues a Read Request; its payload is at stage[r:].
+func (rx *receiver) readRequest(s *segment, ulpdu int) error {
+	req := parseReadRequest(rx.stage[rx.r:])
+	rx.r += readRequestLen
+	rx.readMSN++
+	q := rx.q
+	if req.size > 0 {
+		r, _, _, a := q.adapter.tokens.remote(q, req.srcSTag, req.srcTO, uint64(req.size), rightRemoteRead)
+		if a != accessOK {
+			return &protocolError{readCauses[a], &offender{valid: true, seg: *s, ulpdu: ulpdu, hasRead: true, read: req}}
+		}
+		r.unpin()
+	}
+	q.mu.Lock()
+	if q.jobCount == q.ird {
+		q.mu.Unlock()
+		return &protocolError{causeNoBuffer, &offender{valid: true, seg: *s, ulpdu: ulpdu}} // RDMAP-16
+	}
+	q.jobs[(q.jobHead+q.jobCount)%q.ird] = readJob{req, *s}
+	q.jobCount++
+	// In the first FPDU it may still be fenced off; accepted kicks then.
+	if !q.fenced {
+		q.kickLocked()
+	}
+	q.mu.Unlock()
+	return nil
+}
+
+// startRead checks a segment of a Read Response against the oldest Read on the
+// wire (RDMAP-10).
+func (rx *receiver) startRead(s *segment, payload int) (c cause, bad bool) {
+	q := rx.q
+	if !rx.inRead {
+		q.mu.Lock()
+		if q.readsOut == 0 {
+			q.mu.Unlock()
+			return causeUnsolicited, true
+		}
+		rx.readSeq = q.reads[q.readHead]
+		wr := q.wr(rx.readSeq)
+		rx.readTO, rx.readLen, rx.readOff = wr.sinkTO, wr.length, 0
+		n := copy(rx.sinkBuf[:], q.wrSGEs(rx.readSeq))
+		q.mu.Unlock()
+		rx.sinkDst = target{sges: rx.sinkBuf[:n]}
+		rx.inRead = true
+	}
+	switch {
+	case rx.readLen == 0 && payload == 0 && s.last():
+		return cause{}, false
+	case s.stag != q.sinkSTag:
+		return causeTaggedSTag, true
+	case s.to != rx.readTO+uint64(rx.readOff), uint64(payload) > uint64(rx.readLen-rx.readOff),
+		s.last() != (rx.readOff+uint32(payload) == rx.readLen):
+		return causeTaggedBounds, true
+	}
+	return cause{}, false
+}
+
+// finish ends a segment whose octets are all there.
+func (rx *receiver) finish(s *segment, payload int) error {
+	switch s.op() {
+	case opReadResponse:
+		rx.readOff += uint32(payload)
+		if s.last() {
+			rx.inRead = false
+			rx.completeRead()
+		}
+	case opSend, opSendSE, opSendInval, opSendSEInval:
+		if !rx.inSend { // the ready-to-receive message
+			rx.msn++
+			return nil
+		}
+		rx.mo += uint32(payload)
+		if !s.last() {
+			return nil
+		}
+		rx.inSend = false
+		rx.msn++
+		e := ndk.ResultEx{Result: ndk.Result{Bytes: rx.mo}, Type: ndk.OpReceive}
+		rx.mo = 0
+		if s.op() == opSendInval || s.op() == opSendSEInval {
+			if !rx.q.invalidateRemote(s.stag) {
+				e.Status = ntstatus.InvalidDeviceRequest
+				rx.completeReceive(e, false)
+				return &protocolError{causeInvalidate, &offender{valid: true, seg: *s, ulpdu: payload + untaggedLen}}
+			}
+			e.Type, e.InvalidatedToken = ndk.OpReceiveAndInvalidate, ndk.Token(s.stag)
+		}
+		rx.completeReceive(e, s.op() == opSendSE || s.op() == opSendSEInval)
+	}
+	return nil
+}
+
+// completeRead ends the oldest Read on the wire.
+func (rx *receiver) completeRead() {
+	q := rx.q
+	q.mu.Lock()
+	wr := q.wr(rx.readSeq)
+	if wr.flags&ndk.RDMAReadLocalInvalidate != 0 && wr.nsge > 0 {
+		token := rx.sinkBuf[0].token
+		q.mu.Unlock()
+		q.invalidateLocal(token)
+		q.mu.Lock()
+		wr = q.wr(rx.readSeq)
+	}
+	wr.done = true
+	q.readHead = (q.readHead + 1) % q.ord
+	q.readsOut--
+	fire := q.completeLocked()
+	if q.next != q.tail {
+		q.kickLocked() // it may have waited for this
+	}
+	q.mu.Unlock()
+	if fire {
+		q.icq.runNotify()
+	}
+}
+
+// invalidateLocal ends the fast registration under a local token.
+func (q *qp) invalidateLocal(token uint32) {
+	if s := q.adapter.tokens.find(token); s != nil && s.kind == tokenLocal && s.token == token {
+		if _, ok := s.region.pin(); ok {
+			fast := s.region.fast && s.region.pd == q.pd
+			s.region.unpin()
+			if fast {
+				s.region.invalidate(0)
+			}
+		}
+	}
+}
+
+// place moves n octets of payload to t: what is in the stage by copy, much of
+// the rest straight from the socket.
+func (rx *receiver) place(t *target, n, ulpdu int, last bool) error {
+	for n > 0 {
+		if k := min(n, rx.w-rx.r); k > 0 {
+			if !rx.copyTo(t, rx.stage[rx.r:rx.r+k]) {
+				return errRegionGone
+			}
+			rx.r += k
+			n -= k
+			continue
+		}
+		rx.r, rx.w = 0, 0
+		var err error
+		if n >= directMin {
+			rx.ahead = padLen(ulpdu) + crcField + nextHeader
+			if last {
+				rx.ahead = stageSmall
+			}
+			rx.direct = n
+			err = rx.readSocket(t)
+			n -= min(n, rx.n)
+		} else {
+			rx.ahead = rx.room()
+			err = rx.readSocket(nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// room is how much a read into the stage asks for.
+func (rx *receiver) room() int {
+	if rx.bulk {
+		return min(stageSmall, len(rx.stage)-rx.w)
+	}
+	return len(rx.stage) - rx.w
+}
+
+// fill makes at least n octets lie in stage[r:w].
+func (rx *receiver) fill(n int) error {
+	for rx.w-rx.r < n {
+		if rx.r == rx.w {
+			rx.r, rx.w = 0, 0
+		} else if rx.r+n > len(rx.stage) {
+			rx.w = copy(rx.stage, rx.stage[rx.r:rx.w])
+			rx.r = 0
+		}
+		if n > len(rx.stage) {
+			rx.enlarge()
+		}
+		rx.ahead = max(rx.room(), n-(rx.w-rx.r))
+		if err := rx.readSocket(nil); err != nil {
+			return err
+		}
+		if rx.n == rx.ahead && !rx.bulk && rx.big == nil {
+			rx.enlarge() // the peer sends more than the small stage takes at once
+		}
+	}
+	return nil
+}
+
+// enlarge takes a big stage from the pool.
+func (rx *receiver) enlarge() {
+	if rx.big != nil {
+		return
+	}
+	rx.big = stagePool.Get().(*[stageBig]byte)
+	rx.w = copy(rx.big[:], rx.stage[rx.r:rx.w])
+	rx.r = 0
+	rx.stage = rx.big[:]
+}
+
+// reduce gives the big stage back, when it is empty.
+func (rx *receiver) reduce() {
+	if rx.big != nil {
+		rx.stage = rx.small
+		stagePool.Put(rx.big)
+		rx.big = nil
+	}
+}
+
+// readSocket reads up to rx.direct octets to t and up to rx.ahead behind them
+// into the stage. rx.n is how many came in all.
+func (rx *receiver) readSocket(t *target) error {
+	if t == nil {
+		rx.direct = 0
+	}
+	rx.dst, rx.err = t, nil
+	if err := rx.q.raw.Read(rx.readFn); err != nil {
+		return err
+	}
+	if rx.err != nil {
+		return rx.err
+	}
+	if t != nil {
+		k := min(rx.n, rx.direct)
+		t.advance(k)
+		rx.w += rx.n - k
+	} else {
+		rx.w += rx.n
+	}
+	return nil
+}
+
+// read is the body of readSocket. The regions are looked up and pinned anew for
+// each call to the kernel, and never while it waits.
+func (rx *receiver) read(fd uintptr) bool {
+	for {
+		n := 0
+		if rx.direct > 0 {
+			if n = rx.pinIOV(); n < 0 {
+				rx.err = errRegionGone
+				return true
+			}
+		}
+		if rx.ahead > 0 {
+			rx.iov[n].Base = &rx.stage[rx.w]
+			rx.iov[n].SetLen(rx.ahead)
+			n++
+		}
+		k, errno := readv(fd, &rx.iov[0], n)
+		for i := range rx.npins {
+			rx.pins[i].unpin()
+			rx.pins[i] = nil
+		}
+		rx.npins = 0
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			if rx.w == 0 && rx.direct == 0 && rx.big != nil {
+				rx.reduce()
+				rx.ahead = min(rx.ahead, len(rx.stage))
+			}
+			return false
+		case errno != 0:
+			rx.err = errno
+		case k == 0:
+			rx.err = io.ErrUnexpectedEOF
+		}
+		rx.n = k
+		return true
+	}
+}
+
+// pinIOV points iov at the next rx.direct octets of rx.dst; -1 if they are gone.
+func (rx *receiver) pinIOV() int {
+	t := rx.dst
+	if t.region != nil {
+		if !t.region.repin(t.gen) {
+			return -1
+		}
+		rx.pins[0], rx.npins = t.region, 1
+		mem, ok := t.region.within(t.addr, uint64(rx.direct))
+		if !ok {
+			t.region.unpin()
+			rx.npins = 0
+			return -1
+		}
+		rx.iov[0].Base = unsafe.SliceData(mem)
+		rx.iov[0].SetLen(len(mem))
+		return 1
+	}
+	n, left, off := 0, uint32(rx.direct), t.off
+	for i := t.idx; left > 0; i++ {
+		if i == len(t.sges) {
+			panic("iwarp: payload beyond the buffers it was checked against")
+		}
+		k := min(left, t.sges[i].len-off)
+		if k > 0 {
+			r, _, mem := rx.q.pd.local(t.sges[i].token, t.sges[i].addr+uint64(off), uint64(k), rightLocalWrite)
+			if mem == nil {
+				for j := range rx.npins {
+					rx.pins[j].unpin()
+					rx.pins[j] = nil
+				}
+				rx.npins = 0
+				return -1
+			}
+			rx.pins[rx.npins] = r
+			rx.npins++
+			rx.iov[n].Base = unsafe.SliceData(mem)
+			rx.iov[n].SetLen(len(mem))
+			n++
+			left -= k
+		}
+		off = 0
+	}
+	return n
+}
+
+// advance moves on by n octets.
+func (t *target) advance(n int) {
+	if t.region != nil {
+		t.addr += uint64(n)
+		return
+	}
+	left := uint32(n)
+	for left > 0 {
+		k := min(left, t.sges[t.idx].len-t.off)
+		t.off += k
+		left -= k
+		if t.off == t.sges[t.idx].len {
+			t.idx++
+			t.off = 0
+		}
+	}
+}
+
+// copyTo copies p to t; false if the memory is gone.
+func (rx *receiver) copyTo(t *target, p []byte) bool {
+	rx.copied += uint64(len(p))
+	if t.region != nil {
+		if !t.region.repin(t.gen) {
+			return false
+		}
+		mem, ok := t.region.within(t.addr, uint64(len(p)))
+		if ok {
+			copy(mem, p)
+			t.addr += uint64(len(p))
+		}
+		t.region.unpin()
+		return ok
+	}
+	for len(p) > 0 {
+		e := t.sges[t.idx]
+		k := min(uint32(len(p)), e.len-t.off)
+		if k > 0 {
+			r, _, mem := rx.q.pd.local(e.token, e.addr+uint64(t.off), uint64(k), rightLocalWrite)
+			if mem == nil {
+				return false
+			}
+			copy(mem, p[:k])
+			r.unpin()
+			p = p[k:]
+		}
+		if t.off += k; t.off == e.len {
+			t.idx++
+			t.off = 0
+		}
+	}
+	return true
+}
+
+// discard reads and drops until the stream ends or until.
+func (rx *receiver) discard(until time.Time) {
+	if rx.q.conn.SetReadDeadline(until) != nil {
+		return
+	}
+	rx.bulk = false
+	for {
+		rx.r, rx.w, rx.ahead = 0, 0, len(rx.stage)
+		if rx.readSocket(nil) != nil {
+			return
+		}
+	}
+}

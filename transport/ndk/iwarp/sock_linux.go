@@ -1,0 +1,90 @@
+package iwarp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var errRegionGone = errors.New("iwarp: memory was invalidated while it was in use")
+
+// sendmsg sends without blocking, and without SIGPIPE.
+func sendmsg(fd uintptr, m *unix.Msghdr) (int, syscall.Errno) {
+	n, _, e := syscall.Syscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(m)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return int(n), e
+}
+
+// send is sendmsg for one buffer; more says that the next call follows at once.
+func send(fd uintptr, b []byte, more bool) (int, syscall.Errno) {
+	flags := uintptr(unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL)
+	if more {
+		flags |= unix.MSG_MORE
+	}
+	n, _, e := syscall.Syscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
+	return int(n), e
+}
+
+// readv reads into the first n of iov. The socket is in non-blocking mode.
+func readv(fd uintptr, iov *unix.Iovec, n int) (int, syscall.Errno) {
+	k, _, e := syscall.Syscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(iov)), uintptr(n))
+	return int(k), e
+}
+
+// sendfile moves n octets of the file at *off to the socket and advances *off.
+func sendfile(fd uintptr, file int, off *int64, n int) (int, syscall.Errno) {
+	k, _, e := syscall.Syscall6(unix.SYS_SENDFILE, fd, uintptr(file), uintptr(unsafe.Pointer(off)), uintptr(n), 0, 0)
+	return int(k), e
+}
+
+// segmentSize is the TCP segment size of the connection in octets, 0 if unknown.
+func segmentSize(raw syscall.RawConn) (emss int) {
+	_ = raw.Control(func(fd uintptr) {
+		if v, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG); err == nil {
+			emss = v
+		}
+	})
+	return emss
+}
+
+// pauseListen makes a listening socket refuse connections and keep its port. On
+// Linux a shutdown takes it out of the listening state and nothing else.
+func pauseListen(raw syscall.RawConn) (err error) {
+	cerr := raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RD) })
+	return errors.Join(cerr, err)
+}
+
+// resumeListen undoes pauseListen.
+func resumeListen(raw syscall.RawConn) (err error) {
+	cerr := raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), unix.SOMAXCONN) })
+	return errors.Join(cerr, err)
+}
+
+// probeLocal checks that the machine owns the address.
+func probeLocal(a netip.Addr) error {
+	var c net.ListenConfig
+	l, err := c.Listen(context.Background(), "tcp", netip.AddrPortFrom(a, 0).String())
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// peerGone reports whether the peer closed or reset the connection, without
+// taking anything from the stream.
+func peerGone(conn *net.TCPConn) (gone bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var b [1]byte
+	err = raw.Control(func(fd uintptr) {
+		n, _, e := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		gone = e == nil && n == 0 || e != nil && e != unix.EAGAIN && e != unix.EINTR
+	})
+	return gone || err != nil
+}
