@@ -27,6 +27,7 @@ const (
 	EndOfFile                        Status = 0xC0000011 // STATUS_END_OF_FILE
 	MoreProcessingRequired           Status = 0xC0000016 // STATUS_MORE_PROCESSING_REQUIRED
 	NoMemory                         Status = 0xC0000017 // STATUS_NO_MEMORY
+	InvalidViewSize                  Status = 0xC000001F // STATUS_INVALID_VIEW_SIZE
 	AccessDenied                     Status = 0xC0000022 // STATUS_ACCESS_DENIED
 	BufferTooSmall                   Status = 0xC0000023 // STATUS_BUFFER_TOO_SMALL
 	InvalidParameterMix              Status = 0xC0000030 // STATUS_INVALID_PARAMETER_MIX
@@ -180,6 +181,7 @@ var names = map[Status]string{
 	EndOfFile:                        "STATUS_END_OF_FILE",
 	MoreProcessingRequired:           "STATUS_MORE_PROCESSING_REQUIRED",
 	NoMemory:                         "STATUS_NO_MEMORY",
+	InvalidViewSize:                  "STATUS_INVALID_VIEW_SIZE",
 	AccessDenied:                     "STATUS_ACCESS_DENIED",
 	BufferTooSmall:                   "STATUS_BUFFER_TOO_SMALL",
 	InvalidParameterMix:              "STATUS_INVALID_PARAMETER_MIX",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"strings"
 	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -27,10 +26,13 @@ type notifyState struct {
 	over    bool          // the open is closed
 	gone    bool          // the directory is to be deleted
 	overCh  chan struct{} // closed when either becomes true, for idle watches
-	counted *conn         // whose watch count includes this
+	counted *openSet      // whose count of watches includes this
 }
 
-func (n *notifyState) init() {
+func (n *notifyState) init(isDir bool) {
+	if !isDir {
+		return
+	}
 	n.turn = make(chan struct{}, 1)
 	n.turn <- struct{}{}
 	n.overCh = make(chan struct{})
@@ -108,7 +110,7 @@ func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 		return st
 	}
 	defer o.release()
-	if uint64(req.OutputBufferLength) > uint64(r.conn.maxTransactSize) || !o.isDir {
+	if uint64(req.OutputBufferLength) > uint64(r.conn.maxTransact) || !o.isDir {
 		return ntstatus.InvalidParameter
 	}
 	if o.access&smb2.FileListDirectory == 0 {
@@ -128,7 +130,7 @@ func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 	select {
 	case <-n.turn:
 		owner = true
-		if st := o.startWatch(ctx, r.conn, watcher, req.CompletionFilter, req.Flags&smb2.WatchTree != 0); st != ntstatus.Success {
+		if st := o.startWatch(ctx, watcher, req.CompletionFilter, req.Flags&smb2.WatchTree != 0); st != ntstatus.Success {
 			n.turn <- struct{}{}
 			return st
 		}
@@ -146,7 +148,7 @@ func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 		}
 	}
 	if st == ntstatus.Success {
-		st = o.awaitChanges(ctx, r, int(req.OutputBufferLength))
+		st = o.awaitChanges(ctx, r, min(int(req.OutputBufferLength), r.room()))
 	}
 	if owner {
 		n.turn <- struct{}{}
@@ -165,7 +167,7 @@ func (o *open) cancelStatus() ntstatus.Status {
 
 // startWatch starts the watch, once; later filters have no effect, as on
 // Windows. The caller has the turn.
-func (o *open) startWatch(ctx context.Context, c *conn, w vfs.Watcher, filter smb2.NotifyFilter, tree bool) ntstatus.Status {
+func (o *open) startWatch(ctx context.Context, w vfs.Watcher, filter smb2.NotifyFilter, tree bool) ntstatus.Status {
 	n := &o.notify
 	n.mu.Lock()
 	running := n.watch != nil || n.idle
@@ -174,7 +176,8 @@ func (o *open) startWatch(ctx context.Context, c *conn, w vfs.Watcher, filter sm
 		return ntstatus.Success
 	}
 	changes := notifyChanges(filter)
-	if c.watches.Add(1) > int32(o.srv.limits().WatchesPerConn) {
+	c := &o.sess.opens
+	if c.watches.Add(1) > int32(o.srv.cfg.Limits.WatchesPerConn) {
 		c.watches.Add(-1)
 		return ntstatus.InsufficientResources
 	}
@@ -263,18 +266,18 @@ var notifyActions = [...]smb2.NotifyAction{
 // answerChanges appends the response, or tells the client to read the directory
 // anew if the events need more than room bytes.
 func answerChanges(r *request, events []vfs.Event, room int) ntstatus.Status {
-	var list []byte
-	prev := -1
+	start := len(r.out)
+	r.out = beginOutput(r.out)
+	list := smb2.NewEntryList(r.out, room)
 	for _, e := range events {
 		if int(e.Action) >= len(notifyActions) || e.Action == 0 {
 			continue
 		}
-		name := strings.ReplaceAll(e.Name, "/", `\`)
-		list, prev = smb2.AppendNotifyInformation(list, prev, notifyActions[e.Action], name)
-		if len(list) > room {
+		if !list.AppendNotify(smb2.FileNotifyInformation{Action: notifyActions[e.Action], FileName: toWirePath(e.Name)}) {
+			r.out = r.out[:start]
 			return enumDir(r)
 		}
 	}
-	r.out, _ = (&smb2.ChangeNotifyResponse{Buffer: list}).AppendBinary(r.out)
+	r.out = endOutput(list.Bytes(), start)
 	return ntstatus.Success
 }

@@ -52,9 +52,14 @@ type open struct {
 	notify notifyState
 	times  timeState
 	pipe   *pipe
-	nlocks atomic.Int32  // byte-range locks held or waited for
-	pos    atomic.Int64  // CurrentByteOffset, FilePositionInformation
-	mode   atomic.Uint32 // FileModeInformation
+	nlocks atomic.Int32 // byte-range locks held or waited for
+
+	lockMu   sync.Mutex
+	lockSeqs lockSeqs // guarded by lockMu
+
+	pos     atomic.Int64  // CurrentByteOffset, FilePositionInformation
+	mode    atomic.Uint32 // FileModeInformation
+	eaIndex atomic.Int32  // where an enumeration of extended attributes goes on
 }
 
 // timeState is what a client said about times that are not to follow its own
@@ -152,9 +157,7 @@ func (o *open) shut(ctx context.Context) bool {
 	o.sess.opens.remove(o)
 	close(o.closing)
 	o.notify.close()
-	if o.isPipe {
-		o.pipe.close()
-	} else {
+	if !o.isPipe {
 		o.settleTimes(ctx)
 		if o.state != nil {
 			o.state.locks.releaseAll(o)
@@ -163,6 +166,14 @@ func (o *open) shut(ctx context.Context) bool {
 	}
 	o.release()
 	return true
+}
+
+// setDeleteOnClose makes the object be deleted when this open is closed, and all
+// others are.
+func (o *open) setDeleteOnClose() {
+	o.srv.files.mu.Lock()
+	o.deleteOnClose = true
+	o.srv.files.mu.Unlock()
 }
 
 // ending reports whether the open, or its tree or session, is being closed.
@@ -182,6 +193,8 @@ type openSet struct {
 	// guarded by mu
 	m      map[uint64]*open
 	closed bool
+
+	watches atomic.Int32 // CHANGE_NOTIFY watches of the opens
 }
 
 // get finds an open and takes a reference to it; nil if there is none. The

@@ -44,6 +44,9 @@ type fileState struct {
 	gone    bool      // the last open is closed and the deletion under way
 
 	locks lockTable
+
+	// appending is held while data is added at the end, wherever that is.
+	appending sync.Mutex
 }
 
 // deletion says by which name an object is to be deleted.
@@ -91,9 +94,10 @@ const (
 	stale // the name may mean another object by now: open it anew
 )
 
-// enter adds an open to the object id if its share modes allow. epoch is what
-// begin said; sure says that the caller has looked again and the name is right.
-func (t *openTable) enter(o *open, id vfs.FileID, epoch uint64, sure bool) (enterResult, ntstatus.Status) {
+// enter adds an open to the object id if its share modes allow. need are rights
+// that the open takes only while it begins, to overwrite. epoch is what begin
+// said; sure says that the open is to be entered even if names have changed.
+func (t *openTable) enter(o *open, id vfs.FileID, need smb2.AccessMask, epoch uint64, sure bool) (enterResult, ntstatus.Status) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.epoch != epoch && !sure {
@@ -111,7 +115,7 @@ func (t *openTable) enter(o *open, id vfs.FileID, epoch uint64, sure bool) (ente
 		return refused, ntstatus.DeletePending
 	}
 	for _, p := range st.opens {
-		if shareConflict(o.access, o.shareAccess, p.access, p.shareAccess) {
+		if shareConflict(o.access|need, o.shareAccess, p.access, p.shareAccess) {
 			return refused, ntstatus.SharingViolation
 		}
 	}
@@ -161,6 +165,16 @@ func (o *open) deletePending() bool {
 	return o.state.pending != nil
 }
 
+// wakeWatches ends the watches of a directory that is to be deleted.
+func (t *openTable) wakeWatches(st *fileState) {
+	t.mu.Lock()
+	opens := slices.Clone(st.opens)
+	t.mu.Unlock()
+	for _, p := range opens {
+		p.notify.deleted()
+	}
+}
+
 // leave takes an open out and deletes the object if it was to be and this was
 // its last open.
 func (t *openTable) leave(ctx context.Context, o *open) {
@@ -176,13 +190,10 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		t.setDeleteLocked(st, o, true)
 	}
 	if len(st.opens) > 0 {
-		others := st.pending != nil && st.isDir
-		opens := slices.Clone(st.opens)
+		wake := st.pending != nil && st.isDir
 		t.mu.Unlock()
-		if others {
-			for _, p := range opens {
-				p.notify.deleted()
-			}
+		if wake {
+			t.wakeWatches(st)
 		}
 		return
 	}

@@ -1,0 +1,578 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// Bits of a CREATE request that nothing may have.
+const (
+	// invalidAccess are the bits of [MS-FSA] 2.1.5.1 phase 1.
+	invalidAccess smb2.AccessMask = 0x0CE0FE00
+	// validAttributes are those of [MS-FSCC] 2.6 that a client may ask for.
+	validAttributes smb2.FileAttributes = 0x00007FB7
+	validShare                          = smb2.FileShareRead | smb2.FileShareWrite | smb2.FileShareDelete
+	// invalidOptions are not defined; unsupportedOptions are, but not here
+	// (FILE_CREATE_TREE_CONNECTION, FILE_OPEN_BY_FILE_ID, FILE_RESERVE_OPFILTER).
+	invalidOptions     smb2.CreateOptions = 0xFF000000
+	unsupportedOptions                    = 0x00000080 | smb2.FileOpenByFileID | smb2.FileReserveOpfilter
+	// ignoredOptions are cleared, [MS-SMB2] 3.3.5.9.
+	ignoredOptions = smb2.FileCompleteIfOplocked | smb2.FileSynchronousIOAlert |
+		smb2.FileSynchronousIONonalert | smb2.FileOpenForFreeSpaceQuery
+)
+
+// modeOptions are the options that FileModeInformation tells, [MS-FSA] 2.1.5.1.
+const modeOptions = smb2.FileWriteThrough | smb2.FileSequentialOnly | smb2.FileNoIntermediateBuffering |
+	smb2.FileSynchronousIOAlert | smb2.FileSynchronousIONonalert | smb2.FileDeleteOnClose
+
+// Rights that need a handle on the content.
+const (
+	needsRead  = smb2.FileReadData | smb2.FileExecute
+	needsWrite = smb2.FileWriteData | smb2.FileAppendData
+)
+
+// maxOpenRetries bounds how often CREATE starts over because of renames and
+// removals that happen at the same time.
+const maxOpenRetries = 16
+
+// creation is a CREATE under way.
+type creation struct {
+	req  smb2.CreateRequest
+	name wireName
+	ctxs createContexts
+	kind vfs.Kind
+
+	access  smb2.AccessMask // asked for, without generic bits and MAXIMUM_ALLOWED
+	maximum bool            // MAXIMUM_ALLOWED was asked for
+	need    smb2.AccessMask // what the disposition needs beyond access, for sharing only
+	attrs   vfs.Attributes
+}
+
+// createContexts are the create contexts of a request that matter here.
+type createContexts struct {
+	maxAccess, onDiskID bool
+	allocation          uint64
+	hasAllocation       bool
+	ea                  []byte // FILE_FULL_EA_INFORMATION list
+	sd                  []byte // SECURITY_DESCRIPTOR
+}
+
+// create serves CREATE, [MS-SMB2] 3.3.5.9. No oplock, lease or durable handle is
+// granted: requests for them are answered as not granted, which every client
+// has to cope with.
+func create(ctx context.Context, r *request) ntstatus.Status {
+	var c creation
+	var err error
+	if c.req, err = smb2.ParseCreateRequest(r.msg); err != nil {
+		return ntstatus.InvalidParameter
+	}
+	if c.req.ImpersonationLevel > smb2.ImpersonationDelegate {
+		return ntstatus.BadImpersonationLevel
+	}
+	if r.tree.ipc {
+		return createPipe(r, &c.req)
+	}
+	if st := c.parseContexts(); st != ntstatus.Success {
+		return st
+	}
+	if st := c.validate(r.tree); st != ntstatus.Success {
+		return st
+	}
+	o := &open{
+		srv: r.srv, sess: r.sess, tree: r.tree, fs: r.tree.fs(),
+		shareAccess: c.req.ShareAccess,
+		closing:     make(chan struct{}),
+	}
+	info, action, st := c.open(ctx, o)
+	if st != ntstatus.Success {
+		return st
+	}
+	if st := r.addOpen(o); st != ntstatus.Success {
+		return st
+	}
+	return c.respond(r, o, &info, action)
+}
+
+// addOpen makes the open known by its FileID, or closes it if there are too many
+// or the session or tree has ended meanwhile.
+func (r *request) addOpen(o *open) ntstatus.Status {
+	o.refs.Add(1) // ours, for shut
+	defer o.release()
+	if !o.sess.opens.add(o, r.srv.cfg.Limits.OpensPerSession) {
+		o.shut(context.Background())
+		return ntstatus.InsufficientResources
+	}
+	if o.tree.gone.Load() || o.sess.gone.Load() {
+		o.shut(context.Background())
+		return ntstatus.NetworkNameDeleted
+	}
+	r.setOpen(o)
+	return ntstatus.Success
+}
+
+// parseContexts goes through the create contexts. Those of durable handles are
+// checked for shape only; reconnecting finds nothing to reconnect to.
+func (c *creation) parseContexts() ntstatus.Status {
+	x := &c.ctxs
+	for cc, err := range smb2.CreateContexts(c.req.Contexts) {
+		if err != nil {
+			return ntstatus.InvalidParameter
+		}
+		if len(cc.Name) < 4 {
+			return ntstatus.InvalidParameter
+		}
+		switch string(cc.Name) {
+		case smb2.CreateContextQueryMaximalAccess:
+			_, err = smb2.ParseMaximalAccessRequest(cc.Data)
+			x.maxAccess = true
+		case smb2.CreateContextQueryOnDiskID:
+			x.onDiskID = true
+		case smb2.CreateContextAllocationSize:
+			var a smb2.AllocationSizeContext
+			a, err = smb2.ParseAllocationSizeContext(cc.Data)
+			x.allocation, x.hasAllocation = a.AllocationSize, true
+		case smb2.CreateContextEABuffer:
+			x.ea = cc.Data
+		case smb2.CreateContextSDBuffer:
+			x.sd = cc.Data
+		case smb2.CreateContextTimewarpToken:
+			if _, err = smb2.ParseTimewarpToken(cc.Data); err == nil {
+				return ntstatus.ObjectNameNotFound // there are no snapshots
+			}
+		case smb2.CreateContextDurableHandle:
+			_, err = smb2.ParseDurableHandleRequest(cc.Data)
+		case smb2.CreateContextDurableHandleV2:
+			_, err = smb2.ParseDurableHandleRequestV2(cc.Data)
+		case smb2.CreateContextDurableHandleReconnect:
+			if _, err = smb2.ParseDurableHandleReconnect(cc.Data); err == nil {
+				return ntstatus.ObjectNameNotFound // 3.3.5.9.7
+			}
+		case smb2.CreateContextDurableHandleV2Reconn:
+			if _, err = smb2.ParseDurableHandleReconnectV2(cc.Data); err == nil {
+				return ntstatus.ObjectNameNotFound // 3.3.5.9.12
+			}
+		}
+		if err != nil {
+			return ntstatus.InvalidParameter
+		}
+	}
+	return ntstatus.Success
+}
+
+// validate is phase 1 of [MS-FSA] 2.1.5.1 and what [MS-SMB2] 3.3.5.9 adds to it.
+func (c *creation) validate(t *tree) ntstatus.Status {
+	q := &c.req
+	var st ntstatus.Status
+	if c.name, st = parseName(q.Name, false); st != ntstatus.Success {
+		return st
+	}
+	access := q.DesiredAccess
+	switch {
+	case q.CreateDisposition > smb2.FileOverwriteIf,
+		q.ShareAccess&^validShare != 0,
+		q.FileAttributes&^validAttributes != 0,
+		q.CreateOptions&invalidOptions != 0:
+		return ntstatus.InvalidParameter
+	case access == 0, access&invalidAccess != 0:
+		return ntstatus.AccessDenied
+	case access&smb2.AccessSystemSecurity != 0:
+		return ntstatus.PrivilegeNotHeld
+	case q.CreateOptions&unsupportedOptions != 0:
+		return ntstatus.NotSupported
+	}
+	q.CreateOptions &^= ignoredOptions
+	dir := q.CreateOptions&smb2.FileDirectoryFile != 0
+	file := q.CreateOptions&smb2.FileNonDirectoryFile != 0
+	if dir && file {
+		return ntstatus.InvalidParameter
+	}
+	if dir && q.CreateDisposition != smb2.FileCreate && q.CreateDisposition != smb2.FileOpen &&
+		q.CreateDisposition != smb2.FileOpenIf {
+		return ntstatus.InvalidParameter
+	}
+	switch {
+	case c.name.stream != "" && dir:
+		return ntstatus.NotADirectory
+	case c.name.stream != "":
+		if q.CreateDisposition == smb2.FileOpen || q.CreateDisposition == smb2.FileOverwrite {
+			return ntstatus.ObjectNameNotFound
+		}
+		return ntstatus.ObjectNameInvalid // no storage of streams
+	case file && (c.name.slash || c.name.dirStream):
+		return ntstatus.ObjectNameInvalid
+	}
+	switch {
+	case dir, c.name.dirStream, c.name.slash && q.CreateDisposition != smb2.FileCreate:
+		c.kind = vfs.KindDir
+	case c.name.slash:
+		return ntstatus.ObjectNameInvalid // a file cannot be created by this name
+	case file:
+		c.kind = vfs.KindFile
+	}
+	if dir && q.FileAttributes&smb2.FileAttributeTemporary != 0 && q.CreateDisposition != smb2.FileOpen {
+		return ntstatus.InvalidParameter // [MS-FSA] 2.1.5.1.1
+	}
+	c.attrs = vfs.Attributes(q.FileAttributes) & vfs.AttrMask
+	if c.kind != vfs.KindDir {
+		c.attrs |= vfs.AttrArchive
+	}
+
+	c.maximum = access&smb2.MaximumAllowed != 0
+	c.access = (access &^ smb2.MaximumAllowed).Expand()
+	if q.CreateOptions&smb2.FileNoIntermediateBuffering != 0 {
+		c.access &^= smb2.FileAppendData
+	}
+	if q.CreateOptions&smb2.FileDeleteOnClose != 0 {
+		if !c.maximum && c.access&smb2.Delete == 0 {
+			return ntstatus.InvalidParameter
+		}
+		if smb2.AccessMask(t.maxAccess)&smb2.Delete == 0 {
+			return ntstatus.AccessDenied
+		}
+		if c.attrs&vfs.AttrReadOnly != 0 && q.CreateDisposition != smb2.FileOpen {
+			return ntstatus.CannotDelete // [MS-FSA] 2.1.5.1.1
+		}
+	}
+	switch q.CreateDisposition {
+	case smb2.FileOverwrite, smb2.FileOverwriteIf:
+		c.need = smb2.FileWriteData
+	case smb2.FileSupersede:
+		c.need = smb2.Delete
+	}
+	if c.access&^smb2.AccessMask(t.maxAccess) != 0 || c.need != 0 && t.readOnly() ||
+		q.CreateDisposition == smb2.FileCreate && t.readOnly() {
+		return ntstatus.AccessDenied
+	}
+	return ntstatus.Success
+}
+
+func (c *creation) overwrites() bool { return c.need != 0 }
+
+// creates reports whether the disposition may make a new file.
+func (c *creation) creates() bool {
+	return c.req.CreateDisposition != smb2.FileOpen && c.req.CreateDisposition != smb2.FileOverwrite
+}
+
+// open opens the file and enters it in the table, starting over while renames
+// and removals interfere.
+func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
+	t := &o.srv.files
+	for try := 0; ; try++ {
+		epoch := t.begin()
+		if st := c.checkParent(ctx, o); st != ntstatus.Success {
+			return vfs.Info{}, 0, st
+		}
+		action, name, st := c.openFile(ctx, o)
+		if st != ntstatus.Success {
+			return vfs.Info{}, 0, st
+		}
+		info, err := o.file.Stat(ctx)
+		if err != nil {
+			_ = o.file.Close()
+			return info, 0, ntstatus.FromError(err)
+		}
+		o.name = name
+		o.isDir = info.IsDir()
+		o.isLink = info.Mode&fs.ModeSymlink != 0
+		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
+			_ = o.file.Close()
+			return info, 0, st
+		}
+		// An object just created can only have been renamed since: better an old
+		// name than to create another.
+		sure := action == vfs.Created || try == maxOpenRetries
+		result, st := t.enter(o, info.ID, c.need, epoch, sure)
+		switch {
+		case result == stale:
+			_ = o.file.Close()
+			continue
+		case st != ntstatus.Success:
+			_ = o.file.Close()
+			return info, 0, st
+		}
+		return c.finish(ctx, o, action)
+	}
+}
+
+// checkParent refuses to create in a directory that is to be deleted.
+func (c *creation) checkParent(ctx context.Context, o *open) ntstatus.Status {
+	if o.srv.files.pendingDirs.Load() == 0 || !c.creates() || c.name.path == vfs.Root {
+		return ntstatus.Success
+	}
+	dir, _ := vfs.Split(c.name.path)
+	if info, err := o.fs.Stat(ctx, dir); err == nil && o.srv.files.isPending(info.ID) {
+		return ntstatus.DeletePending
+	}
+	return ntstatus.Success
+}
+
+// openFile opens or creates the file in the storage. Truncation is left for
+// later, when the share modes have allowed it.
+func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, ntstatus.Status) {
+	opts := vfs.OpenOptions{
+		Disposition:  vfs.OpenExisting,
+		Kind:         c.kind,
+		NoFollow:     c.req.CreateOptions&smb2.FileOpenReparsePoint != 0,
+		WriteThrough: c.req.CreateOptions&smb2.FileWriteThrough != 0,
+		Attributes:   c.attrs,
+	}
+	switch {
+	case c.req.CreateDisposition == smb2.FileCreate:
+		opts.Disposition = vfs.CreateNew
+	case c.creates() && !o.tree.readOnly():
+		opts.Disposition = vfs.OpenOrCreate
+	}
+	access := c.access
+	if c.maximum {
+		access |= smb2.AccessMask(o.tree.maxAccess)
+	}
+	if access&needsRead != 0 {
+		opts.Access |= vfs.AccessRead
+	}
+	if (access|c.need)&needsWrite != 0 || c.req.CreateDisposition == smb2.FileSupersede {
+		opts.Access |= vfs.AccessWrite
+	}
+	if c.kind == vfs.KindDir {
+		opts.Access &^= vfs.AccessWrite // rights of a directory are not those of its content
+	}
+	must := vfs.Access(0) // what was asked for by name, and not as a maximum
+	if c.access&needsRead != 0 {
+		must |= vfs.AccessRead
+	}
+	if (c.access|c.need)&needsWrite != 0 || c.overwrites() {
+		must |= vfs.AccessWrite
+	}
+	for {
+		file, res, err := o.fs.Open(ctx, c.name.path, opts)
+		switch {
+		case err == nil:
+			if c.maximum && opts.Access&vfs.AccessWrite == 0 && c.kind != vfs.KindDir {
+				if info, err := file.Stat(ctx); err == nil && info.Mode.IsRegular() {
+					access &^= needsWrite
+				}
+			}
+			if c.maximum && opts.Access&vfs.AccessRead == 0 {
+				access &^= needsRead
+			}
+			o.file, o.access = file, access
+			c.setFile(o, opts)
+			return res.Action, res.Name, ntstatus.Success
+		case errors.Is(err, syscall.EISDIR) && c.kind == vfs.KindAny && !c.overwrites() && opts.Access&vfs.AccessWrite != 0:
+			opts.Access &^= vfs.AccessWrite
+		case errors.Is(err, syscall.ELOOP) && opts.NoFollow && opts.Access != 0 && !c.overwrites():
+			opts.Access = 0 // a link: there is nothing to read but its target
+		case errors.Is(err, vfs.ErrSpecial) && !c.overwrites() && opts.Disposition != vfs.CreateNew:
+			o.file, o.access = &specialFile{fs: o.fs, open: o, first: c.name.path}, access
+			c.setFile(o, vfs.OpenOptions{})
+			return vfs.Opened, c.name.path, ntstatus.Success
+		case errors.Is(err, fs.ErrPermission) && !errors.Is(err, vfs.ErrOutside) && c.maximum && opts.Access&^must != 0:
+			// Less than everything, then: first without writing, then without reading.
+			if opts.Access&^must&vfs.AccessWrite != 0 {
+				opts.Access &^= vfs.AccessWrite
+			} else {
+				opts.Access &^= vfs.AccessRead
+			}
+		default:
+			return 0, "", c.openError(ctx, o, err)
+		}
+	}
+}
+
+// setFile fills in what follows from the file.
+func (c *creation) setFile(o *open, opts vfs.OpenOptions) {
+	if f, ok := o.file.(vfs.OSFiler); ok && opts.Access != 0 {
+		o.osFile = f.OSFile()
+	}
+	o.dir = nil
+	if d, ok := o.file.(vfs.Dir); ok && opts.Access&vfs.AccessRead != 0 {
+		o.dir = d
+	}
+	if o.access&smb2.FileExecute != 0 {
+		o.access |= smb2.FileReadData // 3.3.5.9
+	}
+	o.options = c.req.CreateOptions
+	o.mode.Store(uint32(c.req.CreateOptions & modeOptions))
+	o.writeThrough = opts.WriteThrough
+}
+
+// openError finds the status for a name that could not be opened: the protocol
+// tells more cases apart than an errno does.
+func (c *creation) openError(ctx context.Context, o *open, err error) ntstatus.Status {
+	switch {
+	case errors.Is(err, vfs.ErrOutside):
+		return ntstatus.AccessDenied
+	case errors.Is(err, syscall.EROFS):
+		return ntstatus.MediaWriteProtected
+	case errors.Is(err, syscall.EEXIST):
+		if info, err := o.fs.Stat(ctx, c.name.path); err == nil && o.srv.files.isPending(info.ID) {
+			return ntstatus.DeletePending
+		}
+		return ntstatus.ObjectNameCollision
+	case errors.Is(err, syscall.EISDIR):
+		if c.kind == vfs.KindFile {
+			return ntstatus.FileIsADirectory
+		}
+		if c.name.path == vfs.Root {
+			return ntstatus.AccessDenied
+		}
+		return ntstatus.ObjectNameCollision // overwriting a directory, [MS-FSA] 2.1.5.1.2
+	}
+	return nameError(ctx, o.fs, c.name.path, err)
+}
+
+// nameError is the status of an error about a name: OBJECT_PATH_NOT_FOUND where
+// it is the parent that is missing or no directory.
+func nameError(ctx context.Context, fsys vfs.FS, name string, err error) ntstatus.Status {
+	notDir := errors.Is(err, syscall.ENOTDIR)
+	if !notDir && !errors.Is(err, fs.ErrNotExist) {
+		return ntstatus.FromError(err)
+	}
+	dir, _ := vfs.Split(name)
+	if info, err := fsys.Stat(ctx, dir); err != nil || !info.IsDir() {
+		return ntstatus.ObjectPathNotFound
+	}
+	if notDir {
+		return ntstatus.NotADirectory
+	}
+	return ntstatus.ObjectNameNotFound
+}
+
+// checkExisting applies the rules about what is there already.
+func (c *creation) checkExisting(o *open, info *vfs.Info, action vfs.Action) ntstatus.Status {
+	if action == vfs.Created {
+		return ntstatus.Success
+	}
+	switch {
+	case o.isDir && c.overwrites():
+		if o.name == vfs.Root {
+			return ntstatus.AccessDenied
+		}
+		return ntstatus.ObjectNameCollision
+	case o.isLink && c.overwrites():
+		return ntstatus.AccessDenied
+	}
+	if c.overwrites() {
+		// [MS-FSA] 2.1.5.1.2: hidden and system files are overwritten only by those
+		// who know that they are.
+		if (info.Attributes&^c.attrs)&(vfs.AttrHidden|vfs.AttrSystem) != 0 {
+			return ntstatus.AccessDenied
+		}
+	}
+	if info.Attributes&vfs.AttrReadOnly != 0 && !o.isDir {
+		if c.access&needsWrite != 0 || c.overwrites() {
+			return ntstatus.AccessDenied
+		}
+		if c.maximum {
+			o.access &^= needsWrite
+		}
+		if c.req.CreateOptions&smb2.FileDeleteOnClose != 0 {
+			return ntstatus.CannotDelete
+		}
+	}
+	return ntstatus.Success
+}
+
+// finish does what remains when the open has been entered: overwriting, and the
+// create contexts that change a new file.
+func (c *creation) finish(ctx context.Context, o *open, did vfs.Action) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
+	o.refs.Store(1)
+	o.notify.init(o.isDir)
+	o.search.init(o.isDir)
+	if c.req.CreateOptions&smb2.FileDeleteOnClose != 0 {
+		o.setDeleteOnClose()
+	}
+	fail := func(st ntstatus.Status) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
+		o.refs.Add(1)
+		o.shut(ctx)
+		o.release()
+		return vfs.Info{}, 0, st
+	}
+	action := smb2.FileOpened
+	switch {
+	case did == vfs.Created:
+		action = smb2.FileCreated
+		if st := c.applyContexts(ctx, o); st != ntstatus.Success {
+			return fail(st)
+		}
+	case c.overwrites():
+		action = smb2.FileOverwritten
+		if c.req.CreateDisposition == smb2.FileSupersede {
+			action = smb2.FileSuperseded
+		}
+		if err := o.file.Truncate(ctx, 0); err != nil {
+			return fail(ntstatus.FromError(err))
+		}
+		if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: c.attrs}); err != nil {
+			return fail(ntstatus.FromError(err))
+		}
+		if c.ctxs.hasAllocation {
+			if st := o.allocate(ctx, c.ctxs.allocation); st != ntstatus.Success {
+				return fail(st)
+			}
+		}
+	}
+	info, err := o.file.Stat(ctx)
+	if err != nil {
+		return fail(ntstatus.FromError(err))
+	}
+	return info, action, ntstatus.Success
+}
+
+// applyContexts applies the create contexts meant for new files: 3.3.5.9.1 to
+// 3.3.5.9.3.
+func (c *creation) applyContexts(ctx context.Context, o *open) ntstatus.Status {
+	if c.ctxs.ea != nil {
+		if st := o.setEA(ctx, c.ctxs.ea); st != ntstatus.Success {
+			return st
+		}
+	}
+	if c.ctxs.sd != nil {
+		if st := o.setSecurity(ctx, c.ctxs.sd, smb2.DACLSecurityInformation); st != ntstatus.Success {
+			return st
+		}
+	}
+	if c.ctxs.hasAllocation && !o.isDir {
+		return o.allocate(ctx, c.ctxs.allocation)
+	}
+	return ntstatus.Success
+}
+
+// respond builds the response, [MS-SMB2] 2.2.14.
+func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.CreateAction) ntstatus.Status {
+	b := timesOf(info)
+	resp := smb2.CreateResponse{
+		OplockLevel:    smb2.OplockLevelNone,
+		CreateAction:   action,
+		CreationTime:   b.CreationTime,
+		LastAccessTime: b.LastAccessTime,
+		LastWriteTime:  b.LastWriteTime,
+		ChangeTime:     b.ChangeTime,
+		AllocationSize: allocationSize(info),
+		EndOfFile:      uint64(info.Size),
+		FileAttributes: fileAttributes(info),
+		FileID:         o.id,
+	}
+	var err error
+	if c.ctxs.maxAccess {
+		m := smb2.MaximalAccessResponse{QueryStatus: ntstatus.Success, MaximalAccess: smb2.AccessMask(r.tree.maxAccess)}
+		data, _ := m.AppendBinary(nil)
+		if resp.Contexts, err = smb2.AppendCreateContext(resp.Contexts, smb2.CreateContextQueryMaximalAccess, data); err != nil {
+			return r.appended(err)
+		}
+	}
+	if c.ctxs.onDiskID {
+		m := smb2.OnDiskIDResponse{DiskFileID: info.ID.Ino, VolumeID: info.ID.Dev}
+		data, _ := m.AppendBinary(nil)
+		if resp.Contexts, err = smb2.AppendCreateContext(resp.Contexts, smb2.CreateContextQueryOnDiskID, data); err != nil {
+			return r.appended(err)
+		}
+	}
+	r.out, err = resp.AppendBinary(r.out)
+	return r.appended(err)
+}

@@ -1,0 +1,516 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"syscall"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// Limits of server-side copy, [MS-SMB2] 3.3.3: chunks, bytes in a chunk and bytes
+// in all.
+const (
+	copyMaxChunks    = 256
+	copyMaxChunkSize = 1 << 20
+	copyMaxTotal     = 16 << 20
+)
+
+// fileControl is an FSCTL on a file under way.
+type fileControl struct {
+	r      *request
+	o      *open
+	in     []byte
+	maxOut int
+}
+
+// fsctlFile serves the FSCTLs that are about an open file. With r.warnData set
+// the output belongs to an error status.
+func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open, in []byte, maxOut int) ([]byte, ntstatus.Status) {
+	c := &fileControl{r: r, o: o, in: in, maxOut: maxOut}
+	if o.isPipe {
+		if smb2.CtlCode(code) == smb2.FsctlPipePeek {
+			return o.pipePeek(maxOut)
+		}
+		return nil, ntstatus.InvalidDeviceRequest
+	}
+	switch smb2.CtlCode(code) {
+	case smb2.FsctlSrvRequestResumeKey:
+		return c.resumeKey()
+	case smb2.FsctlSrvCopychunk:
+		return c.copyChunk(ctx, true)
+	case smb2.FsctlSrvCopychunkWrite:
+		return c.copyChunk(ctx, false)
+	case smb2.FsctlDuplicateExtentsToFile:
+		return c.duplicateExtents(ctx)
+	case smb2.FsctlSetSparse:
+		return c.setSparse()
+	case smb2.FsctlSetZeroData:
+		return c.setZeroData(ctx)
+	case smb2.FsctlQueryAllocatedRanges:
+		return c.allocatedRanges(ctx)
+	case smb2.FsctlFileLevelTrim:
+		return c.trim(ctx)
+	case smb2.FsctlGetCompression:
+		if maxOut < 2 {
+			return nil, ntstatus.InvalidParameter
+		}
+		return smb2.AppendCompressionFormat(nil, smb2.CompressionFormatNone), ntstatus.Success
+	case smb2.FsctlSetCompression:
+		return c.setCompression()
+	case smb2.FsctlGetReparsePoint:
+		return c.getReparsePoint(ctx)
+	case smb2.FsctlSetReparsePoint:
+		return nil, ntstatus.NotSupported // clients do not make links
+	case smb2.FsctlDeleteReparsePoint:
+		if o.isLink {
+			return nil, ntstatus.NotSupported
+		}
+		return nil, ntstatus.NotAReparsePoint
+	case smb2.FsctlCreateOrGetObjectID, smb2.FsctlGetObjectID:
+		return c.objectID(ctx)
+	case smb2.FsctlLMRRequestResiliency:
+		if r.conn.dialect == Dialect202 {
+			return nil, ntstatus.InvalidDeviceRequest
+		}
+		return nil, ntstatus.NotSupported // 3.3.5.15.9
+	case smb2.FsctlSrvEnumerateSnapshots:
+		return c.enumerateSnapshots()
+	case smb2.FsctlIsPathnameValid:
+		return nil, ntstatus.Success // CREATE will tell
+	}
+	// Integrity, offload, USN, NTFS volume data, snapshots, hashes, resilience by
+	// other names: the store has no such thing.
+	return nil, ntstatus.InvalidDeviceRequest
+}
+
+// resumeKey is FSCTL_SRV_REQUEST_RESUME_KEY, [MS-SMB2] 3.3.5.15.5: the FileID,
+// which nobody can guess, names the open.
+func (c *fileControl) resumeKey() ([]byte, ntstatus.Status) {
+	if c.maxOut < 32 {
+		return nil, ntstatus.InvalidParameter
+	}
+	var m smb2.RequestResumeKeyResponse
+	le.PutUint64(m.ResumeKey[0:], c.o.id.Persistent)
+	le.PutUint64(m.ResumeKey[8:], c.o.id.Volatile)
+	out, err := m.AppendBinary(nil)
+	return out, c.r.appended(err)
+}
+
+// bySourceKey finds the open of the same session that a resume key names.
+func (c *fileControl) bySourceKey(key smb2.ResumeKey) *open {
+	return c.r.sess.opens.get(smb2.FileID{Persistent: le.Uint64(key[0:]), Volatile: le.Uint64(key[8:])})
+}
+
+// copyAnswer is the output of a copy; with an error status it goes out all the same.
+func (c *fileControl) copyAnswer(m smb2.CopyChunkResponse, st ntstatus.Status) ([]byte, ntstatus.Status) {
+	out, err := m.AppendBinary(nil)
+	if err != nil {
+		return nil, c.r.appended(err)
+	}
+	c.r.warnData = true
+	return out, st
+}
+
+// copyChunk is FSCTL_SRV_COPYCHUNK and FSCTL_SRV_COPYCHUNK_WRITE, [MS-SMB2]
+// 3.3.5.15.6.
+func (c *fileControl) copyChunk(ctx context.Context, needRead bool) ([]byte, ntstatus.Status) {
+	if c.maxOut < 12 {
+		return nil, ntstatus.InvalidParameter
+	}
+	limits := func() ([]byte, ntstatus.Status) { // 3.3.5.15.6.2
+		return c.copyAnswer(smb2.CopyChunkResponse{
+			ChunksWritten: copyMaxChunks, ChunkBytesWritten: copyMaxChunkSize, TotalBytesWritten: copyMaxTotal,
+		}, ntstatus.InvalidParameter)
+	}
+	m, err := smb2.ParseCopyChunkCopy(c.in)
+	if err != nil {
+		return limits()
+	}
+	src := c.bySourceKey(m.SourceKey)
+	if src == nil {
+		return nil, ntstatus.ObjectNameNotFound
+	}
+	defer src.release()
+	dst := c.o
+	if len(m.Chunks) > copyMaxChunks || src.isPipe {
+		return limits()
+	}
+	total := uint64(0)
+	for _, ch := range m.Chunks {
+		if ch.Length == 0 || ch.Length > copyMaxChunkSize {
+			return limits()
+		}
+		total += uint64(ch.Length)
+	}
+	if total > copyMaxTotal {
+		return limits()
+	}
+	switch {
+	case src.isDir || dst.isDir:
+		return nil, ntstatus.InvalidDeviceRequest
+	case src.access&smb2.FileReadData == 0,
+		dst.access&(smb2.FileWriteData|smb2.FileAppendData) == 0,
+		needRead && dst.access&smb2.FileReadData == 0:
+		return nil, ntstatus.AccessDenied
+	}
+	info, err := src.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	var done smb2.CopyChunkResponse
+	for _, ch := range m.Chunks {
+		n := uint64(ch.Length)
+		st := ntstatus.Success
+		switch {
+		case ch.SourceOffset > math.MaxInt64-n, ch.TargetOffset > math.MaxInt64-n:
+			st = ntstatus.InvalidParameter
+		case ch.SourceOffset+n > uint64(info.Size):
+			st = ntstatus.InvalidViewSize // [MS-SMB2] 3.3.5.15.6, as Windows answers
+		case src.lockConflict(ch.SourceOffset, n, false), dst.lockConflict(ch.TargetOffset, n, true):
+			st = ntstatus.FileLockConflict
+		}
+		wrote := int64(0)
+		if st == ntstatus.Success {
+			wrote, err = c.copyRange(ctx, int64(ch.TargetOffset), src, int64(ch.SourceOffset), int64(n))
+			if err != nil {
+				st = ntstatus.FromError(err)
+			}
+		}
+		done.TotalBytesWritten += uint32(wrote)
+		if st != ntstatus.Success {
+			done.ChunkBytesWritten = uint32(wrote)
+			dst.touched()
+			return c.copyAnswer(done, st)
+		}
+		done.ChunksWritten++
+	}
+	dst.touched()
+	return c.copyAnswer(done, ntstatus.Success)
+}
+
+// copyRange copies within the file system if it can, through a buffer otherwise.
+func (c *fileControl) copyRange(ctx context.Context, dstOff int64, src *open, srcOff, n int64) (int64, error) {
+	dst := c.o
+	if rc, ok := dst.file.(vfs.RangeCopier); ok && src.fs == dst.fs {
+		wrote, err := rc.CopyRange(ctx, dstOff, src.file, srcOff, n)
+		switch {
+		case err == nil && wrote == n:
+			return wrote, nil
+		case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EBADF):
+			// EINVAL: ranges that overlap; EBADF: a handle that cannot be read.
+			dstOff, srcOff, n = dstOff+wrote, srcOff+wrote, n-wrote
+			more, err := c.copyBuffered(ctx, dstOff, src, srcOff, n)
+			return wrote + more, err
+		default:
+			return wrote, err
+		}
+	}
+	return c.copyBuffered(ctx, dstOff, src, srcOff, n)
+}
+
+// copyBuffered reads a chunk as a whole before it writes any of it, so that
+// ranges of one file may overlap.
+func (c *fileControl) copyBuffered(ctx context.Context, dstOff int64, src *open, srcOff, n int64) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	buf := make([]byte, n)
+	got, err := src.file.ReadAt(buf, srcOff)
+	if got < len(buf) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, err
+	}
+	wrote, err := c.o.file.WriteAt(buf, dstOff)
+	return int64(wrote), err
+}
+
+// duplicateExtents is FSCTL_DUPLICATE_EXTENTS_TO_FILE, [MS-FSA] 2.1.5.10.4.
+func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.Status) {
+	m, err := smb2.ParseDuplicateExtentsData(c.in)
+	if err != nil {
+		return nil, ntstatus.BufferTooSmall
+	}
+	src, st := c.r.open(m.SourceFileID)
+	if st != ntstatus.Success {
+		return nil, ntstatus.InvalidParameter
+	}
+	defer src.release()
+	dst := c.o
+	switch {
+	case m.ByteCount == 0:
+		return nil, ntstatus.Success
+	case m.ByteCount < 0, m.SourceFileOffset < 0, m.TargetFileOffset < 0,
+		m.SourceFileOffset > math.MaxInt64-m.ByteCount, m.TargetFileOffset > math.MaxInt64-m.ByteCount,
+		src.isDir, dst.isDir, src.isPipe:
+		return nil, ntstatus.InvalidParameter
+	case dst.access&smb2.FileWriteData == 0, src.access&smb2.FileReadData == 0:
+		return nil, ntstatus.AccessDenied
+	}
+	n := uint64(m.ByteCount)
+	if dst.lockConflict(uint64(m.TargetFileOffset), n, true) || src.lockConflict(uint64(m.SourceFileOffset), n, false) {
+		return nil, ntstatus.FileLockConflict
+	}
+	cl, ok := dst.file.(vfs.Cloner)
+	if !ok || src.fs != dst.fs {
+		return nil, ntstatus.NotSupported
+	}
+	err = cl.CloneRange(ctx, m.TargetFileOffset, src.file, m.SourceFileOffset, m.ByteCount)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	dst.touched()
+	return nil, ntstatus.Success
+}
+
+// setSparse is FSCTL_SET_SPARSE, [MS-FSA] 2.1.5.10.36. Whether a file is sparse
+// follows from its storage here, so the flag is taken note of and no more.
+func (c *fileControl) setSparse() ([]byte, ntstatus.Status) {
+	o := c.o
+	switch {
+	case o.isDir:
+		return nil, ntstatus.InvalidParameter
+	case o.access&(smb2.FileWriteData|smb2.FileAppendData|smb2.FileWriteAttributes) == 0:
+		return nil, ntstatus.AccessDenied
+	}
+	if len(c.in) > 0 {
+		if _, err := smb2.ParseSetSparseBuffer(c.in); err != nil {
+			return nil, ntstatus.InvalidParameter
+		}
+	}
+	return nil, ntstatus.Success
+}
+
+// setZeroData is FSCTL_SET_ZERO_DATA, [MS-FSA] 2.1.5.10.39.
+func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status) {
+	o := c.o
+	if o.isDir {
+		return nil, ntstatus.InvalidParameter
+	}
+	if o.access&smb2.FileWriteData == 0 {
+		return nil, ntstatus.AccessDenied
+	}
+	m, err := smb2.ParseZeroDataInformation(c.in)
+	if err != nil || m.FileOffset < 0 || m.BeyondFinalZero < 0 || m.FileOffset > m.BeyondFinalZero {
+		return nil, ntstatus.InvalidParameter
+	}
+	info, err := o.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	off, end := m.FileOffset, min(m.BeyondFinalZero, info.Size)
+	if off >= end {
+		return nil, ntstatus.Success
+	}
+	if o.lockConflict(uint64(off), uint64(end-off), true) {
+		return nil, ntstatus.FileLockConflict
+	}
+	err = zeroRange(ctx, o.file, off, end-off)
+	o.touched()
+	return nil, ntstatus.FromError(err)
+}
+
+// zeroRange makes a range within the file read as zeros, giving its storage back
+// where that is possible.
+func zeroRange(ctx context.Context, f vfs.File, off, n int64) error {
+	if a, ok := f.(vfs.Allocator); ok {
+		err := a.PunchHole(ctx, off, n)
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = a.ZeroRange(ctx, off, n)
+		}
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	zeros := make([]byte, min(n, 1<<20))
+	for n > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		w, err := f.WriteAt(zeros[:min(n, int64(len(zeros)))], off)
+		if err != nil {
+			return err
+		}
+		off, n = off+int64(w), n-int64(w)
+	}
+	return nil
+}
+
+// allocatedRanges is FSCTL_QUERY_ALLOCATED_RANGES, [MS-FSA] 2.1.5.10.22. Storage
+// that does not know its holes has none.
+func (c *fileControl) allocatedRanges(ctx context.Context) ([]byte, ntstatus.Status) {
+	o := c.o
+	if o.isDir {
+		return nil, ntstatus.InvalidParameter
+	}
+	if o.access&smb2.FileReadData == 0 {
+		return nil, ntstatus.AccessDenied
+	}
+	q, err := smb2.ParseAllocatedRange(c.in)
+	if err != nil || q.FileOffset < 0 || q.Length < 0 || q.FileOffset > math.MaxInt64-q.Length {
+		return nil, ntstatus.InvalidParameter
+	}
+	info, err := o.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	off, end := q.FileOffset, min(q.FileOffset+q.Length, info.Size)
+	var out []byte
+	for off < end {
+		start, stop, err := dataRange(ctx, o.file, off, end)
+		if err != nil {
+			return nil, ntstatus.FromError(err)
+		}
+		if start >= end {
+			break
+		}
+		if len(out)+16 > c.maxOut {
+			if len(out) == 0 {
+				return nil, ntstatus.BufferTooSmall
+			}
+			return out, ntstatus.BufferOverflow
+		}
+		out, _ = (&smb2.AllocatedRange{FileOffset: start, Length: stop - start}).AppendBinary(out)
+		off = stop
+	}
+	return out, ntstatus.Success
+}
+
+// dataRange finds the first range of data within off and end; start is end if
+// there is none.
+func dataRange(ctx context.Context, f vfs.File, off, end int64) (start, stop int64, err error) {
+	h, ok := f.(vfs.HoleSeeker)
+	if !ok {
+		return off, end, nil
+	}
+	start, err = h.SeekData(ctx, off)
+	switch {
+	case errors.Is(err, syscall.ENXIO):
+		return end, end, nil
+	case errors.Is(err, errors.ErrUnsupported):
+		return off, end, nil
+	case err != nil:
+		return 0, 0, err
+	}
+	stop, err = h.SeekHole(ctx, start)
+	if errors.Is(err, syscall.ENXIO) { // cut short in between
+		return end, end, nil
+	}
+	return start, max(min(stop, end), start), err
+}
+
+// trim is FSCTL_FILE_LEVEL_TRIM, [MS-FSCC] 2.3.73: the client does not need what is
+// in some ranges. It is a hint, and the answer says how many were taken: the
+// content stays readable here, as a client may rely on until it writes again.
+func (c *fileControl) trim(context.Context) ([]byte, ntstatus.Status) {
+	const head, extent = 8, 16
+	if len(c.in) < head {
+		return nil, ntstatus.InvalidParameter
+	}
+	key, n := le.Uint32(c.in), uint64(le.Uint32(c.in[4:]))
+	if key != 0 || n == 0 || n > uint64(len(c.in)-head)/extent {
+		return nil, ntstatus.InvalidParameter // [MS-SMB2] 3.3.5.15.14
+	}
+	if c.o.isDir {
+		return nil, ntstatus.InvalidParameter
+	}
+	if c.o.access&smb2.FileWriteData == 0 {
+		return nil, ntstatus.AccessDenied
+	}
+	if c.maxOut >= 4 {
+		return le.AppendUint32(nil, uint32(n)), ntstatus.Success
+	}
+	return nil, ntstatus.Success
+}
+
+// setCompression accepts that files stay uncompressed.
+func (c *fileControl) setCompression() ([]byte, ntstatus.Status) {
+	f, err := smb2.ParseCompressionFormat(c.in)
+	switch {
+	case err != nil:
+		return nil, ntstatus.InvalidParameter
+	case c.o.access&smb2.FileWriteData == 0:
+		return nil, ntstatus.AccessDenied
+	case f != smb2.CompressionFormatNone:
+		return nil, ntstatus.NotSupported
+	}
+	return nil, ntstatus.Success
+}
+
+// getReparsePoint is FSCTL_GET_REPARSE_POINT, [MS-FSA] 2.1.5.10.16: the target of a
+// symbolic link that was opened itself.
+func (c *fileControl) getReparsePoint(ctx context.Context) ([]byte, ntstatus.Status) {
+	links, ok := c.o.fs.(vfs.Symlinker)
+	if !c.o.isLink || !ok {
+		return nil, ntstatus.NotAReparsePoint
+	}
+	target, err := links.Readlink(ctx, c.o.path())
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	m := smb2.SymbolicLinkReparseBuffer{SubstituteName: linkToWire(target)}
+	if !strings.HasPrefix(target, "/") {
+		m.Flags = smb2.SymlinkFlagRelative
+	}
+	m.PrintName = m.SubstituteName
+	out, err := m.AppendBinary(nil)
+	if err != nil {
+		return nil, ntstatus.IOReparseDataInvalid
+	}
+	if len(out) > c.maxOut {
+		if c.maxOut < 8 {
+			return nil, ntstatus.BufferTooSmall
+		}
+		return out[:c.maxOut], ntstatus.BufferOverflow
+	}
+	return out, ntstatus.Success
+}
+
+// linkToWire spells the target of a link for clients. Bytes that are not UTF-8
+// become U+FFFD.
+func linkToWire(target string) string {
+	target = strings.ToValidUTF8(target, "\uFFFD")
+	parts := strings.Split(target, "/")
+	for i, p := range parts {
+		parts[i] = toWire(p)
+	}
+	return strings.Join(parts, `\`)
+}
+
+// objectID is FSCTL_CREATE_OR_GET_OBJECT_ID, [MS-FSCC] 2.3.1: an id made of the
+// file's identity, the same each time.
+func (c *fileControl) objectID(ctx context.Context) ([]byte, ntstatus.Status) {
+	const size = 64 // FILE_OBJECTID_BUFFER type 1, [MS-FSCC] 2.1.3.1
+	if c.maxOut < size {
+		return nil, ntstatus.InvalidParameter
+	}
+	info, err := c.o.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	out := make([]byte, size)
+	id := fileID128(info.ID)
+	copy(out, id[:])                    // ObjectId
+	copy(out[16:], c.r.srv.cfg.GUID[:]) // BirthVolumeId
+	copy(out[32:], id[:])               // BirthObjectId
+	return out, ntstatus.Success
+}
+
+// enumerateSnapshots is FSCTL_SRV_ENUMERATE_SNAPSHOTS, [MS-SMB2] 2.2.32.2: there
+// are none.
+func (c *fileControl) enumerateSnapshots() ([]byte, ntstatus.Status) {
+	const size = 16
+	if c.maxOut < size {
+		return nil, ntstatus.InvalidParameter
+	}
+	out := make([]byte, size)
+	le.PutUint32(out[8:], 2) // SnapShotArraySize: two terminators
+	return out, ntstatus.Success
+}

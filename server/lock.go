@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// lock serves LOCK, [MS-SMB2] 3.3.5.14.
+func lock(ctx context.Context, r *request) ntstatus.Status {
+	req, err := smb2.ParseLockRequest(r.msg)
+	if err != nil || len(req.Locks) == 0 {
+		return ntstatus.InvalidParameter
+	}
+	o, st := r.open(req.FileID)
+	if st != ntstatus.Success {
+		return st
+	}
+	defer o.release()
+	if o.state == nil || o.isDir {
+		return ntstatus.InvalidParameter // [MS-FSA] 2.1.5.8
+	}
+	seq, replay := o.lockSequence(r.conn, &req)
+	if replay {
+		st = ntstatus.Success
+	} else if req.Locks[0].Flags&smb2.LockFlagUnlock != 0 {
+		st = o.unlockRanges(req.Locks)
+	} else {
+		st = o.lockRanges(ctx, r, req.Locks)
+	}
+	if st != ntstatus.Success {
+		return st
+	}
+	seq.done()
+	r.out, err = (&smb2.LockResponse{}).AppendBinary(r.out)
+	return r.appended(err)
+}
+
+// lockSeqs is Open.LockSequenceArray, [MS-SMB2] 3.3.1.10.
+type lockSeqs [64]struct {
+	valid  bool
+	number uint8
+}
+
+// lockSeq is the entry that a request names, to be marked done.
+type lockSeq struct {
+	o      *open
+	index  uint32 // 0: none
+	number uint8
+}
+
+func (s lockSeq) done() {
+	if s.index == 0 {
+		return
+	}
+	s.o.lockMu.Lock()
+	e := &s.o.lockSeqs[s.index-1]
+	e.valid, e.number = true, s.number
+	s.o.lockMu.Unlock()
+}
+
+// lockSequence recognises a request that was carried out already and comes again
+// because its answer was lost with a channel. It only does so where the server
+// offers several channels.
+func (o *open) lockSequence(c *conn, req *smb2.LockRequest) (lockSeq, bool) {
+	if c.dialect < Dialect300 || c.serverCaps&smb2.GlobalCapMultiChannel == 0 ||
+		req.LockSequenceIndex == 0 || req.LockSequenceIndex > uint32(len(o.lockSeqs)) {
+		return lockSeq{}, false
+	}
+	s := lockSeq{o, req.LockSequenceIndex, req.LockSequenceNumber}
+	o.lockMu.Lock()
+	defer o.lockMu.Unlock()
+	e := &o.lockSeqs[s.index-1]
+	if e.valid && e.number == s.number {
+		return s, true
+	}
+	e.valid = false
+	return s, false
+}
+
+// unlockRanges is 3.3.5.14.1: it stops at the first that fails and takes nothing
+// back.
+func (o *open) unlockRanges(locks []smb2.LockElement) ntstatus.Status {
+	for _, l := range locks {
+		if l.Flags&^smb2.LockFlagFailImmediately != smb2.LockFlagUnlock {
+			return ntstatus.InvalidParameter
+		}
+		rg := byteRange{l.Offset, l.Length}
+		if !rg.valid() {
+			return ntstatus.InvalidLockRange
+		}
+		if !o.state.locks.unlock(o, rg) {
+			return ntstatus.RangeNotLocked
+		}
+		o.nlocks.Add(-1)
+	}
+	return ntstatus.Success
+}
+
+// lockRanges is 3.3.5.14.2: all are taken or none.
+func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElement) ntstatus.Status {
+	for _, l := range locks {
+		switch l.Flags {
+		case smb2.LockFlagSharedLock, smb2.LockFlagExclusiveLock:
+			if len(locks) > 1 {
+				return ntstatus.InvalidParameter // several cannot be waited for
+			}
+		case smb2.LockFlagSharedLock | smb2.LockFlagFailImmediately,
+			smb2.LockFlagExclusiveLock | smb2.LockFlagFailImmediately:
+		default:
+			return ntstatus.InvalidParameter
+		}
+	}
+	if o.access&(smb2.FileReadData|smb2.FileWriteData) == 0 {
+		return ntstatus.AccessDenied
+	}
+	if int(o.nlocks.Add(int32(len(locks)))) > r.srv.cfg.Limits.LocksPerOpen {
+		o.nlocks.Add(-int32(len(locks)))
+		return ntstatus.InsufficientResources
+	}
+	t := &o.state.locks
+	taken := make([]byteLock, 0, 4)
+	fail := func(st ntstatus.Status) ntstatus.Status {
+		t.undo(taken)
+		o.nlocks.Add(-int32(len(locks)))
+		return st
+	}
+	for _, e := range locks {
+		l := byteLock{byteRange{e.Offset, e.Length}, o, e.Flags&smb2.LockFlagExclusiveLock != 0}
+		if !l.valid() {
+			return fail(ntstatus.InvalidLockRange)
+		}
+		if e.Flags&smb2.LockFlagFailImmediately != 0 {
+			if !t.tryLock(l) {
+				return fail(ntstatus.LockNotGranted)
+			}
+		} else if st := o.awaitLock(ctx, r, l); st != ntstatus.Success {
+			return fail(st)
+		}
+		taken = append(taken, l)
+	}
+	// A CLOSE that came meanwhile has given up what there was then; the rest is
+	// ours to give up.
+	select {
+	case <-o.closing:
+		return fail(ntstatus.FileClosed)
+	default:
+		return ntstatus.Success
+	}
+}
+
+// awaitLock waits for a range as long as it takes, with an interim response.
+func (o *open) awaitLock(ctx context.Context, r *request, l byteLock) ntstatus.Status {
+	t := &o.state.locks
+	w := t.enqueue(l)
+	if w == nil {
+		return ntstatus.Success
+	}
+	st := r.goAsync()
+	if st == ntstatus.Success {
+		select {
+		case <-w.granted:
+			return ntstatus.Success
+		case <-ctx.Done():
+			st = ntstatus.Cancelled
+		case <-o.closing:
+		}
+		if o.ending() {
+			st = ntstatus.RangeNotLocked // as Windows and Samba answer
+		}
+	}
+	if !t.abandon(w) {
+		t.undo([]byteLock{l})
+	}
+	return st
+}

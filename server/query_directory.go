@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// scanBatch is how many entries are read from a directory at a time.
+const scanBatch = 128
+
+// searchState is where an open's QUERY_DIRECTORY has got to.
+type searchState struct {
+	// turn holds a token for whoever may use the rest: requests on one open are
+	// served one after another.
+	turn chan struct{}
+
+	started bool
+	pattern pattern
+	dots    int // "." and "..": the number of them already considered
+	found   bool
+	cursor  vfs.Cursor // behind the entries in batch
+	batch   []vfs.DirEntry
+	at      int // the next entry in batch
+	atEnd   bool
+
+	// held is an entry that did not fit the last response.
+	held    smb2.DirectoryEntry
+	hasHeld bool
+}
+
+func (s *searchState) init(isDir bool) {
+	if isDir {
+		s.turn = make(chan struct{}, 1)
+		s.turn <- struct{}{}
+	}
+}
+
+// restart begins a scan with a pattern from the wire.
+func (s *searchState) restart(p pattern) {
+	*s = searchState{turn: s.turn, started: true, pattern: p, cursor: vfs.CursorStart, batch: s.batch[:0]}
+}
+
+// queryDirectory serves QUERY_DIRECTORY, [MS-SMB2] 3.3.5.18.
+func queryDirectory(ctx context.Context, r *request) ntstatus.Status {
+	req, err := smb2.ParseQueryDirectoryRequest(r.msg)
+	if err != nil {
+		return ntstatus.InvalidParameter
+	}
+	o, st := r.open(req.FileID)
+	if st != ntstatus.Success {
+		return st
+	}
+	defer o.release()
+	if !o.isDir || uint64(req.OutputBufferLength) > uint64(r.conn.maxTransact) {
+		return ntstatus.InvalidParameter
+	}
+	if o.access&smb2.FileListDirectory == 0 || o.dir == nil {
+		return ntstatus.AccessDenied
+	}
+	if !smb2.IsDirectoryClass(req.FileInformationClass) {
+		return ntstatus.InvalidInfoClass
+	}
+	p, ok := newPattern(smb2.DecodeUTF16(req.FileName))
+	if !ok {
+		return ntstatus.ObjectNameInvalid
+	}
+	s := &o.search
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return ntstatus.Cancelled
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if !s.started || req.Flags&(smb2.QueryDirectoryRestartScans|smb2.QueryDirectoryReopen) != 0 {
+		if s.started && len(req.FileName) == 0 {
+			p = s.pattern
+		}
+		s.restart(p)
+	}
+	return o.list(ctx, r, &req)
+}
+
+// list answers with the entries that follow, as many as fit.
+func (o *open) list(ctx context.Context, r *request, req *smb2.QueryDirectoryRequest) ntstatus.Status {
+	s := &o.search
+	start := len(r.out)
+	r.out = beginOutput(r.out)
+	list := smb2.NewEntryList(r.out, min(int(req.OutputBufferLength), r.room()))
+	first := !s.found
+	for {
+		if !s.hasHeld {
+			more, st := o.nextEntry(ctx, req.FileInformationClass)
+			if st != ntstatus.Success {
+				return st
+			}
+			if !more {
+				break
+			}
+		}
+		s.hasHeld = !list.AppendDirectoryEntry(req.FileInformationClass, &s.held)
+		if s.hasHeld {
+			if list.Count() == 0 {
+				return ntstatus.InfoLengthMismatch
+			}
+			break
+		}
+		s.found = true
+		if req.Flags&smb2.QueryDirectoryReturnSingleEntry != 0 {
+			break
+		}
+	}
+	if list.Count() == 0 {
+		if first {
+			return ntstatus.NoSuchFile
+		}
+		return ntstatus.NoMoreFiles
+	}
+	r.out = endOutput(list.Bytes(), start)
+	return ntstatus.Success
+}
+
+// nextEntry puts the next entry that matches into s.held; false at the end.
+func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, ntstatus.Status) {
+	s := &o.search
+	for s.dots < 2 {
+		s.dots++
+		name := ".."[:s.dots]
+		if !s.pattern.match(name) {
+			continue
+		}
+		info, err := o.dotInfo(ctx, name)
+		if err != nil {
+			return false, ntstatus.FromError(err)
+		}
+		s.held = directoryEntry(name, &info)
+		return true, ntstatus.Success
+	}
+	for {
+		if s.at == len(s.batch) {
+			if more, err := s.fill(ctx, o.dir); err != nil {
+				return false, ntstatus.FromError(err)
+			} else if !more {
+				return false, ntstatus.Success
+			}
+		}
+		e := &s.batch[s.at]
+		s.at++
+		name := toWire(e.Name)
+		if !s.pattern.match(name) {
+			continue
+		}
+		if class == smb2.ClassFileNamesInformation {
+			s.held = smb2.DirectoryEntry{FileName: name}
+			return true, ntstatus.Success
+		}
+		info, err := o.entryInfo(ctx, e.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone since it was read
+		}
+		if err != nil {
+			return false, ntstatus.FromError(err)
+		}
+		s.held = directoryEntry(name, &info)
+		return true, ntstatus.Success
+	}
+}
+
+// fill reads the next batch of entries.
+func (s *searchState) fill(ctx context.Context, d vfs.Dir) (bool, error) {
+	if s.atEnd {
+		return false, nil
+	}
+	if cap(s.batch) < scanBatch {
+		s.batch = make([]vfs.DirEntry, scanBatch)
+	}
+	s.batch = s.batch[:scanBatch]
+	n, err := d.ReadDir(ctx, s.cursor, s.batch)
+	s.batch, s.at = s.batch[:n], 0
+	if errors.Is(err, io.EOF) {
+		s.atEnd = true
+		return n > 0, nil
+	}
+	if err != nil || n == 0 {
+		s.atEnd = err == nil
+		return false, err
+	}
+	s.cursor = s.batch[n-1].Cursor
+	return true, nil
+}
+
+// dotInfo describes the directory itself or its parent. The root of a share is
+// its own parent: nothing outside is shown.
+func (o *open) dotInfo(ctx context.Context, name string) (vfs.Info, error) {
+	path := o.path()
+	if name == "." || path == vfs.Root {
+		return o.file.Stat(ctx)
+	}
+	dir, _ := vfs.Split(path)
+	return o.fs.Stat(ctx, dir)
+}
+
+// entryInfo describes an entry of the directory: what a symbolic link leads to,
+// and the link itself if it leads nowhere or out of the share.
+func (o *open) entryInfo(ctx context.Context, name string) (vfs.Info, error) {
+	info, err := o.dir.Lstat(ctx, name)
+	if err != nil || info.Mode&fs.ModeSymlink == 0 {
+		return info, err
+	}
+	if target, err := o.fs.Stat(ctx, vfs.Join(o.path(), name)); err == nil {
+		return target, nil
+	}
+	return info, nil
+}
+
+func directoryEntry(name string, info *vfs.Info) smb2.DirectoryEntry {
+	t := timesOf(info)
+	e := smb2.DirectoryEntry{
+		CreationTime:    t.CreationTime,
+		LastAccessTime:  t.LastAccessTime,
+		LastWriteTime:   t.LastWriteTime,
+		ChangeTime:      t.ChangeTime,
+		EndOfFile:       uint64(info.Size),
+		AllocationSize:  allocationSize(info),
+		FileAttributes:  fileAttributes(info),
+		ReparsePointTag: reparseTag(info),
+		EaSize:          uint32(reparseTag(info)),
+		FileID:          info.ID.Ino,
+		FileName:        name,
+	}
+	e.FileID128 = fileID128(info.ID)
+	return e
+}
+
+// fileID128 is a 128-bit file id: the inode number, then the device's.
+func fileID128(id vfs.FileID) (b [16]byte) {
+	binary.LittleEndian.PutUint64(b[:8], id.Ino)
+	binary.LittleEndian.PutUint64(b[8:], id.Dev)
+	return b
+}
