@@ -1,8 +1,17 @@
 package client
 
 import (
+	"crypto/rand"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"math"
+	"slices"
 	"time"
+	"unicode/utf8"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 )
 
 // Dialect is a dialect revision of [MS-SMB2] 2.2.3.
@@ -126,3 +135,106 @@ type Config struct {
 	// ClientGUID identifies the client machine; zero means a random one.
 	ClientGUID [16]byte
 }
+
+// withDefaults returns a checked copy.
+func (c Config) withDefaults() (Config, error) {
+	bad := func(field string, v any, want string) (Config, error) {
+		return c, fmt.Errorf("client: Config.%s %v is not %s: %w", field, v, want, fs.ErrInvalid)
+	}
+	for _, s := range []struct{ field, v string }{
+		{"User", c.User}, {"Password", c.Password}, {"Domain", c.Domain}, {"Workstation", c.Workstation},
+	} {
+		if utf8.RuneCountInString(s.v) > 256 {
+			return c, fmt.Errorf("client: Config.%s is longer than 256 characters: %w", s.field, fs.ErrInvalid)
+		}
+	}
+	if c.MinDialect == 0 {
+		c.MinDialect = SMB202
+	}
+	if c.MaxDialect == 0 {
+		c.MaxDialect = SMB311
+	}
+	for _, d := range []struct {
+		field string
+		v     Dialect
+	}{{"MinDialect", c.MinDialect}, {"MaxDialect", c.MaxDialect}} {
+		if !slices.Contains(allDialects, d.v) {
+			return bad(d.field, fmt.Sprintf("0x%04X", uint16(d.v)), "a dialect")
+		}
+	}
+	if c.MinDialect > c.MaxDialect {
+		return bad("MinDialect", c.MinDialect, "at most MaxDialect")
+	}
+	if c.Signing > SigningOff {
+		return bad("Signing", c.Signing, "a SigningMode")
+	}
+	if c.Encryption > EncryptOff {
+		return bad("Encryption", c.Encryption, "an EncryptionMode")
+	}
+	if c.Ciphers == nil {
+		c.Ciphers = []Cipher{AES128GCM, AES128CCM, AES256GCM, AES256CCM}
+	}
+	c.Ciphers = slices.Clone(c.Ciphers)
+	for _, v := range c.Ciphers {
+		if smbcrypto.Cipher(v).KeySize() == 0 {
+			return bad("Ciphers", v, "known")
+		}
+	}
+	if c.SigningAlgorithms == nil {
+		c.SigningAlgorithms = []SigningAlgorithm{AESGMAC, AESCMAC, HMACSHA256}
+	}
+	c.SigningAlgorithms = slices.Clone(c.SigningAlgorithms)
+	for _, v := range c.SigningAlgorithms {
+		if v > AESGMAC {
+			return bad("SigningAlgorithms", v, "known")
+		}
+	}
+	if c.RDMAThreshold == 0 {
+		c.RDMAThreshold = DefaultRDMAThreshold
+	}
+	if c.MaxIOSize < 0 {
+		return bad("MaxIOSize", c.MaxIOSize, "0 or more")
+	}
+	if c.MaxIOSize == 0 {
+		c.MaxIOSize = math.MaxInt32
+	}
+	if c.Window == 0 {
+		c.Window = DefaultWindow
+	}
+	if c.Window < 1 || c.Window > maxWindow {
+		return bad("Window", c.Window, "in 1..64")
+	}
+	if c.MaxCredits == 0 {
+		c.MaxCredits = DefaultMaxCredits
+	}
+	if c.MaxCredits < 1 || c.MaxCredits > 65535 {
+		return bad("MaxCredits", c.MaxCredits, "in 1..65535")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.CancelGrace == 0 {
+		c.CancelGrace = DefaultCancelGrace
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ClientGUID == ([16]byte{}) {
+		rand.Read(c.ClientGUID[:]) // never fails: it ends the program first
+	}
+	return c, nil
+}
+
+// maxWindow is the largest Config.Window.
+const maxWindow = 64
+
+var allDialects = []Dialect{SMB202, SMB210, SMB300, SMB302, SMB311}
+
+// String gives the usual name, such as "3.1.1".
+func (d Dialect) String() string { return smb2.Dialect(d).String() }
+
+// String gives the name of the specification, such as "AES-128-GCM".
+func (c Cipher) String() string { return smbcrypto.Cipher(c).String() }
+
+// String gives the name of the specification, such as "AES-GMAC".
+func (a SigningAlgorithm) String() string { return smbcrypto.SigningAlgorithm(a).String() }

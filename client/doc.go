@@ -2,10 +2,8 @@
 // and WRITE go by RDMA straight between the server and the caller's buffer
 // where the transport offers that (SMB Direct), and in messages where not.
 //
-//	s, err := client.Dial(ctx, &tcp.Dialer{}, "server:445", client.Config{
-//		User: "ann", Password: "secret",
-//	})
-//	if err != nil { ... }
+//	d, err := tcp.NewDialer(tcp.Config{})
+//	s, err := client.Dial(ctx, d, "server:445", client.Config{User: "ann", Password: "secret"})
 //	defer s.Close()
 //	share, err := s.Mount(ctx, "data")
 //	f, err := share.Open(ctx, "dir/file")

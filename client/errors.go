@@ -18,9 +18,10 @@ type Error struct {
 	Op string
 	// Path is the name that it was about, as the caller gave it; or the share.
 	Path string
-	// Status is what the server answered; Success if the error is not an answer.
+	// Status is the code that Err is or wraps, as a rule the server's answer;
+	// Success if there is none.
 	Status ntstatus.Status
-	// Err is the cause: Status, or the local error if Status is Success.
+	// Err is the cause.
 	Err error
 }
 

@@ -1,5 +1,7 @@
 package client
 
+import "sync/atomic"
+
 // Stats counts what a session did since it began.
 type Stats struct {
 	// Requests is how many requests were sent, Responses how many final answers
@@ -26,4 +28,29 @@ type Stats struct {
 	BytesCopied uint64
 	// Reauthentications counts renewals of an expired session.
 	Reauthentications uint64
+}
+
+// counters are what Stats reports.
+type counters struct {
+	requests, responses, cancels, creditWaits         atomic.Uint64
+	rdmaReads, rdmaWrites, rdmaRead, rdmaWritten      atomic.Uint64
+	inlineReads, inlineWrites, inlineRead, inlineWrit atomic.Uint64
+	declined, copied, reauths                         atomic.Uint64
+}
+
+func (c *conn) stats() Stats {
+	n := &c.counters
+	s := Stats{
+		Requests: n.requests.Load(), Responses: n.responses.Load(), Cancels: n.cancels.Load(),
+		CreditWaits: n.creditWaits.Load(),
+		RDMAReads:   n.rdmaReads.Load(), RDMAWrites: n.rdmaWrites.Load(),
+		RDMABytesRead: n.rdmaRead.Load(), RDMABytesWritten: n.rdmaWritten.Load(),
+		InlineReads: n.inlineReads.Load(), InlineWrites: n.inlineWrites.Load(),
+		InlineBytesRead: n.inlineRead.Load(), InlineBytesWritten: n.inlineWrit.Load(),
+		RDMADeclined: n.declined.Load(), BytesCopied: n.copied.Load(), Reauthentications: n.reauths.Load(),
+	}
+	c.mu.Lock()
+	s.Credits, s.InFlight = c.credits, len(c.pending)
+	c.mu.Unlock()
+	return s
 }

@@ -1,0 +1,630 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+// security is how the messages of the session are protected. It is immutable.
+type security struct {
+	sessionID uint64
+	signer    *smbcrypto.Signer // nil for guests and anonymous sessions
+	sealer    *smbcrypto.Sealer // nil if no cipher was negotiated
+	opener    *smbcrypto.Opener
+	sign      bool // every request that is not encrypted
+	encrypt   bool // every request
+}
+
+// conn moves requests and answers. Requests are numbered and sent by whoever
+// makes them; one goroutine receives, and one watches deadlines.
+type conn struct {
+	tr         transport.Conn
+	rdma       transport.RDMA
+	log        *slog.Logger
+	maxCredits int
+	timeout    time.Duration // <= 0: none
+	grace      time.Duration
+
+	// multiCredit: CreditCharge is in use, [MS-SMB2] 3.2.4.1.5. Written once,
+	// while negotiation is all there is.
+	multiCredit bool
+
+	sec atomic.Pointer[security]
+
+	mu sync.Mutex
+	// All guarded by mu.
+	nextID   uint64           // first MessageId that was never used
+	holes    []idRange        // MessageIds taken back from requests that were not sent
+	credits  int              // how many MessageIds the server lets us use
+	owed     int              // credits of requests whose answer will bring new ones
+	owing    int              // how many such requests there are
+	pending  map[uint64]*call // sent or being sent, by MessageId
+	head     *call            // queue for credits, in order
+	tail     *call
+	orphans  []orphan // opens whose CREATE was abandoned
+	err      error    // why the connection ended
+	failedCh chan struct{}
+
+	closing context.CancelFunc // ends Receive
+	wg      sync.WaitGroup     // the two goroutines
+
+	counters counters
+}
+
+// idRange is n MessageIds from id.
+type idRange struct {
+	id uint64
+	n  int
+}
+
+// orphan is an open that nobody waits for any more.
+type orphan struct {
+	treeID  uint32
+	protect protection
+	id      smb2.FileID
+}
+
+// maxOrphans bounds what a server can make us remember by answering late.
+const maxOrphans = 64
+
+// maxGranted bounds the credits that are counted: a server may give more, we
+// never use more.
+const maxGranted = 1 << 16
+
+func newConn(tr transport.Conn, cfg *Config) *conn {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &conn{
+		tr: tr, rdma: tr.RDMA(), log: cfg.Logger,
+		maxCredits: cfg.MaxCredits, timeout: cfg.Timeout, grace: cfg.CancelGrace,
+		credits: 1, // [MS-SMB2] 3.2.4.1.2: the window begins as {0}
+		pending: make(map[uint64]*call), failedCh: make(chan struct{}), closing: cancel,
+	}
+	c.wg.Add(1)
+	go c.receive(ctx) // ended by closing and tr.Close; Close waits
+	if c.timeout > 0 {
+		c.wg.Add(1)
+		go c.watch() // ended by failedCh; Close waits
+	}
+	return c
+}
+
+// fail ends the connection for a reason, if it has not ended yet. It does not
+// wait for the goroutines, so that they may call it.
+func (c *conn) fail(cause error) error {
+	c.mu.Lock()
+	if c.err != nil {
+		err := c.err
+		c.mu.Unlock()
+		return err
+	}
+	switch {
+	case errors.Is(cause, io.EOF): // which means the end of a file to our callers
+		cause = &lostError{errServerClosed}
+	case !errors.Is(cause, net.ErrClosed):
+		cause = &lostError{cause}
+	}
+	c.err = cause
+	for _, p := range c.pending {
+		p.err, p.state = cause, callAnswered
+		p.wake()
+	}
+	clear(c.pending)
+	for w := c.head; w != nil; w = w.next {
+		w.err, w.state = cause, callAnswered
+		w.wake()
+	}
+	c.head, c.tail = nil, nil
+	close(c.failedCh)
+	c.mu.Unlock()
+	c.closing()
+	if err := c.tr.Close(); err != nil {
+		c.log.Debug("transport close", "err", err)
+	}
+	return cause
+}
+
+// close is fail by the program, and waits for the goroutines.
+func (c *conn) close() {
+	_ = c.fail(ErrClosed)
+	c.wg.Wait()
+}
+
+func (c *conn) failed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+var errServerClosed = errors.New("the server closed it")
+
+// lostError is why a connection was lost; it matches net.ErrClosed too.
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string   { return "connection lost: " + e.cause.Error() }
+func (e *lostError) Unwrap() []error { return []error{e.cause, net.ErrClosed} }
+
+// protocolError ends the connection over a fault of the server's.
+func (c *conn) protocolError(section, format string, args ...any) error {
+	err := c.fail(&ProtocolError{Section: section, Problem: fmt.Sprintf(format, args...)})
+	c.log.Warn("server broke the protocol", "conn", c.tr.RemoteAddr(), "err", err)
+	return err
+}
+
+// badBody ends the connection over an answer that does not parse.
+func (c *conn) badBody(cmd smb2.Command, cause error) error {
+	err := c.fail(&ProtocolError{Section: "3.2.5", Problem: "malformed " + cmd.String() + " response", Err: cause})
+	c.log.Warn("server broke the protocol", "conn", c.tr.RemoteAddr(), "err", err)
+	return err
+}
+
+// errTooFewCredits says that the server will not give the credits that a request
+// of this size costs. The connection lives; a smaller request may pass.
+var errTooFewCredits = errors.New("client: server grants too few credits")
+
+// creditLimit is how many credits a request may cost that is to be sent soon.
+func (c *conn) creditLimit() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(1, c.credits+c.owed)
+}
+
+// start sends requests, as one compound if there are several. When it returns nil
+// each of them must be waited for; otherwise none was sent. The payload of the
+// last one is free when start returns.
+func (c *conn) start(ctx context.Context, calls []*call) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	first := calls[0]
+	need := 0
+	for _, k := range calls {
+		need += int(k.charge)
+	}
+	if err := c.acquire(ctx, first, need, calls); err != nil {
+		return err
+	}
+	msg, err := c.seal(calls)
+	if err == nil {
+		err = c.tr.Send(ctx, msg)
+	}
+	for _, k := range calls {
+		k.payload = nil
+	}
+	clear(msg.Parts)
+	c.mu.Lock()
+	if err == nil {
+		for _, k := range calls {
+			if k.state == callSending {
+				k.state = callSent
+			}
+		}
+		c.mu.Unlock()
+		c.counters.requests.Add(uint64(len(calls)))
+		return nil
+	}
+	if c.err != nil { // then everything pending was answered by fail
+		err = c.err
+		c.mu.Unlock()
+		return err
+	}
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		c.mu.Unlock()
+		return c.fail(fmt.Errorf("send: %w", err))
+	}
+	// Nothing was sent: the MessageIds are still to be used, or the server's
+	// window would not move on.
+	for _, k := range calls {
+		if k.state == callSending {
+			delete(c.pending, k.id)
+			c.owing--
+			c.owed -= int(k.charge)
+			k.state = callIdle
+		}
+	}
+	c.putBack(first.id, need)
+	c.mu.Unlock()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// acquire waits for credits, numbers the calls and makes them pending.
+func (c *conn) acquire(ctx context.Context, first *call, need int, calls []*call) error {
+	deadline := time.Time{}
+	if c.timeout > 0 && !first.long {
+		if _, ok := ctx.Deadline(); !ok {
+			deadline = time.Now().Add(c.timeout)
+		}
+	}
+	c.mu.Lock()
+	if c.err != nil {
+		err := c.err
+		c.mu.Unlock()
+		return err
+	}
+	first.deadline, first.expired, first.err = deadline, false, nil
+	first.need = need
+	if c.head == nil && c.take(first) {
+		c.register(calls, deadline)
+		c.mu.Unlock()
+		return nil
+	}
+	if c.owing == 0 {
+		have := c.credits
+		c.mu.Unlock()
+		return c.starved(have, need)
+	}
+	first.state, first.next = callQueued, nil
+	if c.tail == nil {
+		c.head = first
+	} else {
+		c.tail.next = first
+	}
+	c.tail = first
+	c.mu.Unlock()
+	c.counters.creditWaits.Add(1)
+	for {
+		var cause error
+		select {
+		case <-first.ready:
+		case <-ctx.Done():
+			cause = context.Cause(ctx)
+		}
+		c.mu.Lock()
+		switch {
+		case first.state == callAnswered || c.err != nil:
+			err := first.err
+			if err == nil {
+				err = c.err
+			}
+			first.err, first.state = nil, callIdle
+			c.mu.Unlock()
+			return err
+		case first.state == callSending && cause == nil:
+			c.register(calls, deadline)
+			c.mu.Unlock()
+			return nil
+		case first.state == callSending:
+			first.state = callIdle
+			c.putBack(first.id, need)
+			c.mu.Unlock()
+			return cause
+		case first.expired:
+			cause = fmt.Errorf("no credits from the server within %v: %w", c.timeout, os.ErrDeadlineExceeded)
+		}
+		if cause != nil {
+			c.unqueue(first)
+			first.state = callIdle
+			c.mu.Unlock()
+			return cause
+		}
+		c.mu.Unlock()
+	}
+}
+
+// starved is the answer to a request for credits that nothing under way will bring.
+func (c *conn) starved(have, need int) error {
+	if have == 0 {
+		return c.protocolError("3.3.1.2", "no credits are left and none are owed")
+	}
+	return fmt.Errorf("%w: %d for a request that costs %d", errTooFewCredits, have, need)
+}
+
+// take gives first its MessageIds if there are credits. Called with mu held.
+func (c *conn) take(first *call) bool {
+	if c.credits < first.need {
+		return false
+	}
+	c.credits -= first.need
+	for i := range c.holes {
+		h := &c.holes[i]
+		if h.n < first.need {
+			continue
+		}
+		first.id = h.id
+		h.id += uint64(first.need)
+		h.n -= first.need
+		if h.n == 0 {
+			c.holes = append(c.holes[:i], c.holes[i+1:]...)
+		}
+		return true
+	}
+	first.id = c.nextID
+	c.nextID += uint64(first.need)
+	return true
+}
+
+// putBack returns MessageIds of requests that were not sent. Called with mu held.
+func (c *conn) putBack(id uint64, n int) {
+	if id+uint64(n) == c.nextID {
+		c.nextID = id
+	} else {
+		c.holes = append(c.holes, idRange{id, n})
+	}
+	c.credits += n
+	c.pump()
+}
+
+// register makes numbered calls pending. Called with mu held.
+func (c *conn) register(calls []*call, deadline time.Time) {
+	id := calls[0].id
+	for _, k := range calls {
+		k.id = id
+		id += uint64(k.charge)
+		k.state, k.async, k.asyncID, k.expired, k.err = callSending, false, 0, false, nil
+		k.deadline = deadline
+		c.pending[k.id] = k
+		c.owing++
+		c.owed += int(k.charge)
+	}
+}
+
+// pump hands credits to those who wait. Called with mu held.
+func (c *conn) pump() {
+	for c.head != nil {
+		w := c.head
+		switch {
+		case c.take(w):
+			w.state = callSending
+		case c.owing == 0 && c.credits > 0:
+			w.err = fmt.Errorf("%w: %d for a request that costs %d", errTooFewCredits, c.credits, w.need)
+			w.state = callAnswered
+		case c.owing == 0:
+			w.err = &ProtocolError{Section: "3.3.1.2", Problem: "no credits are left and none are owed"}
+			w.state = callAnswered
+		default:
+			return
+		}
+		if c.head = w.next; c.head == nil {
+			c.tail = nil
+		}
+		w.next = nil
+		w.wake()
+	}
+}
+
+// unqueue takes a call out of the queue for credits. Called with mu held.
+func (c *conn) unqueue(k *call) {
+	var prev *call
+	for w := c.head; w != nil; prev, w = w, w.next {
+		if w != k {
+			continue
+		}
+		if prev == nil {
+			c.head = w.next
+		} else {
+			prev.next = w.next
+		}
+		if c.tail == w {
+			c.tail = prev
+		}
+		w.next = nil
+		break
+	}
+	c.pump() // those behind may need less
+}
+
+// creditRequest is what a request asks for: what it costs, and what is missing
+// from the target. Called with mu held, after register.
+func (c *conn) creditRequest(k *call) uint16 {
+	n := int(k.charge) + c.maxCredits - c.credits - c.owed
+	return uint16(min(max(n, 1), 0xFFFF))
+}
+
+// seal fills in the headers and protects the message.
+func (c *conn) seal(calls []*call) (*transport.Message, error) {
+	sec := c.sec.Load()
+	last := len(calls) - 1
+	encrypt := false
+	for i, k := range calls {
+		if i != last {
+			for len(k.buf)%8 != 0 {
+				k.buf = append(k.buf, 0)
+			}
+		}
+		h := smb2.Header{Command: k.cmd, Flags: k.flags, MessageID: k.id, TreeID: k.treeID}
+		if c.multiCredit {
+			h.CreditCharge = k.charge
+		}
+		if k.cmd == smb2.CommandCancel {
+			h.CreditCharge = 0
+		} else {
+			c.mu.Lock()
+			h.Credits = c.creditRequest(k)
+			c.mu.Unlock()
+		}
+		if k.async {
+			h.Flags |= smb2.FlagAsyncCommand
+			h.AsyncID = k.asyncID
+		}
+		if i != last {
+			h.NextCommand = uint32(len(k.buf))
+		}
+		if sec != nil {
+			h.SessionID = sec.sessionID
+		}
+		h.Put(k.buf)
+		k.encrypted = sec != nil && k.protect&protectRaw == 0 && (sec.encrypt || k.protect&protectEncrypt != 0)
+		k.signed = !k.encrypted && sec != nil && sec.signer != nil && k.protect&protectRaw == 0 &&
+			(sec.sign || k.protect&protectSign != 0)
+		encrypt = encrypt || k.encrypted
+	}
+	first := calls[0]
+	m := &first.out
+	m.Parts = append(first.parts[:0], m.Parts[:0]...)
+	for i, k := range calls {
+		if encrypt {
+			k.encrypted, k.signed = true, false
+		}
+		var err error
+		m.Parts = append(m.Parts, k.buf)
+		if i == last && len(k.payload) > 0 {
+			m.Parts = append(m.Parts, k.payload)
+		}
+		if k.signed {
+			if i == last && len(k.payload) > 0 {
+				if sec.signer.Algorithm() == smbcrypto.AESGMAC {
+					c.counters.copied.Add(uint64(len(k.payload))) // it joins the parts
+				}
+				err = sec.signer.Sign(k.buf, k.payload)
+			} else {
+				err = sec.signer.Sign(k.buf)
+			}
+		}
+		if err != nil {
+			return m, err
+		}
+	}
+	if !encrypt {
+		return m, nil
+	}
+	if sec.sealer == nil {
+		return m, fmt.Errorf("client: encryption is needed and was not negotiated: %w", ntstatus.NotSupported)
+	}
+	c.counters.copied.Add(uint64(len(calls[last].payload)))
+	var err error
+	if first.sealed, err = sec.sealer.Seal(first.sealed[:0], sec.sessionID, m.Parts...); err != nil {
+		return m, err
+	}
+	m.Parts = append(m.Parts[:0], first.sealed)
+	return m, nil
+}
+
+// wait waits for the answer to a call that was started. A nil error means that
+// there is one, whatever its status. An error means that the connection is lost,
+// that ctx ended, or that the time is over; then the call is abandoned.
+func (c *conn) wait(ctx context.Context, k *call) error {
+	var cause error
+	for cause == nil {
+		select {
+		case <-k.ready:
+		case <-ctx.Done():
+			cause = context.Cause(ctx)
+		}
+		c.mu.Lock()
+		if k.state == callAnswered {
+			c.mu.Unlock()
+			return k.err
+		}
+		if k.expired && cause == nil {
+			cause = fmt.Errorf("no answer within %v: %w", c.timeout, os.ErrDeadlineExceeded)
+		}
+		c.mu.Unlock()
+	}
+	return c.abandon(k, cause)
+}
+
+// abandon cancels a call. It returns nil if the answer came meanwhile.
+func (c *conn) abandon(k *call, cause error) error {
+	c.cancel(k)
+	if k.hold && c.grace > 0 {
+		t := time.NewTimer(c.grace)
+		defer t.Stop()
+		for over := false; !over; {
+			select {
+			case <-k.ready:
+			case <-t.C:
+				over = true
+			}
+			c.mu.Lock()
+			answered := k.state == callAnswered
+			c.mu.Unlock()
+			if answered {
+				return k.err
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.state == callAnswered {
+		return k.err
+	}
+	k.gone = true
+	return cause
+}
+
+// cancelTimeout bounds how long a CANCEL may take to leave.
+const cancelTimeout = time.Second
+
+// cancel sends SMB2 CANCEL for a call, [MS-SMB2] 3.2.4.24. It has no answer and
+// costs no credit.
+func (c *conn) cancel(k *call) {
+	x := newCall(smb2.CommandCancel)
+	defer x.free()
+	c.mu.Lock()
+	sent := k.state == callSent
+	x.id, x.async, x.asyncID, x.treeID = k.id, k.async, k.asyncID, k.treeID
+	x.protect = k.protect & (protectEncrypt | protectRaw)
+	c.mu.Unlock()
+	if !sent || x.encode(&smb2.CancelRequest{}) != nil {
+		return
+	}
+	msg, err := c.seal([]*call{x})
+	if err == nil {
+		ctx, stop := context.WithTimeout(context.Background(), cancelTimeout)
+		err = c.tr.Send(ctx, msg)
+		stop()
+	}
+	if err != nil {
+		c.log.Debug("cancel not sent", "mid", x.id, "err", err)
+		return
+	}
+	c.counters.cancels.Add(1)
+}
+
+// watch ends calls whose time is over, and the connection if its peer takes no
+// message for that long. It looks four times in each Timeout.
+func (c *conn) watch() {
+	defer c.wg.Done()
+	t := time.NewTicker(max(c.timeout/4, time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-c.failedCh:
+			return
+		case now := <-t.C:
+			if c.expire(now) {
+				_ = c.fail(fmt.Errorf("the server took no message within %v: %w", c.timeout, os.ErrDeadlineExceeded))
+			}
+		}
+	}
+}
+
+// expire wakes those whose deadline has passed. It reports whether one of them is
+// still being sent.
+func (c *conn) expire(now time.Time) (stuck bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.pending {
+		if k.expired || k.deadline.IsZero() || now.Before(k.deadline) {
+			continue
+		}
+		if k.state == callSending {
+			stuck = true
+			continue
+		}
+		k.expired = true
+		k.wake()
+	}
+	for k := c.head; k != nil; k = k.next {
+		if !k.deadline.IsZero() && !now.Before(k.deadline) {
+			k.expired = true
+			k.wake()
+		}
+	}
+	return stuck
+}

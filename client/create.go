@@ -1,0 +1,292 @@
+package client
+
+import (
+	"context"
+	"os"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// Access is an access mask, [MS-SMB2] 2.2.13.1.
+type Access uint32
+
+// The rights. The first line of each pair of names is for files.
+const (
+	AccessReadData        Access = 0x00000001 // or list a directory
+	AccessWriteData       Access = 0x00000002 // or add a file
+	AccessAppendData      Access = 0x00000004 // or add a directory
+	AccessReadEA          Access = 0x00000008
+	AccessWriteEA         Access = 0x00000010
+	AccessExecute         Access = 0x00000020 // or traverse
+	AccessDeleteChild     Access = 0x00000040
+	AccessReadAttributes  Access = 0x00000080
+	AccessWriteAttributes Access = 0x00000100
+	AccessDelete          Access = 0x00010000
+	AccessReadControl     Access = 0x00020000
+	AccessWriteDAC        Access = 0x00040000
+	AccessWriteOwner      Access = 0x00080000
+	AccessSynchronize     Access = 0x00100000
+	AccessMaximumAllowed  Access = 0x02000000
+	AccessGenericAll      Access = 0x10000000
+	AccessGenericExecute  Access = 0x20000000
+	AccessGenericWrite    Access = 0x40000000
+	AccessGenericRead     Access = 0x80000000
+)
+
+// Rights of the opens that this package makes by itself.
+const (
+	accessRead  = AccessReadData | AccessReadAttributes | AccessReadEA | AccessSynchronize
+	accessWrite = AccessWriteData | AccessAppendData | AccessWriteAttributes | AccessReadAttributes | AccessSynchronize
+)
+
+// ShareAccess is what other opens of the file may do meanwhile.
+type ShareAccess uint32
+
+// What is shared. The zero value is ShareAll.
+const (
+	ShareRead   ShareAccess = 1
+	ShareWrite  ShareAccess = 2
+	ShareDelete ShareAccess = 4
+	ShareAll                = ShareRead | ShareWrite | ShareDelete
+	ShareNone   ShareAccess = 1 << 31
+)
+
+// Disposition says what to do if the file is there, and if not.
+type Disposition uint8
+
+// The dispositions of [MS-SMB2] 2.2.13.
+const (
+	OpenExisting Disposition = iota // open, else fail
+	CreateNew                       // fail, else create
+	OpenIf                          // open, else create
+	Overwrite                       // truncate, else fail
+	OverwriteIf                     // truncate, else create
+	Supersede                       // replace, else create
+)
+
+var wireDisposition = [...]smb2.CreateDisposition{
+	OpenExisting: smb2.FileOpen, CreateNew: smb2.FileCreate, OpenIf: smb2.FileOpenIf,
+	Overwrite: smb2.FileOverwrite, OverwriteIf: smb2.FileOverwriteIf, Supersede: smb2.FileSupersede,
+}
+
+// Option is a flag of CreateOptions in [MS-SMB2] 2.2.13.
+type Option uint32
+
+// The options.
+const (
+	OptDirectory        Option = 0x00000001
+	OptWriteThrough     Option = 0x00000002
+	OptSequentialOnly   Option = 0x00000004
+	OptNonDirectory     Option = 0x00000040
+	OptRandomAccess     Option = 0x00000800
+	OptDeleteOnClose    Option = 0x00001000
+	OptBackupIntent     Option = 0x00004000
+	OptOpenReparsePoint Option = 0x00200000
+)
+
+// CreateOptions are the fields of a CREATE request. The zero value opens an
+// existing file or directory to read it, sharing everything.
+type CreateOptions struct {
+	Access      Access // 0 means what reading data and attributes needs
+	Attributes  Attributes
+	Share       ShareAccess
+	Disposition Disposition
+	Options     Option
+}
+
+// CreateAction says what CREATE did, [MS-SMB2] 2.2.14.
+type CreateAction uint32
+
+// The actions.
+const (
+	Superseded  CreateAction = 0
+	Opened      CreateAction = 1
+	Created     CreateAction = 2
+	Overwritten CreateAction = 3
+)
+
+// openFlags translates the flags of package os.
+func openFlags(flag int, perm os.FileMode) CreateOptions {
+	o := CreateOptions{}
+	switch flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR) {
+	case os.O_WRONLY:
+		o.Access = accessWrite
+	case os.O_RDWR:
+		o.Access = accessRead | accessWrite
+	default:
+		o.Access = accessRead
+		if flag&os.O_TRUNC != 0 {
+			o.Access |= AccessWriteData
+		}
+	}
+	switch {
+	case flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
+		o.Disposition = CreateNew
+	case flag&(os.O_CREATE|os.O_TRUNC) == os.O_CREATE|os.O_TRUNC:
+		o.Disposition = OverwriteIf
+	case flag&os.O_CREATE != 0:
+		o.Disposition = OpenIf
+	case flag&os.O_TRUNC != 0:
+		o.Disposition = Overwrite
+	}
+	if o.Disposition != OpenExisting || o.Access&AccessWriteData != 0 {
+		o.Options |= OptNonDirectory
+	}
+	if flag&os.O_CREATE != 0 && perm&0o200 == 0 {
+		o.Attributes = AttrReadOnly
+	}
+	if flag&os.O_SYNC != 0 {
+		o.Options |= OptWriteThrough
+	}
+	return o
+}
+
+// request makes a CREATE request.
+func (sh *Share) createCall(name string, o CreateOptions) (*call, error) {
+	wire, err := wireName(name)
+	if err != nil {
+		return nil, err
+	}
+	if o.Access == 0 {
+		o.Access = accessRead
+	}
+	share := o.Share & ShareAll
+	if o.Share == 0 {
+		share = ShareAll
+	}
+	if int(o.Disposition) >= len(wireDisposition) {
+		return nil, ntstatus.InvalidParameter
+	}
+	k := sh.call(smb2.CommandCreate)
+	err = k.encode(&smb2.CreateRequest{
+		ImpersonationLevel: smb2.ImpersonationImpersonation,
+		DesiredAccess:      smb2.AccessMask(o.Access),
+		FileAttributes:     smb2.FileAttributes(o.Attributes),
+		ShareAccess:        smb2.ShareAccess(share),
+		CreateDisposition:  wireDisposition[o.Disposition],
+		CreateOptions:      smb2.CreateOptions(o.Options),
+		Name:               smb2.EncodeUTF16(wire),
+	})
+	if err != nil {
+		k.free()
+		return nil, err
+	}
+	return k, nil
+}
+
+// CreateFile opens or creates as o says: the CREATE request of [MS-SMB2] 2.2.13.
+func (sh *Share) CreateFile(ctx context.Context, name string, o CreateOptions) (*File, error) {
+	f, err := sh.create(ctx, name, o)
+	return f, wrap("open", name, err)
+}
+
+func (sh *Share) create(ctx context.Context, name string, o CreateOptions) (*File, error) {
+	k, err := sh.createCall(name, o)
+	if err != nil {
+		return nil, err
+	}
+	defer k.free()
+	if err := sh.s.do(ctx, k); err != nil {
+		return nil, err
+	}
+	m, err := smb2.ParseCreateResponse(k.msg)
+	if err != nil {
+		return nil, sh.s.c.badBody(k.cmd, err)
+	}
+	return newFile(sh, name, &m), nil
+}
+
+// OpenFile opens with the flags of package os: one of O_RDONLY, O_WRONLY and
+// O_RDWR, with O_CREATE, O_EXCL, O_TRUNC, O_APPEND and O_SYNC. Of perm only the
+// owner's write bit has a meaning: without it a new file gets the read-only
+// attribute. Without O_CREATE, O_TRUNC or writing a directory is opened too.
+func (sh *Share) OpenFile(ctx context.Context, name string, flag int, perm os.FileMode) (*File, error) {
+	f, err := sh.create(ctx, name, openFlags(flag, perm))
+	if err != nil {
+		return nil, wrap("open", name, err)
+	}
+	f.append = flag&os.O_APPEND != 0
+	return f, nil
+}
+
+// Open opens an existing file or directory for reading.
+func (sh *Share) Open(ctx context.Context, name string) (*File, error) {
+	return sh.OpenFile(ctx, name, os.O_RDONLY, 0)
+}
+
+// Create creates a file, or truncates it if it exists, for reading and writing.
+func (sh *Share) Create(ctx context.Context, name string) (*File, error) {
+	return sh.OpenFile(ctx, name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+}
+
+// on opens a file, sends the request in middle about it, and closes it, all in one
+// compound ([MS-SMB2] 3.2.4.1.4). middle is made with smb2.AnyFileID and may be
+// nil; it is freed by the caller. The first failure is returned.
+func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *call) error {
+	open, err := sh.createCall(name, o)
+	if err != nil {
+		return err
+	}
+	defer open.free()
+	closing := sh.call(smb2.CommandClose)
+	defer closing.free()
+	if err := closing.encode(&smb2.CloseRequest{FileID: smb2.AnyFileID}); err != nil {
+		return err
+	}
+	closing.flags |= smb2.FlagRelatedOperations
+	calls := []*call{open, closing}
+	if middle != nil {
+		middle.flags |= smb2.FlagRelatedOperations
+		calls = []*call{open, middle, closing}
+	}
+	c := sh.s.c
+	c.closeOrphans(ctx)
+	for try := 0; ; try++ {
+		seen := c.counters.reauths.Load()
+		if err := c.start(ctx, calls); err != nil {
+			return err
+		}
+		var first error
+		for _, k := range calls {
+			if err := c.wait(ctx, k); err != nil && first == nil {
+				first = err
+			}
+		}
+		if first != nil {
+			return first
+		}
+		for _, k := range calls {
+			if k.resp.Status != ntstatus.Success && first == nil {
+				first = k.resp.Status
+			}
+		}
+		if open.resp.Status == ntstatus.NetworkSessionExpired && try == 0 {
+			for _, k := range calls {
+				k.dropAnswer()
+			}
+			if err := sh.s.reauth(ctx, seen); err != nil {
+				return err
+			}
+			continue
+		}
+		if open.resp.Status == ntstatus.Success && closing.resp.Status != ntstatus.Success {
+			sh.closeAfter(ctx, open)
+		}
+		return first
+	}
+}
+
+// closeAfter closes what a compound has opened and not closed.
+func (sh *Share) closeAfter(ctx context.Context, open *call) {
+	m, err := smb2.ParseCreateResponse(open.msg)
+	if err != nil {
+		_ = sh.s.c.badBody(open.cmd, err)
+		return
+	}
+	k := sh.call(smb2.CommandClose)
+	defer k.free()
+	if k.encode(&smb2.CloseRequest{FileID: m.FileID}) == nil {
+		_ = sh.s.do(ctx, k) // the failure before is what the caller is told
+	}
+}

@@ -1,0 +1,350 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"math"
+	"sync"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+// A transfer moves one slice of the caller's to or from a file: in chunks that one
+// READ or WRITE each takes, up to Config.Window of them in flight. It has a begin
+// and an end, so that ReadFrom and WriteTo can keep two of them going. Transfers
+// are pooled, and allocate nothing.
+type transfer struct {
+	f     *File
+	write bool
+	p     []byte
+	off   int64
+
+	ring       [maxWindow]chunk
+	head, n    int  // the chunks in flight: n from ring[head], in file order
+	issued     int  // bytes of p in chunks that were started
+	done       int  // bytes of p that are done, without a gap
+	stop       bool // start no more chunks
+	eof        bool
+	err        error // of the chunk at done
+	limit      int   // bytes in a chunk, lowered when credits are short
+	retried    bool  // the session was renewed for the chunk at done
+	seen       uint64
+	sinceGrace bool // the server had its time to answer after a cancel
+}
+
+// chunk is one request of a transfer.
+type chunk struct {
+	k    *call
+	p    []byte
+	reg  transport.Registration // nil if the bytes are in the message
+	rdma bool
+}
+
+var transferPool = sync.Pool{New: func() any { return new(transfer) }}
+
+// begin starts a transfer of p at off and sends as many of its requests as the
+// window takes. It must be ended by finish, and p is the transfer's until then.
+func (f *File) begin(ctx context.Context, p []byte, off int64, write bool) *transfer {
+	t := transferPool.Get().(*transfer)
+	t.f, t.write, t.p, t.off = f, write, p, off
+	t.head, t.n, t.issued, t.done = 0, 0, 0, 0
+	t.stop, t.eof, t.err, t.retried, t.sinceGrace = false, false, nil, false, false
+	t.limit = math.MaxInt
+	switch {
+	case off < 0 || off > math.MaxInt64-int64(len(p)):
+		t.err, t.stop = fs.ErrInvalid, true
+	case len(p) > 0:
+		t.fill(ctx)
+	}
+	return t
+}
+
+// finish waits for the rest. n bytes of p are done; err is io.EOF if a read came
+// to the end of the file, and tells why if n is short.
+func (t *transfer) finish(ctx context.Context) (n int, err error) {
+	for {
+		for t.n > 0 {
+			t.take(ctx)
+			t.fill(ctx)
+		}
+		if t.err == nil && !t.eof && t.done < len(t.p) {
+			// A short answer that is not the end: go on behind it.
+			t.stop, t.issued = false, t.done
+			t.fill(ctx)
+			if t.n > 0 {
+				continue
+			}
+		}
+		break
+	}
+	n, err = t.done, t.err
+	if err == nil && t.eof {
+		err = io.EOF
+	}
+	t.f, t.p, t.err = nil, nil, nil
+	transferPool.Put(t)
+	return n, err
+}
+
+// fill starts chunks while there is room in the window and something to move.
+func (t *transfer) fill(ctx context.Context) {
+	window := t.f.sh.s.cfg.Window
+	for !t.stop && t.n < window && t.issued < len(t.p) {
+		size, rdma := t.f.chunkSize(len(t.p)-t.issued, t.write)
+		size = min(size, t.limit)
+		c := &t.ring[(t.head+t.n)%maxWindow]
+		c.p, c.rdma = t.p[t.issued:t.issued+size], rdma
+		t.seen = t.f.sh.s.c.counters.reauths.Load()
+		err := t.start(ctx, c, t.off+int64(t.issued))
+		if errors.Is(err, errTooFewCredits) && size > 65536 {
+			t.limit = max(65536, size/2/65536*65536)
+			continue
+		}
+		if err != nil {
+			// Chunks before this one may still succeed; it counts once they have.
+			t.stop = true
+			if t.n == 0 {
+				t.err = err
+			}
+			return
+		}
+		t.n++
+		t.issued += size
+	}
+}
+
+// chunkSize says how many of n bytes one request may move, and whether by RDMA.
+func (f *File) chunkSize(n int, write bool) (size int, rdma bool) {
+	s := f.sh.s
+	limit := s.neg.maxRead
+	if write {
+		limit = s.neg.maxWrite
+	}
+	if n >= s.cfg.RDMAThreshold && f.sh.rdmaOK {
+		size, rdma = min(n, limit, s.cfg.MaxIOSize, s.c.rdma.MaxReadWriteSize()), true
+	} else if write {
+		size = min(n, s.maxWrite())
+	} else {
+		size = min(n, s.maxRead())
+	}
+	if size > 65536 {
+		size = min(size, smb2.MaxPayload(uint16(min(s.c.creditLimit(), math.MaxUint16))))
+	}
+	return size, rdma
+}
+
+// start sends the request of a chunk.
+func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
+	s := t.f.sh.s
+	id, err := t.f.handle()
+	if err != nil {
+		return err
+	}
+	cmd := smb2.CommandRead
+	if t.write {
+		cmd = smb2.CommandWrite
+	}
+	k := newCall(cmd)
+	k.treeID, k.protect = t.f.sh.treeID, t.f.sh.protect
+	if s.c.multiCredit {
+		k.charge = smb2.CreditCharge(len(c.p))
+	}
+	channel := smb2.ChannelNone
+	k.info = k.info[:0]
+	if c.rdma {
+		access := transport.PeerWrites
+		if t.write {
+			access = transport.PeerReads
+		}
+		if c.reg, err = s.c.rdma.Register(ctx, c.p, access); err != nil {
+			k.free()
+			return err
+		}
+		for _, d := range c.reg.Descriptors() {
+			k.info = smb2.BufferDescriptor{Offset: d.Offset, Token: d.Token, Length: d.Length}.Append(k.info)
+		}
+		k.hold = true
+		// [MS-SMB2] 3.2.4.6, 3.2.4.7.
+		channel = smb2.ChannelRDMAV1
+		if s.neg.dialect >= SMB302 && s.c.rdma.RemoteInvalidation() {
+			channel = smb2.ChannelRDMAV1Invalidate
+		}
+	}
+	if t.write {
+		m := smb2.WriteRequest{Offset: uint64(off), FileID: id, Channel: channel, ChannelInfo: k.info}
+		if c.rdma {
+			m.RemainingBytes = uint32(len(c.p))
+		} else {
+			m.Length = uint32(len(c.p))
+			k.payload = c.p
+		}
+		k.buf, err = m.AppendBinary(k.buf)
+	} else {
+		m := smb2.ReadRequest{Padding: smb2.ReadDataOffset, Length: uint32(len(c.p)), Offset: uint64(off),
+			FileID: id, Channel: channel, ChannelInfo: k.info}
+		if c.rdma {
+			m.RemainingBytes = uint32(len(c.p))
+		}
+		k.buf, err = m.AppendBinary(k.buf)
+	}
+	if err == nil {
+		err = s.c.start(ctx, k.self[:])
+	}
+	if err != nil {
+		t.revoke(c, nil)
+		k.free()
+		return err
+	}
+	c.k = k
+	return nil
+}
+
+// revoke ends the server's access to the chunk's memory.
+func (t *transfer) revoke(c *chunk, k *call) {
+	if c.reg == nil {
+		return
+	}
+	token, ok := uint32(0), false
+	if k != nil && k.in != nil && k.in.r.HasInvalidated {
+		token, ok = k.in.r.Invalidated, true
+	}
+	// No context: this does not wait for the server, and must be done.
+	if err := c.reg.Deregister(context.Background(), token, ok); err != nil {
+		_ = t.f.sh.s.c.fail(err)
+	}
+	c.reg = nil
+}
+
+// take waits for the oldest chunk and counts what it did.
+func (t *transfer) take(ctx context.Context) {
+	c := &t.ring[t.head]
+	t.head = (t.head + 1) % maxWindow
+	t.n--
+	k := c.k
+	if t.sinceGrace {
+		k.hold = false
+	}
+	conn := t.f.sh.s.c
+	err := conn.wait(ctx, k)
+	if k.gone && k.hold {
+		t.sinceGrace = true
+	}
+	t.revoke(c, k)
+	n := 0
+	if err == nil {
+		n, err = t.result(c, k)
+	}
+	// After a gap nothing counts: t.err is that of the chunk at done.
+	if t.err == nil && !t.eof && t.doneIs(c) {
+		switch {
+		case err == io.EOF:
+			t.eof, t.stop = true, true
+		case errors.Is(err, ntstatus.NetworkSessionExpired) && !t.retried:
+			t.retried, t.stop = true, true
+			t.err = t.f.sh.s.reauth(ctx, t.seen)
+		case err != nil:
+			t.err, t.stop = err, true
+		default:
+			t.done += n
+			t.retried = false
+			t.count(c, n)
+			if n < len(c.p) {
+				t.stop = true // finish goes on behind it
+			}
+		}
+	}
+	k.free()
+	c.k, c.p = nil, nil
+}
+
+// doneIs reports whether a chunk begins where everything before it is done.
+func (t *transfer) doneIs(c *chunk) bool {
+	return len(c.p) > 0 && t.done < len(t.p) && &t.p[t.done] == &c.p[0]
+}
+
+// count adds a chunk's bytes to the statistics.
+func (t *transfer) count(c *chunk, n int) {
+	sh := t.f.sh
+	st := &sh.s.c.counters
+	switch {
+	case c.rdma && t.write:
+		st.rdmaWrites.Add(1)
+		st.rdmaWritten.Add(uint64(n))
+	case c.rdma:
+		st.rdmaReads.Add(1)
+		st.rdmaRead.Add(uint64(n))
+	case t.write:
+		st.inlineWrites.Add(1)
+		st.inlineWrit.Add(uint64(n))
+	default:
+		st.inlineReads.Add(1)
+		st.inlineRead.Add(uint64(n))
+	}
+	if !c.rdma && sh.declined && len(c.p) >= sh.s.cfg.RDMAThreshold {
+		st.declined.Add(1)
+	}
+}
+
+// result reads the answer of a chunk: how many of its bytes are done.
+func (t *transfer) result(c *chunk, k *call) (int, error) {
+	conn := t.f.sh.s.c
+	switch k.resp.Status {
+	case ntstatus.Success:
+	case ntstatus.BufferOverflow: // a message of a pipe that is longer
+		if t.write {
+			return 0, k.resp.Status
+		}
+	case ntstatus.EndOfFile:
+		if !t.write {
+			return 0, io.EOF
+		}
+		return 0, k.resp.Status
+	default:
+		return 0, k.resp.Status
+	}
+	if t.write {
+		m, err := smb2.ParseWriteResponse(k.msg)
+		if err != nil {
+			return 0, conn.badBody(k.cmd, err)
+		}
+		if uint64(m.Count) > uint64(len(c.p)) {
+			return 0, conn.protocolError("3.2.5.12", "%d bytes written of %d", m.Count, len(c.p))
+		}
+		if m.Count == 0 {
+			return 0, io.ErrShortWrite
+		}
+		return int(m.Count), nil
+	}
+	m, err := smb2.ParseReadResponse(k.msg)
+	if err != nil {
+		return 0, conn.badBody(k.cmd, err)
+	}
+	if c.rdma {
+		// [MS-SMB2] 3.2.5.11: the data is in place, DataRemaining says how much.
+		if len(m.Data) != 0 || uint64(m.DataRemaining) > uint64(len(c.p)) {
+			return 0, conn.protocolError("3.2.5.11", "%d bytes in the message and %d by RDMA for %d asked for",
+				len(m.Data), m.DataRemaining, len(c.p))
+		}
+		if m.DataRemaining == 0 {
+			return 0, io.EOF
+		}
+		return int(m.DataRemaining), nil
+	}
+	if len(m.Data) > len(c.p) {
+		return 0, conn.protocolError("3.2.5.11", "%d bytes read of %d asked for", len(m.Data), len(c.p))
+	}
+	if len(m.Data) == 0 {
+		return 0, io.EOF
+	}
+	conn.counters.copied.Add(uint64(len(m.Data)))
+	return copy(c.p, m.Data), nil
+}
+
+// transfer moves all of p.
+func (f *File) transfer(ctx context.Context, p []byte, off int64, write bool) (int, error) {
+	return f.begin(ctx, p, off, write).finish(ctx)
+}

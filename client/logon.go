@@ -1,0 +1,178 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
+	"github.com/smbd-rdma/smbd-rdma/internal/spnego"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// maxAuthRounds bounds a server that never has enough.
+const maxAuthRounds = 8
+
+// logon is one authentication, [MS-SMB2] 3.2.4.2.3 and 3.2.5.3: of a new session,
+// or again of one that has expired, whose keys stay as they are.
+type logon struct {
+	s    *Session
+	mech *ntlm.Client
+	auth *spnego.Initiator
+	hash smbcrypto.Preauth
+	old  *security // nil for a new session
+	in   []byte    // the server's last token
+}
+
+func (s *Session) logon(ctx context.Context) error {
+	workstation := s.cfg.Workstation
+	if workstation == "" {
+		workstation, _ = os.Hostname() // without a name there is none
+	}
+	l := &logon{s: s, hash: s.neg.preauth, old: s.c.sec.Load()}
+	l.mech = &ntlm.Client{User: s.cfg.User, Password: s.cfg.Password, Domain: s.cfg.Domain, Workstation: workstation}
+	if s.server != "" {
+		l.mech.TargetSPN = "cifs/" + s.server
+	}
+	l.auth = spnego.NewInitiator(s.neg.token, l.mech)
+	for range maxAuthRounds {
+		if done, err := l.round(ctx); done || err != nil {
+			return err
+		}
+	}
+	return s.c.protocolError("3.2.5.3", "authentication is not over after %d rounds", maxAuthRounds)
+}
+
+// round sends one SESSION_SETUP.
+func (l *logon) round(ctx context.Context) (done bool, err error) {
+	c := l.s.c
+	token, _, err := l.auth.Step(l.in)
+	if err != nil {
+		return false, fmt.Errorf("authentication: %w", err)
+	}
+	k := newCall(smb2.CommandSessionSetup)
+	defer k.free()
+	if l.old == nil {
+		k.protect = protectRaw
+	}
+	mode := l.s.neg.clientMode
+	if mode&smb2.NegotiateSigningRequired != 0 {
+		mode = smb2.NegotiateSigningRequired // one bit or the other, 2.2.5
+	}
+	if err := k.encode(&smb2.SessionSetupRequest{SecurityMode: mode, SecurityBuffer: token}); err != nil {
+		return false, err
+	}
+	if err := c.start(ctx, k.self[:]); err != nil {
+		return false, err
+	}
+	l.hash.Update(k.buf)
+	if err := c.wait(ctx, k); err != nil {
+		return false, err
+	}
+	switch k.resp.Status {
+	case ntstatus.Success, ntstatus.MoreProcessingRequired:
+	default:
+		return false, k.resp.Status
+	}
+	m, err := smb2.ParseSessionSetupResponse(k.msg)
+	if err != nil {
+		return false, c.badBody(k.cmd, err)
+	}
+	if k.resp.Status == ntstatus.MoreProcessingRequired {
+		l.hash.Update(k.msg)
+		l.in = append([]byte(nil), m.SecurityBuffer...)
+		if l.old == nil {
+			// From the first answer on the session has an id.
+			c.sec.Store(&security{sessionID: k.resp.SessionID})
+		}
+		return false, nil
+	}
+	guest := m.SessionFlags&smb2.SessionFlagIsGuest != 0
+	if !guest { // a server that takes anybody has no token to end with
+		if _, done, err := l.auth.Step(m.SecurityBuffer); err != nil || !done {
+			return false, fmt.Errorf("authentication: the server's last token (over: %v): %w", done, orIncomplete(err))
+		}
+	}
+	if l.old != nil {
+		return true, nil
+	}
+	return true, l.finish(k, m.SessionFlags)
+}
+
+// orIncomplete stands in for a mechanism that has neither failed nor ended.
+func orIncomplete(err error) error {
+	if err == nil {
+		return ntstatus.InvalidNetworkResponse
+	}
+	return err
+}
+
+// finish checks what became of the session against what was asked for, and
+// installs its keys.
+func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
+	s, n, cfg := l.s, l.s.neg, &l.s.cfg
+	s.guest = flags&smb2.SessionFlagIsGuest != 0
+	s.anonymous = flags&smb2.SessionFlagIsNull != 0 || cfg.User == ""
+	sec := &security{sessionID: k.resp.SessionID}
+	serverSigns := n.serverMode&smb2.NegotiateSigningRequired != 0
+	encrypt := flags&smb2.SessionFlagEncryptData != 0
+	if s.guest || s.anonymous {
+		// There is no key that others do not know: nothing is protected
+		// ([MS-SMB2] 3.2.5.3.1).
+		switch {
+		case cfg.Signing == SigningRequired:
+			return fmt.Errorf("signing is required, and the server took the user for %s: %w", s.who(), ntstatus.AccessDenied)
+		case cfg.Encryption == EncryptRequired:
+			return fmt.Errorf("encryption is required, and the server took the user for %s: %w", s.who(), ntstatus.AccessDenied)
+		}
+		s.c.sec.Store(sec)
+		return nil
+	}
+	key := l.auth.Mechanism().SessionKey()
+	keys, err := smbcrypto.DeriveKeys(uint16(n.dialect), key, l.hash[:], uint16(n.cipher))
+	if err != nil {
+		return err
+	}
+	if sec.signer, err = smbcrypto.NewSigner(n.signing, keys.Signing, smbcrypto.RoleClient); err != nil {
+		return err
+	}
+	// [MS-SMB2] 3.2.5.3.1: in 3.1.1 the last answer is signed, which proves that
+	// both ends saw the same messages.
+	sec.sign = serverSigns || cfg.Signing == SigningRequired
+	switch {
+	case k.resp.IsSigned():
+		if err := sec.signer.Verify(k.msg); err != nil {
+			return s.c.protocolError("3.2.5.3.1", "the last SESSION_SETUP answer: %v", err)
+		}
+	case n.dialect == SMB311 || sec.sign:
+		return s.c.protocolError("3.2.5.3.1", "the last SESSION_SETUP answer is not signed")
+	}
+	if n.cipher != 0 {
+		if sec.sealer, err = smbcrypto.NewSealer(n.cipher, keys.ClientToServer); err != nil {
+			return err
+		}
+		if sec.opener, err = smbcrypto.NewOpener(n.cipher, keys.ServerToClient); err != nil {
+			return err
+		}
+	}
+	switch {
+	case serverSigns && cfg.Signing == SigningOff:
+		return fmt.Errorf("the server requires signing, which is off here: %w", ntstatus.AccessDenied)
+	case encrypt && n.cipher == 0:
+		return fmt.Errorf("the server requires encryption, and no cipher was agreed on: %w", ntstatus.AccessDenied)
+	case cfg.Encryption == EncryptRequired && n.cipher == 0:
+		return fmt.Errorf("encryption is required, and the server has none in dialect %v: %w", n.dialect, ntstatus.NotSupported)
+	}
+	sec.encrypt = encrypt || cfg.Encryption == EncryptRequired
+	s.c.sec.Store(sec)
+	return nil
+}
+
+func (s *Session) who() string {
+	if s.guest {
+		return "a guest"
+	}
+	return "nobody"
+}

@@ -1,0 +1,203 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// Share is a connected share.
+type Share struct {
+	s       *Session
+	name    string
+	treeID  uint32
+	kind    smb2.ShareType
+	protect protection // of every request: protectEncrypt if the share wants that
+	// rdmaOK: READ and WRITE may use the channel. declined: they may not although
+	// the connection has one, because of signing or encryption.
+	rdmaOK, declined bool
+	closed           atomic.Bool
+}
+
+// Mount connects to a share of the server, by its name alone, as "data". Errors:
+// fs.ErrNotExist, fs.ErrPermission ([MS-SMB2] 3.2.4.2.4).
+func (s *Session) Mount(ctx context.Context, share string) (*Share, error) {
+	sh, err := s.mount(ctx, share)
+	return sh, wrap("mount", share, err)
+}
+
+func (s *Session) mount(ctx context.Context, share string) (*Share, error) {
+	if share == "" || strings.ContainsAny(share, "\\/\x00") {
+		return nil, fmt.Errorf("not the name of a share: %w", ntstatus.InvalidParameter)
+	}
+	path := smb2.EncodeUTF16(`\\` + s.server + `\` + share)
+	if len(path) > 0xFFFF {
+		return nil, ntstatus.InvalidParameter
+	}
+	sh := &Share{s: s, name: share}
+	k := newCall(smb2.CommandTreeConnect)
+	defer k.free()
+	if s.neg.dialect == SMB311 {
+		k.protect = protectSign // [MS-SMB2] 3.2.4.2.4: signed or encrypted
+	}
+	if err := k.encode(&smb2.TreeConnectRequest{Path: path}); err != nil {
+		return nil, err
+	}
+	if err := s.do(ctx, k); err != nil {
+		return nil, err
+	}
+	m, err := smb2.ParseTreeConnectResponse(k.msg)
+	if err != nil {
+		return nil, s.c.badBody(k.cmd, err)
+	}
+	sh.treeID, sh.kind = k.resp.TreeID, m.ShareType
+	sec := s.c.sec.Load()
+	if m.ShareFlags&smb2.ShareFlagEncryptData != 0 && s.neg.dialect >= SMB300 {
+		if sec.sealer == nil {
+			sh.unmountQuietly(ctx)
+			return nil, fmt.Errorf("the share requires encryption, and this session has none: %w", ntstatus.AccessDenied)
+		}
+		sh.protect = protectEncrypt
+	}
+	if err := s.validateNegotiate(ctx, sh); err != nil {
+		return nil, err
+	}
+	has := s.c.rdma != nil && s.cfg.RDMAThreshold > 0 && sh.kind == smb2.ShareTypeDisk
+	sh.rdmaOK = has && !sec.sign && !sec.encrypt && sh.protect&protectEncrypt == 0
+	sh.declined = has && !sh.rdmaOK
+	return sh, nil
+}
+
+// validateNegotiate asks the server, in a signed message, what was negotiated, and
+// ends the connection if somebody has tampered with that ([MS-SMB2] 3.2.5.5 and
+// 3.2.5.14.12). Dialect 3.1.1 has its preauthentication integrity instead. It is
+// done once in a session.
+func (s *Session) validateNegotiate(ctx context.Context, sh *Share) error {
+	n := s.neg
+	if n.dialect == SMB311 || s.cfg.MaxDialect < SMB300 || s.c.sec.Load().signer == nil {
+		return nil
+	}
+	s.validate.Lock()
+	defer s.validate.Unlock()
+	if s.valid {
+		return nil
+	}
+	req := smb2.ValidateNegotiateInfoRequest{
+		Capabilities: n.clientCaps, GUID: s.cfg.ClientGUID, SecurityMode: n.clientMode, Dialects: n.clientDialects,
+	}
+	in, err := req.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	k, out, err := sh.ioctl(ctx, smb2.FsctlValidateNegotiateInfo, smb2.AnyFileID, in, 24, protectSign)
+	var st ntstatus.Status
+	switch {
+	case errors.As(err, &st) && st.IsError() && s.c.failed() == nil && st != ntstatus.AccessDenied:
+		// A server older than the request refuses it, and has signed that.
+		s.valid = true
+		return nil
+	case err != nil:
+		return err
+	}
+	defer k.free()
+	r, err := smb2.ParseValidateNegotiateInfoResponse(out)
+	if err != nil {
+		return s.c.badBody(k.cmd, err)
+	}
+	if r.Capabilities != n.capabilities || r.GUID != n.serverGUID || r.SecurityMode != n.serverMode || Dialect(r.Dialect) != n.dialect {
+		return s.c.protocolError("3.2.5.14.12", "the negotiation was tampered with: the server meant dialect %v, capabilities 0x%x, mode 0x%x",
+			r.Dialect, uint32(r.Capabilities), uint16(r.SecurityMode))
+	}
+	s.valid = true
+	return nil
+}
+
+// Name is the name of the share as given to Mount.
+func (sh *Share) Name() string { return sh.name }
+
+// Session is the session that the share belongs to.
+func (sh *Share) Session() *Session { return sh.s }
+
+// Encrypted says whether requests to this share are encrypted.
+func (sh *Share) Encrypted() bool {
+	return sh.protect&protectEncrypt != 0 || sh.s.c.sec.Load().encrypt
+}
+
+// RDMAStatus is that of the session, with the share's own encryption considered.
+func (sh *Share) RDMAStatus() (used bool, why string) {
+	if used, why = sh.s.RDMAStatus(); used && !sh.rdmaOK {
+		if sh.protect&protectEncrypt != 0 {
+			return false, "the share is encrypted, and RDMA data can't be"
+		}
+		return false, "the share is not a disk"
+	}
+	return used, why
+}
+
+// Unmount disconnects the share; the server closes its files. A second call fails
+// with ErrClosed.
+func (sh *Share) Unmount(ctx context.Context) error {
+	if sh.closed.Swap(true) {
+		return wrap("unmount", sh.name, ErrClosed)
+	}
+	k := sh.call(smb2.CommandTreeDisconnect)
+	defer k.free()
+	if err := k.encode(&smb2.TreeDisconnectRequest{}); err != nil {
+		return wrap("unmount", sh.name, err)
+	}
+	return wrap("unmount", sh.name, sh.s.do(ctx, k))
+}
+
+// unmountQuietly is for shares that the caller has not seen.
+func (sh *Share) unmountQuietly(ctx context.Context) {
+	if err := sh.Unmount(ctx); err != nil {
+		sh.s.cfg.Logger.Debug("unmount", "share", sh.name, "err", err)
+	}
+}
+
+// call leases a call for this share.
+func (sh *Share) call(cmd smb2.Command) *call {
+	k := newCall(cmd)
+	k.treeID, k.protect = sh.treeID, sh.protect
+	return k
+}
+
+// ioctl sends an FSCTL with at most maxOut bytes of output, which is part of the
+// call's answer: the caller frees the call once done with it. Statuses in also are
+// successes. On an error there is no call to free.
+func (sh *Share) ioctl(ctx context.Context, code smb2.CtlCode, id smb2.FileID, in []byte, maxOut int, p protection,
+	also ...ntstatus.Status) (*call, []byte, error) {
+	k := sh.call(smb2.CommandIoctl)
+	k.protect |= p
+	err := k.encode(&smb2.IoctlRequest{
+		CtlCode: code, FileID: id, MaxOutputResponse: uint32(maxOut), Flags: smb2.IoctlFlagIsFsctl, Input: in,
+	})
+	if err == nil {
+		err = sh.s.do(ctx, k, also...)
+	}
+	if err != nil {
+		k.free()
+		return nil, nil, err
+	}
+	m, err := smb2.ParseIoctlResponse(k.msg)
+	switch {
+	case err != nil && k.resp.Status != ntstatus.Success:
+		err = k.resp.Status // an ERROR response: the status is all there is
+	case err != nil:
+		err = sh.s.c.badBody(k.cmd, err)
+	case len(m.Output) > maxOut:
+		err = sh.s.c.protocolError("3.2.5.14", "%d bytes of output, %d asked for", len(m.Output), maxOut)
+	case m.CtlCode != code:
+		err = sh.s.c.protocolError("3.2.5.14", "CtlCode 0x%08X in the answer to 0x%08X", uint32(m.CtlCode), uint32(code))
+	}
+	if err != nil {
+		k.free()
+		return nil, nil, err
+	}
+	return k, m.Output, nil
+}

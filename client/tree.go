@@ -1,0 +1,319 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+// Stat describes the named file, following symbolic links as far as the server
+// does. It takes one round trip.
+func (sh *Share) Stat(ctx context.Context, name string) (*FileInfo, error) {
+	fi, err := sh.stat(ctx, name, 0)
+	return fi, wrap("stat", name, err)
+}
+
+// Lstat is Stat, but describes a reparse point (a symbolic link) itself.
+func (sh *Share) Lstat(ctx context.Context, name string) (*FileInfo, error) {
+	fi, err := sh.stat(ctx, name, OptOpenReparsePoint)
+	return fi, wrap("lstat", name, err)
+}
+
+func (sh *Share) stat(ctx context.Context, name string, opt Option) (*FileInfo, error) {
+	base, err := clean(name)
+	if err != nil {
+		return nil, err
+	}
+	size := sh.s.maxAnswer()
+	k, err := sh.queryCall(smb2.AnyFileID, smb2.InfoFile, uint8(smb2.ClassFileAllInformation), size)
+	if err != nil {
+		return nil, err
+	}
+	defer k.free()
+	o := CreateOptions{Access: AccessReadAttributes | AccessReadEA | AccessSynchronize, Options: opt}
+	if err := sh.on(ctx, name, o, k); err != nil {
+		return nil, err
+	}
+	out, err := sh.s.c.queried(k, size)
+	if err != nil {
+		return nil, err
+	}
+	m, err := smb2.ParseFileAllInformation(out)
+	if err != nil {
+		return nil, sh.s.c.badBody(k.cmd, err)
+	}
+	return infoOfAll(base, &m), nil
+}
+
+// setOn opens a file, sets information about it and closes it, in one round trip.
+func (sh *Share) setOn(ctx context.Context, name string, o CreateOptions, class smb2.FileInfoClass, m body) error {
+	k, err := sh.setCall(smb2.AnyFileID, class, m)
+	if err != nil {
+		return err
+	}
+	defer k.free()
+	return sh.on(ctx, name, o, k)
+}
+
+// Mkdir creates a directory; fs.ErrExist if the name is taken.
+func (sh *Share) Mkdir(ctx context.Context, name string) error {
+	return wrap("mkdir", name, sh.mkdir(ctx, name))
+}
+
+func (sh *Share) mkdir(ctx context.Context, name string) error {
+	return sh.on(ctx, name, CreateOptions{
+		Access: AccessReadAttributes | AccessSynchronize, Disposition: CreateNew, Options: OptDirectory}, nil)
+}
+
+// MkdirAll creates a directory and those above it; nil if it is there already.
+func (sh *Share) MkdirAll(ctx context.Context, name string) error {
+	name, err := clean(name)
+	if err != nil {
+		return wrap("mkdir", name, err)
+	}
+	return wrap("mkdir", name, sh.mkdirAll(ctx, name))
+}
+
+func (sh *Share) mkdirAll(ctx context.Context, name string) error {
+	if name == "." {
+		return nil
+	}
+	err := sh.mkdir(ctx, name)
+	if errors.Is(err, ntstatus.ObjectPathNotFound) {
+		if err := sh.mkdirAll(ctx, path.Dir(name)); err != nil {
+			return err
+		}
+		err = sh.mkdir(ctx, name)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		fi, serr := sh.stat(ctx, name, 0)
+		if serr == nil && fi.attr&AttrDirectory != 0 {
+			return nil
+		}
+		if serr == nil {
+			return ntstatus.NotADirectory
+		}
+	}
+	return err
+}
+
+// Remove removes a file or an empty directory, also one with the read-only
+// attribute. A symbolic link is removed itself.
+func (sh *Share) Remove(ctx context.Context, name string) error {
+	return wrap("remove", name, sh.remove(ctx, name))
+}
+
+func (sh *Share) remove(ctx context.Context, name string) error {
+	wire, err := wireName(name)
+	if err != nil {
+		return err
+	}
+	if wire == "" {
+		return ntstatus.AccessDenied // nobody removes the root of a share
+	}
+	o := CreateOptions{Access: AccessDelete | AccessReadAttributes | AccessSynchronize, Options: OptOpenReparsePoint}
+	del := &smb2.FileDispositionInformation{DeletePending: true}
+	err = sh.setOn(ctx, name, o, smb2.ClassFileDispositionInformation, del)
+	if errors.Is(err, ntstatus.CannotDelete) {
+		if err := sh.setOn(ctx, name, CreateOptions{Access: AccessWriteAttributes | AccessSynchronize, Options: OptOpenReparsePoint},
+			smb2.ClassFileBasicInformation, attributes(AttrNormal)); err != nil {
+			return err
+		}
+		err = sh.setOn(ctx, name, o, smb2.ClassFileDispositionInformation, del)
+	}
+	return err
+}
+
+// RemoveAll removes a file, or a directory with all in it; nil if there is none.
+// Symbolic links are removed, not followed.
+func (sh *Share) RemoveAll(ctx context.Context, name string) error {
+	clean, err := clean(name)
+	if err != nil {
+		return wrap("remove", name, err)
+	}
+	return wrap("remove", name, sh.removeAll(ctx, clean))
+}
+
+func (sh *Share) removeAll(ctx context.Context, name string) error {
+	err := sh.remove(ctx, name)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if !errors.Is(err, ntstatus.DirectoryNotEmpty) {
+		return err
+	}
+	es, err := sh.ReadDir(ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, e := range es {
+		if err := sh.removeAll(ctx, path.Join(name, e.Name())); err != nil {
+			return err
+		}
+	}
+	err = sh.remove(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Rename moves a file or directory within the share. If newName exists it is
+// replaced if replace is set (a directory never is), else the error is fs.ErrExist.
+func (sh *Share) Rename(ctx context.Context, oldName, newName string, replace bool) error {
+	wire, err := wireName(newName)
+	if err == nil {
+		err = sh.setOn(ctx, oldName,
+			CreateOptions{Access: AccessDelete | AccessReadAttributes | AccessSynchronize, Options: OptOpenReparsePoint},
+			smb2.ClassFileRenameInformation, &smb2.FileRenameInformation{ReplaceIfExists: replace, FileName: wire})
+	}
+	return wrap("rename", oldName, err)
+}
+
+// Link makes newName a hard link to oldName.
+func (sh *Share) Link(ctx context.Context, oldName, newName string) error {
+	wire, err := wireName(newName)
+	if err == nil {
+		err = sh.setOn(ctx, oldName, CreateOptions{Access: AccessWriteAttributes | AccessSynchronize, Options: OptOpenReparsePoint},
+			smb2.ClassFileLinkInformation, &smb2.FileLinkInformation{FileName: wire})
+	}
+	return wrap("link", oldName, err)
+}
+
+// Truncate sets the size of a file in bytes.
+func (sh *Share) Truncate(ctx context.Context, name string, size int64) error {
+	return wrap("truncate", name, sh.setOn(ctx, name,
+		CreateOptions{Access: AccessWriteData | AccessSynchronize, Options: OptNonDirectory},
+		smb2.ClassFileEndOfFileInformation, &smb2.FileEndOfFileInformation{EndOfFile: size}))
+}
+
+// Chtimes sets access and modification time, to 100 ns; a zero time is left as it is.
+func (sh *Share) Chtimes(ctx context.Context, name string, atime, mtime time.Time) error {
+	return wrap("chtimes", name, sh.setOn(ctx, name, CreateOptions{Access: AccessWriteAttributes | AccessSynchronize},
+		smb2.ClassFileBasicInformation, times(atime, mtime)))
+}
+
+// SetAttributes sets the file attributes that may be set; 0 means AttrNormal.
+func (sh *Share) SetAttributes(ctx context.Context, name string, a Attributes) error {
+	return wrap("set attributes", name, sh.setOn(ctx, name, CreateOptions{Access: AccessWriteAttributes | AccessSynchronize},
+		smb2.ClassFileBasicInformation, attributes(a)))
+}
+
+// ReadFile reads a whole file.
+func (sh *Share) ReadFile(ctx context.Context, name string) ([]byte, error) {
+	f, err := sh.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := f.readAll(ctx)
+	return data, errors.Join(f.readError(err), f.Close())
+}
+
+// readAll reads from the start to the end, into a buffer of the size that the
+// server gives and one byte more, which is there to find the end.
+func (f *File) readAll(ctx context.Context) ([]byte, error) {
+	if f.dir {
+		return nil, ntstatus.FileIsADirectory
+	}
+	size, err := f.size(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The buffer grows with what has come, whatever the server claims.
+	data := make([]byte, 0, min(size, 4*streamChunk)+1)
+	for {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := f.transfer(ctx, data[len(data):cap(data)], int64(len(data)), false)
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			return data, nil
+		}
+		if err != nil {
+			return data, err
+		}
+	}
+}
+
+// WriteFile writes a whole file, creating or truncating it.
+func (sh *Share) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
+	f, err := sh.OpenFile(ctx, name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAtContext(ctx, data, 0)
+	return errors.Join(err, f.Close())
+}
+
+// StatFS describes the file system below a share.
+type StatFS struct {
+	BlockSize   int64  // bytes in an allocation unit
+	TotalBlocks uint64 // of BlockSize, for this user
+	// FreeBlocks are all that are free, AvailableBlocks those that the user may use.
+	FreeBlocks, AvailableBlocks uint64
+	MaxNameLen                  int    // characters in one element of a name
+	FSType                      string // as "NTFS"
+	FSAttributes                uint32 // [MS-FSCC] 2.5.1
+	Label                       string
+	VolumeSerial                uint32
+}
+
+// StatFS describes the file system below the share.
+func (sh *Share) StatFS(ctx context.Context) (*StatFS, error) {
+	st, err := sh.statFS(ctx)
+	return st, wrap("statfs", sh.name, err)
+}
+
+func (sh *Share) statFS(ctx context.Context) (*StatFS, error) {
+	f, err := sh.create(ctx, "", CreateOptions{Access: AccessReadAttributes | AccessSynchronize})
+	if err != nil {
+		return nil, err
+	}
+	st := new(StatFS)
+	err = f.statFS(ctx, st)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+func (f *File) statFS(ctx context.Context, st *StatFS) error {
+	c, size := f.sh.s.c, 4096
+	for _, class := range []smb2.FsInfoClass{
+		smb2.ClassFileFsFullSizeInformation, smb2.ClassFileFsAttributeInformation, smb2.ClassFileFsVolumeInformation,
+	} {
+		k, out, err := f.query(ctx, smb2.InfoFilesystem, uint8(class), size)
+		if err != nil {
+			return err
+		}
+		switch class {
+		case smb2.ClassFileFsFullSizeInformation:
+			m, perr := smb2.ParseFileFsFullSizeInformation(out)
+			st.BlockSize = size64(uint64(m.SectorsPerAllocationUnit) * uint64(m.BytesPerSector))
+			st.TotalBlocks, st.FreeBlocks, st.AvailableBlocks =
+				m.TotalAllocationUnits, m.ActualAvailableAllocationUnits, m.CallerAvailableAllocationUnits
+			err = perr
+		case smb2.ClassFileFsAttributeInformation:
+			m, perr := smb2.ParseFileFsAttributeInformation(out)
+			st.MaxNameLen, st.FSType, st.FSAttributes = int(m.MaximumComponentNameLength), m.FileSystemName, uint32(m.FileSystemAttributes)
+			err = perr
+		case smb2.ClassFileFsVolumeInformation:
+			m, perr := smb2.ParseFileFsVolumeInformation(out)
+			st.Label, st.VolumeSerial = m.VolumeLabel, m.VolumeSerialNumber
+			err = perr
+		}
+		k.free()
+		if err != nil {
+			return c.badBody(smb2.CommandQueryInfo, err)
+		}
+	}
+	return nil
+}
