@@ -463,3 +463,5 @@ func structureRows() []row {
 }
 
 func TestStructures(t *testing.T) { testRows(t, structureRows(), nil) }
+
+func isTooLong(err error) bool { return errors.Is(err, ErrTooLong) }
