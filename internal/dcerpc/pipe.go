@@ -282,7 +282,6 @@ func (p *Pipe) offer(c context) result {
 		}
 	}
 	s := services[p.name]
-	// The minor version may be lower than ours, 0, only if it is the same.
 	if c.abstract != s.syntax {
 		return result{result: resultReject, reason: reasonAbstract}
 	}
