@@ -29,9 +29,9 @@
 //
 // A name is relative to the root of the share, slash-separated and UTF-8, in
 // the form [ValidName] accepts; "." is the root itself. Every method refuses
-// other names with EINVAL. Names are never
-// cleaned: "a/../b" is refused, not resolved. Case may or may not matter, see
-// Statfs.CaseSensitive; it is always preserved.
+// other names with EINVAL (which, in Go, does not match fs.ErrInvalid). Names
+// are never cleaned: "a/../b" is refused, not resolved. Case may or may not
+// matter, see Statfs.CaseSensitive; it is always preserved.
 //
 // # Errors
 //

@@ -29,7 +29,7 @@ const (
 	maxWatchDepth = 256
 )
 
-// inotify is one inotify(7) instance and its reader. All but file, wake and
+// inotify is one inotify(7) instance and its reader. All but file and
 // done is guarded by watcher.mu.
 type inotify struct {
 	owner *watcher
