@@ -349,7 +349,7 @@ func TestOtherLists(t *testing.T) {
 	if !l.AppendPosixEntry(&p, "x") || !l.AppendPosixEntry(&p, "yz") {
 		t.Fatal("POSIX entries did not fit")
 	}
-	if got, err := collect(iter.Seq2[PosixEntry, error](PosixEntries(l.Bytes()))); err != nil || !reflect.DeepEqual(got, []PosixEntry{{p, "x"}, {p, "yz"}}) {
+	if got, err := collect(PosixEntries(l.Bytes())); err != nil || !reflect.DeepEqual(got, []PosixEntry{{p, "x"}, {p, "yz"}}) {
 		t.Errorf("POSIX: %+v, %v", got, err)
 	}
 }

@@ -1,5 +1,7 @@
 package smb2
 
+import "iter"
+
 // The structures of the SMB3 POSIX extensions, which [MS-SMB2] and [MS-FSCC]
 // reserve values for but do not describe; as Samba and the Linux client use them.
 
@@ -161,7 +163,7 @@ type PosixEntry struct {
 
 // PosixEntries yields the entries of ClassFilePosixInformation in b; at the
 // first fault it yields an error and stops.
-func PosixEntries(b []byte) func(yield func(PosixEntry, error) bool) {
+func PosixEntries(b []byte) iter.Seq2[PosixEntry, error] {
 	const name = "POSIX directory entry"
 	return func(yield func(PosixEntry, error) bool) {
 		for e, err := range entries(b, name, 8+filePosixSize+posixCreateSize) {
