@@ -36,7 +36,7 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 	}
 	h := &dcerpc.Handler{
 		Server: dcerpc.ServerInfo{Name: r.srv.cfg.ServerName, Domain: r.srv.cfg.Domain},
-		Shares: func() []dcerpc.Share { return r.srv.listShares() },
+		Shares: r.srv.listShares, // not through r, which other requests use later
 	}
 	p, err := h.Open(name)
 	if err != nil {
