@@ -1,0 +1,306 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+// linkConfig is what a pair of link ends is like.
+type linkConfig struct {
+	rdma         bool
+	noInvalidate bool
+	maxMessage   int // 0: 8 MiB and 64 KiB
+	maxRDMA      int // 0: 8 MiB
+	// split makes a registration of more than that many bytes take several
+	// descriptors; 0 for never.
+	split int
+}
+
+// link is one end of a transport.Conn in memory. It keeps the rules of a real
+// adapter: a token works within its bounds and rights until it is invalidated or
+// deregistered, and a wrong one ends the connection.
+type link struct {
+	cfg  linkConfig
+	peer *link
+	in   chan *transport.Received
+	pool sync.Pool
+	once *sync.Once
+	done chan struct{}
+
+	mu    sync.Mutex
+	token uint32
+	mem   map[uint32]*region // guarded by mu: one entry for each live token
+	regs  int                // guarded by mu: registrations not deregistered
+	sent  uint64             // guarded by mu
+	// onSend, if set, sees every message before it is sent.
+	onSend func(msg []byte)
+	free   []*registration // guarded by mu
+}
+
+type region struct {
+	p      []byte
+	base   uint64
+	access transport.Access
+}
+
+func newLink(cfg linkConfig) (client, server *link) {
+	if cfg.maxMessage == 0 {
+		cfg.maxMessage = 8<<20 + 64<<10
+	}
+	if cfg.maxRDMA == 0 {
+		cfg.maxRDMA = 8 << 20
+	}
+	once, done := new(sync.Once), make(chan struct{})
+	end := func() *link {
+		l := &link{cfg: cfg, in: make(chan *transport.Received, 64), once: once, done: done, mem: map[uint32]*region{}}
+		l.pool.New = func() any {
+			return transport.NewReceived(func(r *transport.Received) { l.pool.Put(r) })
+		}
+		return l
+	}
+	client, server = end(), end()
+	client.peer, server.peer = server, client
+	client.token, server.token = 0x1000, 0x9000
+	return client, server
+}
+
+var errLinkClosed = fmt.Errorf("link: %w", net.ErrClosed)
+
+func (l *link) Send(ctx context.Context, m *transport.Message) error {
+	if m.Len() > l.cfg.maxMessage {
+		return fmt.Errorf("link: message of %d bytes", m.Len())
+	}
+	r := l.peer.pool.Get().(*transport.Received)
+	r.Data = r.Data[:0]
+	for _, p := range m.Parts {
+		r.Data = append(r.Data, p...)
+	}
+	if l.onSend != nil {
+		l.onSend(r.Data)
+	}
+	r.Invalidated, r.HasInvalidated = 0, false
+	if m.HasInvalidate {
+		l.peer.mu.Lock()
+		_, ok := l.peer.mem[m.Invalidate]
+		delete(l.peer.mem, m.Invalidate)
+		l.peer.mu.Unlock()
+		if !ok || l.cfg.noInvalidate {
+			l.Close()
+			return fmt.Errorf("link: invalidating token 0x%x", m.Invalidate)
+		}
+		r.Invalidated, r.HasInvalidated = m.Invalidate, true
+	}
+	select {
+	case <-l.done:
+		return errLinkClosed
+	default:
+	}
+	select {
+	case l.peer.in <- r.Lend():
+		l.mu.Lock()
+		l.sent++
+		l.mu.Unlock()
+		return nil
+	case <-l.done:
+		return errLinkClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *link) Receive(ctx context.Context) (*transport.Received, error) {
+	select {
+	case r := <-l.in:
+		return r, nil
+	default:
+	}
+	select {
+	case r := <-l.in:
+		return r, nil
+	case <-l.done:
+		return nil, io.EOF
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *link) RDMA() transport.RDMA {
+	if !l.cfg.rdma {
+		return nil
+	}
+	return (*linkRDMA)(l)
+}
+
+func (l *link) MaxSendSize() int     { return l.cfg.maxMessage }
+func (l *link) MaxReceiveSize() int  { return l.cfg.maxMessage }
+func (l *link) LocalAddr() net.Addr  { return linkAddr{} }
+func (l *link) RemoteAddr() net.Addr { return linkAddr{} }
+func (l *link) Close() error         { l.once.Do(func() { close(l.done) }); return nil }
+
+func (l *link) Stats() transport.Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return transport.Stats{MessagesSent: l.sent, Registrations: l.regs}
+}
+
+type linkAddr struct{}
+
+func (linkAddr) Network() string { return "memory" }
+func (linkAddr) String() string  { return "nas:445" }
+
+// linkRDMA is the RDMA side of a link.
+type linkRDMA link
+
+type leased []byte
+
+func (b leased) Bytes() []byte { return b }
+func (b leased) Release()      {}
+
+func (r *linkRDMA) Lease(ctx context.Context, n int) (transport.Buffer, error) {
+	return leased(make([]byte, n)), nil
+}
+
+// move calls f for n bytes of the peer's memory.
+func (r *linkRDMA) move(n int, remote []transport.Descriptor, want transport.Access, f func(at int, p []byte)) error {
+	if transport.DescriptorsLen(remote) < uint64(n) {
+		return transport.ErrDescriptors
+	}
+	r.peer.mu.Lock()
+	defer r.peer.mu.Unlock()
+	at := 0
+	for _, d := range remote {
+		m := min(n-at, int(d.Length))
+		g := r.peer.mem[d.Token]
+		if g == nil || g.access != want || d.Offset < g.base || d.Offset-g.base+uint64(m) > uint64(len(g.p)) {
+			(*link)(r).Close()
+			return fmt.Errorf("link: remote access error at token 0x%x", d.Token)
+		}
+		f(at, g.p[d.Offset-g.base:][:m])
+		at += m
+	}
+	return nil
+}
+
+func (r *linkRDMA) Write(ctx context.Context, b transport.Buffer, n int, remote []transport.Descriptor) error {
+	return r.move(n, remote, transport.PeerWrites, func(at int, p []byte) { copy(p, b.Bytes()[at:]) })
+}
+
+func (r *linkRDMA) WriteFile(ctx context.Context, f *os.File, off int64, n int, remote []transport.Descriptor) (int, error) {
+	from := 0
+	err := r.move(n, remote, transport.PeerWrites, func(at int, p []byte) {
+		m, _ := f.ReadAt(p, off+int64(at))
+		clear(p[m:])
+		from += m
+	})
+	return from, err
+}
+
+func (r *linkRDMA) Read(ctx context.Context, b transport.Buffer, n int, remote []transport.Descriptor) error {
+	return r.move(n, remote, transport.PeerReads, func(at int, p []byte) { copy(b.Bytes()[at:], p) })
+}
+
+// registration is one Register.
+type registration struct {
+	l     *link
+	descs []transport.Descriptor
+	done  bool
+}
+
+func (r *linkRDMA) Register(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
+	if len(p) == 0 || len(p) > r.cfg.maxRDMA {
+		return nil, fmt.Errorf("link: registration of %d bytes", len(p))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var g *registration
+	if n := len(r.free); n > 0 {
+		g, r.free = r.free[n-1], r.free[:n-1]
+	} else {
+		g = &registration{l: (*link)(r)}
+	}
+	g.descs, g.done = g.descs[:0], false
+	for len(p) > 0 {
+		n := len(p)
+		if r.cfg.split > 0 {
+			n = min(n, r.cfg.split)
+		}
+		r.token++
+		base := 0x7F00_0000_0000 + uint64(r.token)<<24
+		r.mem[r.token] = &region{p[:n:n], base, a}
+		g.descs = append(g.descs, transport.Descriptor{Offset: base, Token: r.token, Length: uint32(n)})
+		p = p[n:]
+	}
+	r.regs++
+	return g, nil
+}
+
+func (g *registration) Descriptors() []transport.Descriptor { return g.descs }
+
+// Deregister also checks what the caller says was invalidated.
+func (g *registration) Deregister(ctx context.Context, invalidated uint32, ok bool) error {
+	g.l.mu.Lock()
+	defer g.l.mu.Unlock()
+	if g.done {
+		panic("link: deregistered twice")
+	}
+	g.done = true
+	for _, d := range g.descs {
+		_, alive := g.l.mem[d.Token]
+		if ok && d.Token == invalidated && alive {
+			panic("link: a live token was said to be invalidated")
+		}
+		delete(g.l.mem, d.Token)
+	}
+	g.l.regs--
+	g.l.free = append(g.l.free, g)
+	return nil
+}
+
+func (r *linkRDMA) MaxReadWriteSize() int    { return r.cfg.maxRDMA }
+func (r *linkRDMA) RemoteInvalidation() bool { return !r.cfg.noInvalidate }
+func (r *linkRDMA) Provider() string         { return "memory" }
+
+// linkListener is a transport.Listener and Dialer of links.
+type linkListener struct {
+	cfg  linkConfig
+	in   chan *link
+	once sync.Once
+	done chan struct{}
+}
+
+func listenLink(cfg linkConfig) *linkListener {
+	return &linkListener{cfg: cfg, in: make(chan *link), done: make(chan struct{})}
+}
+
+func (l *linkListener) Dial(ctx context.Context, addr string) (transport.Conn, error) {
+	c, s := newLink(l.cfg)
+	select {
+	case l.in <- s:
+		return c, nil
+	case <-l.done:
+		return nil, errLinkClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *linkListener) Accept(ctx context.Context) (transport.Conn, error) {
+	select {
+	case c := <-l.in:
+		return c, nil
+	case <-l.done:
+		return nil, errLinkClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *linkListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+func (l *linkListener) Addr() net.Addr { return linkAddr{} }
+func (l *linkListener) Scheme() string { return "memory" }
