@@ -133,10 +133,18 @@ func (rx *receiver) fpdu() error {
 		if crc32.Checksum(f[:total-crcField], castagnoli) != binary.LittleEndian.Uint32(f[total-crcField:]) {
 			return &protocolError{cause: causeMPACRC}
 		}
-	} else if err := rx.fill(lenField + min(n, untaggedLen)); err != nil {
-		return err
+	} else {
+		// The tagged length first: more would take payload into the stage.
+		if err := rx.fill(lenField + min(n, taggedLen)); err != nil {
+			return err
+		}
+		if n > taggedLen && rx.stage[rx.r+lenField]&ddpTagged == 0 {
+			if err := rx.fill(lenField + min(n, untaggedLen)); err != nil {
+				return err
+			}
+		}
 	}
-	s, ok := parseSegment(rx.stage[rx.r+lenField : rx.r+lenField+min(n, untaggedLen)])
+	s, ok := parseSegment(rx.stage[rx.r+lenField : min(rx.r+lenField+min(n, untaggedLen), rx.w)])
 	if !ok {
 		return &protocolError{cause: causeMPALen} // MPA-34
 	}

@@ -23,6 +23,17 @@ type streamParams struct {
 	rtr      RTR  // active: the kind to send; 0 is none
 }
 
+// localSegment is the segment size taken for connections that stay on the
+// machine: FPDUs of whole pages.
+const localSegment = fileChunk + taggedLen + lenField + crcField + 2
+
+// sameHost reports whether both ends of a connection are on this machine, as far
+// as addresses tell.
+func sameHost(c *net.TCPConn) bool {
+	l, r := c.LocalAddr().(*net.TCPAddr), c.RemoteAddr().(*net.TCPAddr)
+	return r.IP.IsLoopback() || r.IP.Equal(l.IP)
+}
+
 // reserve takes the QP for a connector.
 func (q *qp) reserve() ndk.Status {
 	q.mu.Lock()
@@ -57,6 +68,12 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	emss := segmentSize(raw)
 	if emss <= 0 {
 		emss = 536 // RFC 9293 §3.7.1
+	}
+	if sameHost(p.conn) {
+		// No segment is ever cut on this path, and every receiver takes FPDUs of
+		// any length (RFC 5044 §5.2); what the kernel reports this early is half
+		// of the first window.
+		emss = localSegment
 	}
 	emss = min(emss, cfg.MaxFPDU)
 

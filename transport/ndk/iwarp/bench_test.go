@@ -1,0 +1,128 @@
+package iwarp
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+// Throughput over loopback. A Send after each window of transfers tells that the
+// peer has all of it, so that the figures are those of data that arrived.
+const (
+	benchSize  = 1 << 20
+	benchDepth = 8
+	benchSpread = 1
+)
+
+func benchTransfers(b *testing.B, cfg Config, post func(c, s *end, i int) error) {
+	c, s := pair(b, cfg, cfg, benchDepth*benchSize)
+	for i := range c.mem {
+		c.mem[i] = byte(i)
+	}
+	for i := range s.mem {
+		s.mem[i] = byte(i)
+	}
+	sync := func() {
+		must(b, s.qp.Receive(nil, nil))
+		must(b, c.qp.Send(nil, nil, ndk.SilentSuccess|ndk.ReadFence))
+		if r := s.wait(); r.Status != 0 {
+			b.Fatal(r.Status)
+		}
+	}
+	b.SetBytes(benchSize)
+	b.ReportAllocs()
+	out := 0
+	for i := 0; b.Loop(); i++ {
+		if out == benchDepth {
+			if r := c.wait(); r.Status != 0 {
+				b.Fatal(r.Status)
+			}
+			out--
+		}
+		must(b, post(c, s, i%benchSpread*benchSize))
+		out++
+	}
+	for ; out > 0; out-- {
+		c.wait()
+	}
+	sync()
+	b.StopTimer()
+	c.close()
+	s.close()
+}
+
+func BenchmarkWrite1MiB(b *testing.B) {
+	benchTransfers(b, Config{}, func(c, s *end, off int) error {
+		return c.qp.Write(nil, []ndk.SGE{c.sge(off, benchSize)}, s.mr.Base()+uint64(off), s.mr.RemoteToken(), 0)
+	})
+}
+
+func BenchmarkWrite1MiBCRC(b *testing.B) {
+	benchTransfers(b, Config{CRC: true}, func(c, s *end, off int) error {
+		return c.qp.Write(nil, []ndk.SGE{c.sge(off, benchSize)}, s.mr.Base()+uint64(off), s.mr.RemoteToken(), 0)
+	})
+}
+
+// BenchmarkWrite1MiBEthernet has FPDUs of the size that fits a segment of 1460
+// octets, as on a wire.
+func BenchmarkWrite1MiBEthernet(b *testing.B) {
+	benchTransfers(b, Config{MaxFPDU: 1460}, func(c, s *end, off int) error {
+		return c.qp.Write(nil, []ndk.SGE{c.sge(off, benchSize)}, s.mr.Base()+uint64(off), s.mr.RemoteToken(), 0)
+	})
+}
+
+func BenchmarkRead1MiB(b *testing.B) {
+	benchTransfers(b, Config{}, func(c, s *end, off int) error {
+		return c.qp.Read(nil, []ndk.SGE{c.sge(off, benchSize)}, s.mr.Base()+uint64(off), s.mr.RemoteToken(), 0)
+	})
+}
+
+func BenchmarkWriteFile1MiB(b *testing.B) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "file"))
+	must(b, err)
+	defer f.Close()
+	_, err = f.Write(make([]byte, benchDepth*benchSize))
+	must(b, err)
+	var w ndk.FileWriter
+	benchTransfers(b, Config{}, func(c, s *end, off int) error {
+		if w == nil {
+			e, err := c.qp.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1})
+			must(b, err)
+			w = e.(ndk.FileWriter)
+		}
+		return w.WriteFile(nil, ndk.FileRange{File: f, Offset: int64(off), Length: benchSize}, s.mr.Base()+uint64(off), s.mr.RemoteToken(), 0)
+	})
+}
+
+// BenchmarkSendPingPong64 is a round trip of two messages of 64 octets.
+func BenchmarkSendPingPong64(b *testing.B) {
+	c, s := pair(b, Config{}, Config{}, 1<<16)
+	done := make(chan struct{})
+	must(b, s.qp.Receive(nil, []ndk.SGE{s.sge(0, 64)}))
+	go func() {
+		defer close(done)
+		in, out := []ndk.SGE{s.sge(0, 64)}, []ndk.SGE{s.sge(64, 64)}
+		for {
+			if r := s.wait(); r.Status != 0 || s.qp.Receive(nil, in) != nil || s.qp.Send(nil, out, ndk.SilentSuccess) != nil {
+				return
+			}
+		}
+	}()
+	in, out := []ndk.SGE{c.sge(0, 64)}, []ndk.SGE{c.sge(64, 64)}
+	b.SetBytes(128)
+	b.ReportAllocs()
+	for b.Loop() {
+		must(b, c.qp.Receive(nil, in))
+		must(b, c.qp.Send(nil, out, ndk.SilentSuccess))
+		if r := c.wait(); r.Status != 0 {
+			b.Fatal(r.Status)
+		}
+	}
+	b.StopTimer()
+	c.close()
+	s.qp.Flush()
+	<-done
+	s.close()
+}
