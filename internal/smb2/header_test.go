@@ -55,6 +55,21 @@ func TestHeader(t *testing.T) {
 	}
 }
 
+func TestHeaderFlags(t *testing.T) {
+	for f, want := range map[Flags][4]bool{
+		0:                     {},
+		FlagServerToRedir:     {0: true},
+		FlagAsyncCommand:      {1: true},
+		FlagRelatedOperations: {2: true},
+		FlagSigned:            {3: true},
+	} {
+		h := Header{Flags: f}
+		if got := [4]bool{h.IsResponse(), h.IsAsync(), h.IsRelated(), h.IsSigned()}; got != want {
+			t.Errorf("flags %#x: %v, want %v", f, got, want)
+		}
+	}
+}
+
 func TestHeaderPatches(t *testing.T) {
 	want := Header{CreditCharge: 2, Status: ntstatus.AccessDenied, Command: CommandRead, Credits: 3,
 		Flags: FlagServerToRedir | FlagSigned, NextCommand: 88, MessageID: 4, SessionID: 5, Signature: [16]byte(guidB)}
@@ -180,6 +195,9 @@ func TestNames(t *testing.T) {
 		{Command(0x14).String(), "command 0x0014"},
 		{DialectSMB311.String(), "3.1.1"},
 		{Dialect(0x0999).String(), "dialect 0x0999"},
+		{DialectSMB202.String() + DialectSMB210.String() + DialectSMB300.String() + DialectSMB302.String() + DialectWildcard.String(), "2.0.22.13.03.0.22.???"},
+		{ShareTypePipe.String() + ShareTypePrint.String() + ShareType(9).String(), "pipeprintshare type 9"},
+		{(&ParseError{"CREATE request", "Name end", 90, 80}).Error(), "malformed CREATE request: Name end 90, want or limit 80"},
 		{(LeaseReadCaching | LeaseWriteCaching | LeaseHandleCaching).String(), "RWH"},
 		{LeaseState(0).String(), "none"},
 		{ShareTypeDisk.String(), "disk"},

@@ -343,6 +343,15 @@ func TestOtherLists(t *testing.T) {
 		t.Errorf("get EA: %q, %v", got, err)
 	}
 
+	for name, err := range map[string]error{
+		"get EA cut short": last(FileGetEaInformations(want[:13])),
+		"get EA name":      last(FileGetEaInformations(append(want[:12:12], 9, 'C', 0))),
+		"stream name":      last(FileStreamInformations(append(make([]byte, 4), bytes.Repeat([]byte{0xff}, 30)...))),
+		"stream cut short": last(FileStreamInformations(make([]byte, 23))),
+	} {
+		wantMalformed(t, err, name)
+	}
+
 	// POSIX directory entries.
 	p := FilePosixInformation{Inode: 7, PosixCreateResponse: PosixCreateResponse{1, 0, 0o644, SIDUnixUser(1), SIDUnixGroup(2)}}
 	l = NewEntryList(nil, 1000)
@@ -375,4 +384,10 @@ func TestSetSparse(t *testing.T) {
 	}
 	_, err := ParseCompressionFormat([]byte{1})
 	wantMalformed(t, err, "compression state")
+}
+
+// last returns the error that ends an iterator.
+func last[T any](seq iter.Seq2[T, error]) error {
+	_, err := collect(seq)
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 )
@@ -87,7 +88,12 @@ func nameSection(b []byte, name, field string, off, n uint64, low int) ([]byte, 
 }
 
 // zeros appends n zero octets.
-func zeros(b []byte, n int) []byte { return append(b, make([]byte, n)...) }
+func zeros(b []byte, n int) []byte {
+	old := len(b)
+	b = slices.Grow(b, n)[:old+n]
+	clear(b[old:])
+	return b
+}
 
 // pad appends zero octets until len(b)-start is a multiple of align.
 func pad(b []byte, start, align int) []byte {
