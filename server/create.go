@@ -393,9 +393,6 @@ func (c *creation) setFile(o *open, opts vfs.OpenOptions) {
 	if d, ok := o.file.(vfs.Dir); ok && opts.Access&vfs.AccessRead != 0 {
 		o.dir = d
 	}
-	if o.access&smb2.FileExecute != 0 {
-		o.access |= smb2.FileReadData // 3.3.5.9
-	}
 	o.options = c.req.CreateOptions
 	o.mode.Store(uint32(c.req.CreateOptions & modeOptions))
 	o.writeThrough = opts.WriteThrough
@@ -517,7 +514,7 @@ func (c *creation) finish(ctx context.Context, o *open, did vfs.Action) (vfs.Inf
 			}
 		}
 	}
-	info, err := o.file.Stat(ctx)
+	info, err := o.stat(ctx)
 	if err != nil {
 		return fail(ntstatus.FromError(err))
 	}

@@ -154,7 +154,7 @@ func (c *fileControl) copyChunk(ctx context.Context, needRead bool) ([]byte, nts
 	switch {
 	case src.isDir || dst.isDir:
 		return nil, ntstatus.InvalidDeviceRequest
-	case src.access&smb2.FileReadData == 0,
+	case src.access&needsRead == 0,
 		dst.access&(smb2.FileWriteData|smb2.FileAppendData) == 0,
 		needRead && dst.access&smb2.FileReadData == 0:
 		return nil, ntstatus.AccessDenied
@@ -251,7 +251,7 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 		m.SourceFileOffset > math.MaxInt64-m.ByteCount, m.TargetFileOffset > math.MaxInt64-m.ByteCount,
 		src.isDir, dst.isDir, src.isPipe:
 		return nil, ntstatus.InvalidParameter
-	case dst.access&smb2.FileWriteData == 0, src.access&smb2.FileReadData == 0:
+	case dst.access&smb2.FileWriteData == 0, src.access&needsRead == 0:
 		return nil, ntstatus.AccessDenied
 	}
 	n := uint64(m.ByteCount)

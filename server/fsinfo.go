@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"math"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -27,9 +28,13 @@ func (q *infoQuery) fsInfo(ctx context.Context, class smb2.FsInfoClass) ntstatus
 			m.Characteristics |= smb2.DeviceReadOnly
 		}
 		return q.fixed(&m)
-	case smb2.ClassFileFsLabelInformation, smb2.ClassFileFsDriverPathInformation, smb2.ClassFileFsControlInformation,
+	case smb2.ClassFileFsLabelInformation, smb2.ClassFileFsDriverPathInformation,
 		smb2.ClassFileFsVolumeFlagsInfo:
-		return ntstatus.NotSupported // no quotas, and nothing that only the volume's owner sees
+		return ntstatus.NotSupported
+	case smb2.ClassFileFsControlInformation:
+		return q.fixed(&smb2.FileFsControlInformation{ // no quotas
+			DefaultQuotaThreshold: math.MaxUint64, DefaultQuotaLimit: math.MaxUint64,
+		})
 	}
 	sf, err := o.fs.Statfs(ctx)
 	if err != nil {
@@ -45,7 +50,7 @@ func (q *infoQuery) fsInfo(ctx context.Context, class smb2.FsInfoClass) ntstatus
 		if root, err := o.fs.Stat(ctx, vfs.Root); err == nil {
 			m.VolumeCreationTime = smb2.FiletimeOf(root.BirthTime)
 		}
-		return q.variable(&m, 18)
+		return q.variable(&m, 24)
 	case smb2.ClassFileFsSizeInformation:
 		return q.fixed(&smb2.FileFsSizeInformation{
 			TotalAllocationUnits: sf.Total, AvailableAllocationUnits: sf.Avail,
@@ -63,7 +68,7 @@ func (q *infoQuery) fsInfo(ctx context.Context, class smb2.FsInfoClass) ntstatus
 			MaximumComponentNameLength: min(sf.NameMax, maxComponent),
 			// Windows offers some functions only on file systems that it knows by name.
 			FileSystemName: "NTFS",
-		}, 12)
+		}, 16)
 	case smb2.ClassFileFsObjectIDInformation:
 		m := smb2.FileFsObjectIDInformation{ObjectID: smb2.GUID(o.srv.cfg.GUID)}
 		for i := range 8 {

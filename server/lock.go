@@ -83,7 +83,7 @@ func (o *open) lockSequence(c *conn, req *smb2.LockRequest) (lockSeq, bool) {
 // back.
 func (o *open) unlockRanges(locks []smb2.LockElement) ntstatus.Status {
 	for _, l := range locks {
-		if l.Flags&^smb2.LockFlagFailImmediately != smb2.LockFlagUnlock {
+		if l.Flags != smb2.LockFlagUnlock {
 			return ntstatus.InvalidParameter
 		}
 		rg := byteRange{l.Offset, l.Length}

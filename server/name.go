@@ -121,6 +121,9 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 				return n, st
 			}
 		}
+		if name == ".." {
+			return n, ntstatus.ObjectPathSyntaxBad // clients resolve these themselves
+		}
 		c, ok := fromWire(name)
 		if !ok {
 			return n, ntstatus.ObjectNameInvalid

@@ -123,6 +123,7 @@ func (o *open) stat(ctx context.Context) (vfs.Info, error) {
 	if err != nil {
 		return info, err
 	}
+	o.srv.files.changeTimes.apply(&info)
 	o.times.mu.Lock()
 	if o.times.stickyWrite && o.times.dirty {
 		info.WriteTime = o.times.write

@@ -31,6 +31,8 @@ type openTable struct {
 	// pendingDirs is the number of directories to be deleted: while it is above 0
 	// CREATE asks whether its parent is one of them.
 	pendingDirs atomic.Int32
+
+	changeTimes changeTimes
 }
 
 // fileState is what the opens of one object have in common.
@@ -255,6 +257,23 @@ func (t *openTable) openBeneath(o *open) bool {
 			if p.fs == o.fs && beneath(o.name, p.name) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// conflicts reports whether an open of the object with these rights would be
+// refused for sharing.
+func (t *openTable) conflicts(id vfs.FileID, access smb2.AccessMask, share smb2.ShareAccess) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st := t.files[id]
+	if st == nil {
+		return false
+	}
+	for _, p := range st.opens {
+		if shareConflict(access, share, p.access, p.shareAccess) {
+			return true
 		}
 	}
 	return false

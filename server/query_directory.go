@@ -139,6 +139,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if err != nil {
 			return false, ntstatus.FromError(err)
 		}
+		o.srv.files.changeTimes.apply(&info)
 		s.held = directoryEntry(name, &info)
 		return true, ntstatus.Success
 	}
@@ -167,6 +168,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if err != nil {
 			return false, ntstatus.FromError(err)
 		}
+		o.srv.files.changeTimes.apply(&info)
 		s.held = directoryEntry(name, &info)
 		return true, ntstatus.Success
 	}

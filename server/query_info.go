@@ -60,8 +60,9 @@ func queryInfo(ctx context.Context, r *request) ntstatus.Status {
 // fixed answers with a structure of fixed size, which must fit.
 func (q *infoQuery) fixed(m encoding.BinaryAppender) ntstatus.Status { return q.variable(m, -1) }
 
-// variable answers with a structure whose first least octets must fit, and which
-// is cut short if the rest does not. least below 0 means all of it.
+// variable answers with a structure for which there must be room for least
+// octets, its fixed part with the padding that it has on Windows, and which is cut
+// short if the rest does not fit. least below 0 means all of it.
 func (q *infoQuery) variable(m encoding.BinaryAppender, least int) ntstatus.Status {
 	start := len(q.r.out)
 	b, err := m.AppendBinary(q.r.out)
@@ -121,15 +122,20 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 		if q.r.conn.dialect < Dialect311 {
 			return ntstatus.NotSupported
 		}
-		return q.variable(&smb2.FileNormalizedNameInformation{FileName: toWirePath(o.path())}, 4)
-	case smb2.ClassFileNameInformation, smb2.ClassFileAlternateNameInformation,
+		return q.variable(&smb2.FileNormalizedNameInformation{FileName: toWirePath(o.path())}, 8)
+	case smb2.ClassFileAlternateNameInformation:
+		// There are no short names. A client that wants one gets the name itself,
+		// which it can open, and does not take the file for lost.
+		_, last := vfs.Split(o.path())
+		if last == vfs.Root {
+			return ntstatus.ObjectNameNotFound
+		}
+		return q.variable(&smb2.FileNameInformation{FileName: toWire(last)}, 8)
+	case smb2.ClassFileNameInformation,
 		smb2.ClassFileReparsePointInformation, smb2.ClassFileObjectIDInformation,
 		smb2.ClassFileQuotaInformation, smb2.ClassFileHardLinkInformation,
 		smb2.ClassFileStandardLinkInformation, smb2.ClassFilePipeInformation,
 		smb2.ClassFilePipeLocalInformation, smb2.ClassFilePipeRemoteInformation:
-		if class == smb2.ClassFileAlternateNameInformation {
-			return ntstatus.ObjectNameNotFound // no file has a short name
-		}
 		return ntstatus.NotSupported
 	}
 	info, err := o.stat(ctx)
@@ -162,7 +168,7 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 			Position: smb2.FilePositionInformation{CurrentByteOffset: o.pos.Load()},
 			Mode:     smb2.FileModeInformation{Mode: o.modeInfo()},
 			Name:     smb2.FileNameInformation{FileName: `\` + toWirePath(o.path())},
-		}, smb2.FileAllInformationSize)
+		}, 104)
 	case smb2.ClassFileStreamInformation:
 		return q.streams(&info)
 	case smb2.ClassFileCompressionInformation:
@@ -209,7 +215,7 @@ func (o *open) standardInfo(info *vfs.Info) smb2.FileStandardInformation {
 
 // streams lists the one stream a file has, [MS-FSCC] 2.4.49. A directory has none.
 func (q *infoQuery) streams(info *vfs.Info) ntstatus.Status {
-	const least = 24
+	const least = 32
 	if q.room < least {
 		return ntstatus.InfoLengthMismatch
 	}

@@ -159,7 +159,7 @@ func (o *open) setFileInfo(ctx context.Context, class smb2.FileInfoClass, b []by
 
 // setBasic sets times and attributes, [MS-FSA] 2.1.5.15.2. Of the times, 0 leaves
 // one as it is, -1 keeps it from following this open's operations and -2 ends
-// that. The change time follows every change and cannot be set.
+// that. A change time is kept apart from the file, see changeTimes.
 func (o *open) setBasic(ctx context.Context, b []byte) ntstatus.Status {
 	m, err := smb2.ParseFileBasicInformation(b)
 	if err != nil {
@@ -195,6 +195,13 @@ func (o *open) setBasic(ctx context.Context, b []byte) ntstatus.Status {
 		if err := o.file.SetAttr(ctx, a); err != nil {
 			return ntstatus.FromError(err)
 		}
+	}
+	if m.ChangeTime.IsSet() {
+		info, err := o.file.Stat(ctx)
+		if err != nil {
+			return ntstatus.FromError(err)
+		}
+		o.srv.files.changeTimes.set(&info, m.ChangeTime.Time())
 	}
 	return o.pinWriteTime(ctx, m.LastWriteTime)
 }
@@ -430,6 +437,9 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 	if st := o.checkReplace(ctx, from, to, &replace, posix); st != ntstatus.Success {
 		return st
 	}
+	if st := o.checkTargetDir(ctx, to); st != ntstatus.Success {
+		return st
+	}
 	if err := o.fs.Rename(ctx, from, to, replace); err != nil {
 		return o.renameError(ctx, to, err)
 	}
@@ -445,6 +455,21 @@ func (o *open) checkParents(ctx context.Context, to string) ntstatus.Status {
 	dir, _ := vfs.Split(to)
 	if info, err := o.fs.Stat(ctx, dir); err == nil && o.srv.files.isPending(info.ID) {
 		return ntstatus.DeletePending
+	}
+	return ntstatus.Success
+}
+
+// checkTargetDir refuses to move something into a directory that somebody has
+// open in a way that does not go with it: Windows opens the directory for adding a
+// file, and shares that with readers and writers only.
+func (o *open) checkTargetDir(ctx context.Context, to string) ntstatus.Status {
+	dir, _ := vfs.Split(to)
+	info, err := o.fs.Stat(ctx, dir)
+	if err != nil {
+		return ntstatus.Success // Rename says what is wrong
+	}
+	if o.srv.files.conflicts(info.ID, smb2.FileWriteData, smb2.FileShareRead|smb2.FileShareWrite) {
+		return ntstatus.SharingViolation
 	}
 	return ntstatus.Success
 }
