@@ -95,7 +95,7 @@ func (m *SMB1Negotiate) AppendBinary(b []byte) ([]byte, error) {
 	le.PutUint32(h, uint32(ProtocolSMB1))
 	h[4] = smb1CommandNegotiate
 	h[9] = 0x18                  // Flags: canonical, caseless paths
-	le.PutUint16(h[10:], 0xC843) // Flags2: Unicode, NT status, extended security, EAs, long names
+	le.PutUint16(h[10:], 0xC853) // Flags2 as in [MS-SMB2] 4.1: Unicode, NT status, extended security, EAs, long names
 	le.PutUint16(h[24:], 0xFFFF) // TID
 	le.PutUint16(h[26:], 0xFEFF) // PID
 	b = append(b, 0)             // WordCount

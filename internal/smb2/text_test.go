@@ -108,6 +108,9 @@ func TestSMB1Negotiate(t *testing.T) {
 	if err != nil || len(m.Dialects) != 7 || !m.HasDialect("NT LM 0.12") || !m.HasDialect(SMB1DialectSMB2002) || m.HasDialect(SMB1DialectSMB2Unknown) {
 		t.Fatalf("got %q, %v", m.Dialects, err)
 	}
+	if b, err := m.AppendBinary(nil); err != nil || !bytes.Equal(b, wire) {
+		t.Errorf("AppendBinary\n got %x, %v\nwant %x", b, err, wire)
+	}
 	if PeekProtocolID(wire) != ProtocolSMB1 || PeekProtocolID(wire[:3]) != 0 {
 		t.Error("PeekProtocolID")
 	}
