@@ -61,6 +61,11 @@ func (c *conn) goAsync(r *request) ntstatus.Status {
 	if r.pending {
 		return ntstatus.Success
 	}
+	if r != &r.chain.reqs[len(r.chain.reqs)-1] {
+		// Those after it would have to wait. Windows too fails what cannot be
+		// answered at once and is not the last, [MS-SMB2] 3.3.5.2.7.
+		return ntstatus.InternalError
+	}
 	c.reqMu.Lock()
 	if len(c.async) >= c.srv.cfg.Limits.AsyncPerConn {
 		c.reqMu.Unlock()

@@ -56,18 +56,16 @@ const maxKeptBody = 64<<10 + 1024
 // chain is what came in one message: one request, or a compound of them. It is
 // served by one goroutine.
 type chain struct {
-	c       *conn
-	recv    *transport.Received // nil if the message was copied
-	small   [smallMessage]byte
-	reqs    []request
-	related bool
-	mixed   bool     // related and unrelated requests in one compound
-	enc     *session // whose keys the message came under; nil if in the clear
+	c     *conn
+	recv  *transport.Received // nil if the message was copied
+	small [smallMessage]byte
+	reqs  []request
+	enc   *session // whose keys the message came under; nil if in the clear
 
-	// What the elements of a related chain hand on, 3.3.5.2.7.2.
-	open    *open // with a reference
-	last    ntstatus.Status
-	lastCmd smb2.Command
+	// What an element hands on to the next if that is related, 3.3.5.2.7.2.
+	open  *open // with a reference
+	last  ntstatus.Status
+	noIDs bool // there is no session or tree to go on with
 
 	// Responses that are ready to go out in one message.
 	queue    []*request
@@ -114,8 +112,8 @@ func (ch *chain) free() {
 	clear(ch.parts[:cap(ch.parts)])
 	clear(ch.queue[:cap(ch.queue)])
 	s := ch.c.srv
-	ch.c, ch.recv, ch.related, ch.mixed, ch.enc = nil, nil, false, false, nil
-	ch.open, ch.last, ch.lastCmd = nil, 0, 0
+	ch.c, ch.recv, ch.enc = nil, nil, nil
+	ch.open, ch.last, ch.noIDs = nil, 0, false
 	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
 	ch.parts, ch.msg = ch.parts[:0], transport.Message{}
 	s.chains.Put(ch)
@@ -237,14 +235,6 @@ func (c *conn) admit(ch *chain, data []byte) bool {
 			c.fail("request too long, [MS-SMB2] 3.3.5.2", "op", hdr.Command, "len", len(msg))
 			return false
 		}
-		if rel := hdr.IsRelated(); i == 0 && rel {
-			ch.related, ch.mixed = true, true // the first has nothing to relate to
-		} else if i == 1 {
-			ch.mixed = ch.mixed || (ch.related && !rel)
-			ch.related = ch.related || rel
-		} else if i > 1 && rel != ch.related {
-			ch.mixed = true
-		}
 		if ch.enc != nil {
 			// 3.3.5.2.1.1: what is inside must be of the session whose key it is.
 			if i == 0 && (hdr.IsRelated() || hdr.SessionID != ch.enc.id) ||
@@ -307,16 +297,12 @@ func (ch *chain) serve() {
 			}
 			continue
 		}
-		if i > 0 && ch.related {
-			prev := &ch.reqs[i-1]
-			r.hdr.SessionID, r.hdr.TreeID = prev.hdr.SessionID, prev.hdr.TreeID
-			r.related = ch.open
-		}
-		st := ch.serveOne(r, i)
+		ch.relate(r, i)
+		st := ch.serveOne(r)
 		if r.outBuf = r.out; st.IsError() {
 			ch.c.srv.count.errors[r.hdr.Command].Add(1)
 		}
-		ch.last, ch.lastCmd = st, r.hdr.Command
+		ch.last = st
 		ch.c.unregister(r)
 		ch.respond(r, st)
 	}
@@ -324,31 +310,49 @@ func (ch *chain) serve() {
 	ch.free()
 }
 
+// relate gives an element what it takes over from the one before, [MS-SMB2]
+// 3.3.5.2.7. As on Windows, related and unrelated elements may be mixed: one
+// that is not related begins a chain of its own.
+func (ch *chain) relate(r *request, i int) {
+	if !r.hdr.IsRelated() {
+		if ch.open != nil {
+			ch.open.release()
+		}
+		ch.open, ch.last, ch.noIDs = nil, ntstatus.Success, false
+		return
+	}
+	r.related = ch.open
+	if i == 0 {
+		ch.noIDs = true // there is nothing before it
+		return
+	}
+	prev := &ch.reqs[i-1]
+	r.hdr.SessionID, r.hdr.TreeID = prev.hdr.SessionID, prev.hdr.TreeID
+	switch {
+	case !ch.last.IsError():
+	case prev.hdr.Command == smb2.CommandSessionSetup, prev.hdr.Command == smb2.CommandTreeConnect,
+		ch.last == ntstatus.UserSessionDeleted, ch.last == ntstatus.NetworkNameDeleted:
+		ch.noIDs = true
+	}
+}
+
 // serveOne makes the checks that end in an error response, and calls the handler.
-func (ch *chain) serveOne(r *request, i int) ntstatus.Status {
+func (ch *chain) serveOne(r *request) ntstatus.Status {
 	c := ch.c
 	if r.hdr.Command == smb2.CommandNegotiate {
 		return negotiate(r)
 	}
 	r.noteInvalidation()
 	cmd := &commandTable[r.hdr.Command]
-	if ch.mixed {
-		return ntstatus.InvalidParameter // 3.3.5.2.7
-	}
 	if st := ch.verify(r); st != ntstatus.Success {
 		return st
 	}
 	if st := c.checkCharge(r); st != ntstatus.Success {
 		return st
 	}
-	related := i > 0 && ch.related
-	if related && ch.last.IsError() {
-		switch {
-		case ch.lastCmd == smb2.CommandSessionSetup, ch.lastCmd == smb2.CommandTreeConnect && cmd.tree:
-			return ntstatus.InvalidParameter // there is no id to go on with
-		case cmd.file && (commandTable[ch.lastCmd].file || ch.lastCmd == smb2.CommandCreate):
-			return ch.last
-		}
+	related := r.hdr.IsRelated()
+	if related && ch.noIDs {
+		return ntstatus.InvalidParameter
 	}
 	if cmd.session {
 		sc := c.channel(r.hdr.SessionID)
@@ -377,10 +381,15 @@ func (ch *chain) serveOne(r *request, i int) ntstatus.Status {
 		}
 		c.attach(r, sc, t)
 	}
-	if related && cmd.file && ch.open == nil {
-		return ntstatus.InvalidHandle // nobody before it named a file
-	}
 	if related && cmd.file {
+		// A failure takes those after it along only where it leaves no file to go
+		// on with.
+		if ch.open == nil {
+			if ch.last.IsError() {
+				return ch.last
+			}
+			return ntstatus.InvalidHandle
+		}
 		useRelatedFileID(r)
 	}
 	return cmd.serve(&r.ctx, r)
@@ -538,7 +547,7 @@ func (r *request) head(st ntstatus.Status, async bool) {
 		TreeID:       r.hdr.TreeID,
 		ProcessID:    r.hdr.ProcessID,
 	}
-	if r.chain.related && r.hdr.IsRelated() {
+	if r.hdr.IsRelated() {
 		h.Flags |= smb2.FlagRelatedOperations
 	}
 	if async {

@@ -82,7 +82,7 @@ func negotiate(r *request) ntstatus.Status {
 		c.fail("second NEGOTIATE, [MS-SMB2] 3.3.5.4")
 		return ntstatus.InvalidParameter
 	}
-	if r.hdr.IsSigned() || r.chain.mixed {
+	if r.hdr.IsSigned() || r.hdr.IsRelated() {
 		return ntstatus.InvalidParameter // 3.3.5.2.4
 	}
 	req, err := smb2.ParseNegotiateRequest(r.msg)

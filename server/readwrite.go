@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// writeToEnd is the offset that means the end of the file, [MS-FSCC] 2.4 (as
-	// FILE_WRITE_TO_END_OF_FILE).
+	// writeToEnd is the offset that means the end of the file to an open that may
+	// only append; for others it is as wrong as every negative offset, which is how
+	// Windows has it.
 	writeToEnd = math.MaxUint64
 	// maxWriteDataOffset bounds DataOffset, [MS-SMB2] 3.3.5.13.
 	maxWriteDataOffset = 0x100
@@ -113,12 +114,10 @@ func read(ctx context.Context, r *request) ntstatus.Status {
 		return r.readPipe(ctx, o, &req, rdma)
 	case o.isDir || o.file == nil:
 		return ntstatus.InvalidDeviceRequest
-	case req.Offset > math.MaxInt64:
+	case req.Offset > math.MaxInt64, uint64(req.Length) > math.MaxInt64-req.Offset:
 		return ntstatus.InvalidParameter
 	}
-	off := int64(req.Offset)
-	n := int64(req.Length)
-	n = min(n, math.MaxInt64-off)
+	off, n := int64(req.Offset), int64(req.Length)
 	if n > 0 && o.lockConflict(req.Offset, uint64(n), false) {
 		return ntstatus.FileLockConflict
 	}
@@ -327,7 +326,8 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	if through && (c.dialect == Dialect210 || c.dialect == Dialect300) && o.options&smb2.FileNoIntermediateBuffering == 0 {
 		return ntstatus.InvalidParameter
 	}
-	if req.Offset != writeToEnd && (req.Offset > math.MaxInt64 || n > math.MaxInt64-req.Offset) {
+	toEnd := req.Offset == writeToEnd && o.access&smb2.FileWriteData == 0
+	if !toEnd && (req.Offset > math.MaxInt64 || n > math.MaxInt64-req.Offset) {
 		return ntstatus.InvalidParameter
 	}
 	data := req.Data
@@ -358,7 +358,7 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 
 // writeFile writes all of data at off, or at the end for writeToEnd.
 func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through bool) ntstatus.Status {
-	if off == writeToEnd || o.access&smb2.FileWriteData == 0 {
+	if off == writeToEnd {
 		// Where the end is must not change before the data is there. Of all the
 		// locks this alone is held during I/O, and only appending waits for it.
 		o.state.appending.Lock()
@@ -367,11 +367,7 @@ func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through b
 		if err != nil {
 			return ntstatus.FromError(err)
 		}
-		if off == writeToEnd {
-			off = uint64(size)
-		} else if off < uint64(size) {
-			return ntstatus.AccessDenied // FILE_APPEND_DATA adds only
-		}
+		off = uint64(size)
 		if uint64(len(data)) > math.MaxInt64-off {
 			return ntstatus.InvalidParameter
 		}
