@@ -11,8 +11,8 @@ import (
 // Throughput over loopback. A Send after each window of transfers tells that the
 // peer has all of it, so that the figures are those of data that arrived.
 const (
-	benchSize  = 1 << 20
-	benchDepth = 8
+	benchSize   = 1 << 20
+	benchDepth  = 8
 	benchSpread = 1
 )
 

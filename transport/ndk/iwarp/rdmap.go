@@ -114,13 +114,21 @@ func (c cause) String() string {
 	return fmt.Sprintf("%d/%d/%#02x", c.layer, c.etype, c.code)
 }
 
-// known reports whether the layer and type exist.
+// known reports whether Figure 9 of RFC 5040 has the cause.
 func (c cause) known() bool {
-	switch c.layer {
-	case layerRDMAP, layerDDP:
-		return c.etype <= 2
-	case layerLLP:
-		return c.etype == 0
+	switch [2]byte{c.layer, c.etype} {
+	case [2]byte{layerRDMAP, 0}, [2]byte{layerDDP, 0}:
+		return true
+	case [2]byte{layerRDMAP, 1}:
+		return c.code <= 4 || c.code == 9 || c.code == 0xFF
+	case [2]byte{layerRDMAP, 2}:
+		return c.code >= 5 && c.code <= 9 || c.code == 0xFF
+	case [2]byte{layerDDP, 1}:
+		return c.code <= 4
+	case [2]byte{layerDDP, 2}:
+		return c.code >= 1 && c.code <= 6
+	case [2]byte{layerLLP, 0}:
+		return c.code >= 1 && c.code <= 7
 	}
 	return false
 }
@@ -182,7 +190,7 @@ func appendTerminate(b []byte, c cause, o *offender) []byte {
 
 // parseTerminate reads the control field of a received Terminate. Linux siw on
 // little-endian hosts swaps the halves of octet 0 and puts M, D and R into the
-// low bits: reserved low bits, or a layer and type that do not exist, show that
+// low bits: reserved low bits, or a combination that does not exist, show that
 // form. ok is false if there is no control field; the connection ends all the
 // same (RDMAP-31).
 func parseTerminate(b []byte) (c cause, ok bool) {

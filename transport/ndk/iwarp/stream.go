@@ -139,6 +139,9 @@ func (q *qp) failLocked(c cause, o *offender) {
 	q.state = qpEnded
 	q.term = appendTerminate(make([]byte, 0, maxTerminateLen), c, o)
 	q.reason = reason(c, true)
+	// A fence that still stands at an error means that the first FPDU was bad.
+	// Its sender is in full operation, which is what the fence waits for.
+	q.fenced = false
 	_ = q.conn.SetReadDeadline(time.Unix(1, 0)) // gets the receiver out of the buffers
 	_ = q.conn.SetWriteDeadline(time.Now().Add(q.adapter.cfg.LingerTimeout))
 	q.kickLocked()

@@ -324,14 +324,10 @@ func (q *qp) buildLocked() txStep {
 	}
 	for {
 		if q.term != nil {
-			if !q.fenced && b.room(0) {
+			if b.room(0) {
 				q.buildTerminate(b)
 			}
-			if b.n > 0 {
-				return stepWrite
-			}
-			q.termSent = true // a fenced side may not say why
-			return stepIdle
+			return stepWrite // with the Terminate, or full, and then it
 		}
 		if q.fenced || q.termSent {
 			return stepIdle
