@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
@@ -299,8 +300,12 @@ func (ch *chain) serve() {
 		}
 		ch.relate(r, i)
 		st := ch.serveOne(r)
-		if r.outBuf = r.out; st.IsError() {
+		if r.outBuf = r.out; st.IsError() && st != ntstatus.MoreProcessingRequired {
 			ch.c.srv.count.errors[r.hdr.Command].Add(1)
+			if log := ch.c.log; log.Enabled(ch.c.ctx, slog.LevelDebug) {
+				log.Debug("request refused", "op", r.hdr.Command, "mid", r.hdr.MessageID, "sid", r.hdr.SessionID,
+					"tid", r.hdr.TreeID, "status", st)
+			}
 		}
 		ch.last = st
 		ch.c.unregister(r)
@@ -368,14 +373,17 @@ func (ch *chain) serveOne(r *request) ntstatus.Status {
 			}
 		}
 		if sc.sess.encryptData && !r.encrypted {
+			c.attach(r, sc, nil) // the refusal is encrypted
 			return ntstatus.AccessDenied
 		}
 		var t *tree
 		if cmd.tree {
 			if t = sc.sess.tree(r.hdr.TreeID); t == nil {
+				c.attach(r, sc, nil)
 				return ntstatus.NetworkNameDeleted
 			}
 			if t.encrypt && !r.encrypted {
+				c.attach(r, sc, nil)
 				return ntstatus.AccessDenied
 			}
 		}

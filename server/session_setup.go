@@ -26,6 +26,9 @@ func (s *Server) newAuthentication() (*authentication, error) {
 	return &authentication{acceptor: spnego.NewAcceptor(n), ntlm: n}, nil
 }
 
+// maxChannels is how many connections a session can be bound to, as on Windows.
+const maxChannels = 32
+
 // binding is a session's authentication on a further connection, and
 // PreauthSession of [MS-SMB2] 3.3.1.15.
 type binding struct {
@@ -320,6 +323,10 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	if sess.state != sessionValid {
 		sess.mu.Unlock()
 		return ntstatus.UserSessionDeleted
+	}
+	if len(sess.channels) >= maxChannels {
+		sess.mu.Unlock()
+		return ntstatus.InsufficientResources
 	}
 	sess.channels[c] = ch
 	sess.mu.Unlock()
