@@ -1,0 +1,101 @@
+package smbdirect
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/core"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+// Dialer makes SMB Direct connections. It implements [transport.Dialer]; its
+// method may be called by many goroutines. Connections that exist at the same
+// time share an adapter and the leased buffers; with the last of them these are
+// closed, so a Dialer needs no Close.
+type Dialer struct {
+	cfg      Config
+	name     string
+	provider ndk.Provider
+
+	mu  sync.Mutex
+	dev *device // guarded by mu; nil or possibly closed
+}
+
+var _ transport.Dialer = (*Dialer)(nil)
+
+// NewDialer makes a Dialer on adapters of p. name is what the provider is called
+// in logs and by Scheme, as "iwarp". It fails for a Config out of range.
+func NewDialer(p ndk.Provider, name string, cfg Config) (*Dialer, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	return &Dialer{cfg: cfg, name: name, provider: p}, nil
+}
+
+// Scheme implements transport.Dialer.
+func (d *Dialer) Scheme() string { return d.name }
+
+// device returns the device that connections share, with a reference.
+func (d *Dialer) device(ctx context.Context) (*device, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock() // opening an adapter is quick, and once is enough
+	if d.dev != nil && d.dev.retain() {
+		return d.dev, nil
+	}
+	dev, err := openDevice(ctx, d.provider, d.name, netip.Addr{}, d.cfg.Memory)
+	if err != nil {
+		return nil, err
+	}
+	d.dev = dev
+	return dev, nil
+}
+
+// Dial implements transport.Dialer: it connects, tries the addresses of the host
+// one after another, and negotiates. Without a port in addr it is that of
+// [MS-SMBD] 1.9 for the adapter.
+func (d *Dialer) Dial(ctx context.Context, addr string) (transport.Conn, error) {
+	host, port := splitAddr(addr)
+	ips, err := resolve(ctx, host)
+	if err != nil {
+		return nil, fmt.Errorf("smbdirect: dial %s: %w", addr, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.negotiateTimeout(core.Active))
+	defer cancel()
+	for _, ip := range ips {
+		var c *Conn
+		if c, err = d.dial(ctx, ip, port); err == nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("smbdirect: dial %s: %w", addr, err)
+}
+
+func (d *Dialer) dial(ctx context.Context, ip netip.Addr, port string) (*Conn, error) {
+	dev, err := d.device(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n, err := portNumber(port, dev)
+	if err != nil {
+		dev.release()
+		return nil, err
+	}
+	c, err := newConn(ctx, dev, d.cfg, core.Active)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.connect(ctx, netip.AddrPortFrom(ip, n)); err != nil {
+		return nil, c.abandon(err)
+	}
+	if err := c.negotiate(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,180 @@
+package smbdirect
+
+import (
+	"errors"
+	"os"
+	"sync"
+
+	"github.com/smbd-rdma/smbd-rdma/transport"
+)
+
+// requestKind is what a caller wants of the loop.
+type requestKind uint8
+
+const (
+	reqSend requestKind = iota + 1
+	reqWrite
+	reqWriteFile
+	reqRead
+	reqRegister
+	reqInvalidate
+	reqCancel
+)
+
+// String names the kind for errors and the recorder.
+func (k requestKind) String() string {
+	switch k {
+	case reqSend:
+		return "send"
+	case reqWrite:
+		return "write"
+	case reqWriteFile:
+		return "write file"
+	case reqRead:
+		return "read"
+	case reqRegister:
+		return "register"
+	case reqInvalidate:
+		return "invalidate"
+	}
+	return "cancel"
+}
+
+// errCancelled is how the loop says that it gave up a request in time.
+var errCancelled = errors.New("smbdirect: cancelled")
+
+// request goes from a caller to the loop, which owns it until it signals done.
+type request struct {
+	kind    requestKind
+	done    chan struct{} // one signal when the loop is finished with it
+	err     error         // set before done
+	cancels *request      // of reqCancel; its owner waits for both
+	next    *request      // in a list of the loop
+
+	n int // bytes
+
+	// reqSend
+	id       uint64
+	parts    [][]byte
+	part     int // position in parts
+	partOff  int
+	token    uint32
+	hasToken bool
+
+	// transfers
+	buf      *lease
+	os       *os.File
+	fileOff  int64
+	remote   []transport.Descriptor
+	desc     int    // position in remote
+	descOff  uint32 // in remote[desc]
+	pos      int    // bytes posted
+	out      int    // requests posted and not completed
+	fromFile int
+
+	// reqRegister, reqInvalidate
+	reg   *registration
+	part0 int // position in its parts
+}
+
+var requests = sync.Pool{New: func() any { return &request{done: make(chan struct{}, 1)} }}
+
+func newRequest(k requestKind) *request {
+	r := requests.Get().(*request)
+	r.kind = k
+	return r
+}
+
+// cancelOf makes the request to give up another.
+func cancelOf(r *request) *request {
+	q := newRequest(reqCancel)
+	q.cancels = r
+	return q
+}
+
+// free gives a request back. Its done channel is empty again by then.
+func (r *request) free() {
+	done := r.done
+	*r = request{done: done}
+	requests.Put(r)
+}
+
+// finish hands a request back to its caller.
+func (r *request) finish(err error) {
+	r.err = err
+	r.done <- struct{}{}
+}
+
+// copyTo copies the next len(dst) bytes of the message.
+func (r *request) copyTo(dst []byte) {
+	for len(dst) > 0 {
+		k := copy(dst, r.parts[r.part][r.partOff:])
+		dst = dst[k:]
+		if r.partOff += k; r.partOff == len(r.parts[r.part]) {
+			r.part++
+			r.partOff = 0
+		}
+	}
+}
+
+// posted reports whether all requests of a transfer or invalidation were posted.
+// One that is not is in a list of the loop.
+func (r *request) posted() bool {
+	if r.kind == reqInvalidate {
+		return r.part0 == len(r.reg.parts)
+	}
+	return r.pos == r.n
+}
+
+// list is a queue of requests.
+type list struct{ head, tail *request }
+
+func (l *list) push(r *request) {
+	r.next = nil
+	if l.tail == nil {
+		l.head = r
+	} else {
+		l.tail.next = r
+	}
+	l.tail = r
+}
+
+func (l *list) pop() *request {
+	r := l.head
+	if l.head = r.next; l.head == nil {
+		l.tail = nil
+	}
+	r.next = nil
+	return r
+}
+
+// contains reports whether r is in the list.
+func (l *list) contains(r *request) bool {
+	for q := l.head; q != nil; q = q.next {
+		if q == r {
+			return true
+		}
+	}
+	return false
+}
+
+// remove takes r out and reports whether it was in the list.
+func (l *list) remove(r *request) bool {
+	var prev *request
+	for q := l.head; q != nil; prev, q = q, q.next {
+		if q != r {
+			continue
+		}
+		if prev == nil {
+			l.head = q.next
+		} else {
+			prev.next = q.next
+		}
+		if l.tail == q {
+			l.tail = prev
+		}
+		q.next = nil
+		return true
+	}
+	return false
+}
