@@ -32,6 +32,7 @@ const (
 // call is one request and its answer. Calls are pooled; one that its waiter
 // abandoned is left to the garbage collector.
 type call struct {
+	home    *sync.Pool
 	cmd     smb2.Command
 	flags   smb2.Flags
 	treeID  uint32
@@ -103,15 +104,13 @@ func (in *inbound) release() {
 	}
 }
 
-var callPool = sync.Pool{New: func() any {
-	c := &call{ready: make(chan struct{}, 1), buf: make([]byte, 0, 512)}
-	c.self[0] = c
-	return c
-}}
-
 // newCall leases a call with room for the header in buf. It is given back by free.
-func newCall(cmd smb2.Command) *call {
-	c := callPool.Get().(*call)
+func (conn *conn) newCall(cmd smb2.Command) *call {
+	c, _ := conn.calls.Get().(*call)
+	if c == nil {
+		c = &call{home: &conn.calls, ready: make(chan struct{}, 1), buf: make([]byte, 0, 512)}
+		c.self[0] = c
+	}
 	c.cmd = cmd
 	c.flags, c.treeID, c.charge, c.protect = 0, 0, 1, 0
 	c.long, c.hold = false, false
@@ -151,7 +150,7 @@ func (c *call) free() {
 		c.buf = nil
 	}
 	c.async, c.expired, c.signed, c.encrypted = false, false, false, false
-	callPool.Put(c)
+	c.home.Put(c)
 }
 
 // wake tells the waiter to look. Called with conn.mu held.

@@ -61,6 +61,7 @@ type conn struct {
 	closing context.CancelFunc // ends Receive
 	wg      sync.WaitGroup     // the two goroutines
 
+	calls    sync.Pool // of *call
 	counters counters
 }
 
@@ -563,7 +564,7 @@ const cancelTimeout = time.Second
 // cancel sends SMB2 CANCEL for a call, [MS-SMB2] 3.2.4.24. It has no answer and
 // costs no credit.
 func (c *conn) cancel(k *call) {
-	x := newCall(smb2.CommandCancel)
+	x := c.newCall(smb2.CommandCancel)
 	defer x.free()
 	c.mu.Lock()
 	sent := k.state == callSent

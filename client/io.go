@@ -148,7 +148,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	if t.write {
 		cmd = smb2.CommandWrite
 	}
-	k := newCall(cmd)
+	k := s.c.newCall(cmd)
 	k.treeID, k.protect = t.f.sh.treeID, t.f.sh.protect
 	if s.c.multiCredit {
 		k.charge = smb2.CreditCharge(len(c.p))

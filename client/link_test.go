@@ -35,9 +35,9 @@ type link struct {
 
 	mu    sync.Mutex
 	token uint32
-	mem   map[uint32]*region // guarded by mu: one entry for each live token
-	regs  int                // guarded by mu: registrations not deregistered
-	sent  uint64             // guarded by mu
+	mem   map[uint32]region // guarded by mu: one entry for each live token
+	regs  int               // guarded by mu: registrations not deregistered
+	sent  uint64            // guarded by mu
 	// onSend, if set, sees every message before it is sent.
 	onSend func(msg []byte)
 	free   []*registration // guarded by mu
@@ -58,7 +58,7 @@ func newLink(cfg linkConfig) (client, server *link) {
 	}
 	once, done := new(sync.Once), make(chan struct{})
 	end := func() *link {
-		l := &link{cfg: cfg, in: make(chan *transport.Received, 64), once: once, done: done, mem: map[uint32]*region{}}
+		l := &link{cfg: cfg, in: make(chan *transport.Received, 64), once: once, done: done, mem: map[uint32]region{}}
 		l.pool.New = func() any {
 			return transport.NewReceived(func(r *transport.Received) { l.pool.Put(r) })
 		}
@@ -176,8 +176,8 @@ func (r *linkRDMA) move(n int, remote []transport.Descriptor, want transport.Acc
 	at := 0
 	for _, d := range remote {
 		m := min(n-at, int(d.Length))
-		g := r.peer.mem[d.Token]
-		if g == nil || g.access != want || d.Offset < g.base || d.Offset-g.base+uint64(m) > uint64(len(g.p)) {
+		g, ok := r.peer.mem[d.Token]
+		if !ok || g.access != want || d.Offset < g.base || d.Offset-g.base+uint64(m) > uint64(len(g.p)) {
 			(*link)(r).Close()
 			return fmt.Errorf("link: remote access error at token 0x%x", d.Token)
 		}
@@ -232,7 +232,7 @@ func (r *linkRDMA) Register(ctx context.Context, p []byte, a transport.Access) (
 		}
 		r.token++
 		base := 0x7F00_0000_0000 + uint64(r.token)<<24
-		r.mem[r.token] = &region{p[:n:n], base, a}
+		r.mem[r.token] = region{p[:n:n], base, a}
 		g.descs = append(g.descs, transport.Descriptor{Offset: base, Token: r.token, Length: uint32(n)})
 		p = p[n:]
 	}

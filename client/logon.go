@@ -52,7 +52,7 @@ func (l *logon) round(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("authentication: %w", err)
 	}
-	k := newCall(smb2.CommandSessionSetup)
+	k := c.newCall(smb2.CommandSessionSetup)
 	defer k.free()
 	if l.old == nil {
 		k.protect = protectRaw

@@ -76,7 +76,7 @@ func negotiate(ctx context.Context, c *conn, cfg *Config, serverName string) (*n
 	}
 	n.clientCaps = req.Capabilities
 
-	k := newCall(smb2.CommandNegotiate)
+	k := c.newCall(smb2.CommandNegotiate)
 	defer k.free()
 	k.protect = protectRaw
 	if err := k.encode(&req); err != nil {

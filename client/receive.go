@@ -189,7 +189,7 @@ func (c *conn) closeOrphans(ctx context.Context) {
 		o := c.orphans[n-1]
 		c.orphans = c.orphans[:n-1]
 		c.mu.Unlock()
-		k := newCall(smb2.CommandClose)
+		k := c.newCall(smb2.CommandClose)
 		k.treeID, k.protect = o.treeID, o.protect
 		if k.encode(&smb2.CloseRequest{FileID: o.id}) == nil && c.start(ctx, k.self[:]) == nil {
 			c.mu.Lock()

@@ -126,7 +126,7 @@ func (s *Session) reauth(ctx context.Context, seen uint64) error {
 
 // Echo asks the server for a sign of life.
 func (s *Session) Echo(ctx context.Context) error {
-	k := newCall(smb2.CommandEcho)
+	k := s.c.newCall(smb2.CommandEcho)
 	defer k.free()
 	if err := k.encode(&smb2.EchoRequest{}); err != nil {
 		return wrap("echo", "", err)
@@ -235,7 +235,7 @@ func (s *Session) Err() error { return s.c.failed() }
 // Logoff ends the session on the server, which closes all its files, and then the
 // connection as Close does.
 func (s *Session) Logoff(ctx context.Context) error {
-	k := newCall(smb2.CommandLogoff)
+	k := s.c.newCall(smb2.CommandLogoff)
 	defer k.free()
 	err := k.encode(&smb2.LogoffRequest{})
 	if err == nil {

@@ -40,7 +40,7 @@ func (s *Session) mount(ctx context.Context, share string) (*Share, error) {
 		return nil, ntstatus.InvalidParameter
 	}
 	sh := &Share{s: s, name: share}
-	k := newCall(smb2.CommandTreeConnect)
+	k := s.c.newCall(smb2.CommandTreeConnect)
 	defer k.free()
 	if s.neg.dialect == SMB311 {
 		k.protect = protectSign // [MS-SMB2] 3.2.4.2.4: signed or encrypted
@@ -162,7 +162,7 @@ func (sh *Share) unmountQuietly(ctx context.Context) {
 
 // call leases a call for this share.
 func (sh *Share) call(cmd smb2.Command) *call {
-	k := newCall(cmd)
+	k := sh.s.c.newCall(cmd)
 	k.treeID, k.protect = sh.treeID, sh.protect
 	return k
 }
