@@ -104,6 +104,9 @@ func (t *transfer) fill(ctx context.Context) {
 			t.limit = max(65536, size/2/65536*65536)
 			continue
 		}
+		if errors.Is(err, errWindow) {
+			return
+		}
 		if err != nil {
 			// Chunks before this one may still succeed; it counts once they have.
 			t.stop = true
@@ -160,7 +163,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 		if t.write {
 			access = transport.PeerReads
 		}
-		if c.reg, err = s.c.rdma.Register(ctx, c.p, access); err != nil {
+		if c.reg, err = t.register(ctx, c.p, access); err != nil {
 			k.free()
 			return err
 		}
@@ -201,6 +204,28 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	}
 	c.k = k
 	return nil
+}
+
+// errWindow says that no more chunks can be started before one has ended.
+var errWindow = errors.New("client: no registration is free")
+
+// register makes a chunk's memory reachable. Registrations are limited, so only a
+// transfer that holds none waits for one: if several held some and waited for more
+// none of them would come to an end.
+func (t *transfer) register(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
+	rdma := t.f.sh.s.c.rdma
+	if t.n == 0 {
+		return rdma.Register(ctx, p, a)
+	}
+	try, ok := rdma.(transport.TryRegisterer)
+	if !ok {
+		return nil, errWindow
+	}
+	reg, err := try.TryRegister(ctx, p, a)
+	if reg == nil && err == nil {
+		err = errWindow
+	}
+	return reg, err
 }
 
 // revoke ends the server's access to the chunk's memory.

@@ -20,6 +20,8 @@ type linkConfig struct {
 	// split makes a registration of more than that many bytes take several
 	// descriptors; 0 for never.
 	split int
+	// registrations is how many there may be at a time; 0 for any number.
+	registrations int
 }
 
 // link is one end of a transport.Conn in memory. It keeps the rules of a real
@@ -28,10 +30,12 @@ type linkConfig struct {
 type link struct {
 	cfg  linkConfig
 	peer *link
-	in   chan *transport.Received
-	pool sync.Pool
-	once *sync.Once
-	done chan struct{}
+	// slots has an element for each registration, if they are limited.
+	slots chan struct{}
+	in    chan *transport.Received
+	pool  sync.Pool
+	once  *sync.Once
+	done  chan struct{}
 
 	mu    sync.Mutex
 	token uint32
@@ -61,6 +65,9 @@ func newLink(cfg linkConfig) (client, server *link) {
 		l := &link{cfg: cfg, in: make(chan *transport.Received, 64), once: once, done: done, mem: map[uint32]region{}}
 		l.pool.New = func() any {
 			return transport.NewReceived(func(r *transport.Received) { l.pool.Put(r) })
+		}
+		if cfg.registrations > 0 {
+			l.slots = make(chan struct{}, cfg.registrations)
 		}
 		return l
 	}
@@ -213,8 +220,32 @@ type registration struct {
 }
 
 func (r *linkRDMA) Register(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
+	return r.register(ctx, p, a, true)
+}
+
+func (r *linkRDMA) TryRegister(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
+	return r.register(ctx, p, a, false)
+}
+
+func (r *linkRDMA) register(ctx context.Context, p []byte, a transport.Access, wait bool) (transport.Registration, error) {
 	if len(p) == 0 || len(p) > r.cfg.maxRDMA {
 		return nil, fmt.Errorf("link: registration of %d bytes", len(p))
+	}
+	if r.slots != nil {
+		select {
+		case r.slots <- struct{}{}:
+		default:
+			if !wait {
+				return nil, nil
+			}
+			select {
+			case r.slots <- struct{}{}:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-r.done:
+				return nil, errLinkClosed
+			}
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -258,6 +289,9 @@ func (g *registration) Deregister(ctx context.Context, invalidated uint32, ok bo
 		delete(g.l.mem, d.Token)
 	}
 	g.l.regs--
+	if g.l.slots != nil {
+		<-g.l.slots
+	}
 	g.l.free = append(g.l.free, g)
 	return nil
 }

@@ -157,6 +157,15 @@ func (r *registration) Descriptors() []transport.Descriptor { return r.descs }
 // the messages sent after Register returned. Errors: ErrTooLarge, that of ctx,
 // one that matches net.ErrClosed, that of the provider.
 func (s *rdmaSide) Register(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
+	return s.register(ctx, p, a, true)
+}
+
+// TryRegister implements transport.TryRegisterer.
+func (s *rdmaSide) TryRegister(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
+	return s.register(ctx, p, a, false)
+}
+
+func (s *rdmaSide) register(ctx context.Context, p []byte, a transport.Access, wait bool) (transport.Registration, error) {
 	c := s.c
 	g := &c.regs
 	if len(p) == 0 || len(p) > c.maxReadWrite {
@@ -172,7 +181,11 @@ func (s *rdmaSide) Register(ctx context.Context, p []byte, a transport.Access) (
 	if n > g.limit {
 		return nil, fmt.Errorf("smbdirect: register %d bytes: needs %d of %d registrations: %w", len(p), n, g.limit, ErrTooLarge)
 	}
-	if err := c.acquire(ctx, "register", g.sem, n); err != nil {
+	if !wait {
+		if !g.sem.TryAcquire(n) {
+			return nil, nil
+		}
+	} else if err := c.acquire(ctx, "register", g.sem, n); err != nil {
 		return nil, err
 	}
 	// The device outlives the registration, whatever happens to the connection.
