@@ -17,17 +17,26 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/server"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
+	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // site is a server of this module with the writable share "data", over a link.
 type site struct {
-	dir string // what the share holds
-	l   *linkListener
+	dir  string // what the share holds
+	d    transport.Dialer
+	addr string
 }
 
 func newSite(t testing.TB, lc linkConfig, change func(*server.Config)) *site {
+	t.Helper()
+	l := listenLink(lc)
+	return newSiteOn(t, l, l, change)
+}
+
+// newSiteOn serves what l accepts; d reaches it.
+func newSiteOn(t testing.TB, l transport.Listener, d transport.Dialer, change func(*server.Config)) *site {
 	t.Helper()
 	dir := t.TempDir()
 	fsys, err := posix.New(dir, posix.Config{})
@@ -49,11 +58,11 @@ func newSite(t testing.TB, lc linkConfig, change func(*server.Config)) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{dir: dir, l: listenLink(lc)}
+	s := &site{dir: dir, d: d, addr: l.Addr().String()}
 	served := make(chan struct{})
 	go func() { // ended by srv.Close below, which waits
 		defer close(served)
-		_ = srv.Serve(context.Background(), s.l)
+		_ = srv.Serve(context.Background(), l)
 	}()
 	t.Cleanup(func() {
 		srv.Close()
@@ -68,7 +77,7 @@ func (s *site) dial(t testing.TB, cfg Config) *Session {
 	if cfg.User == "" {
 		cfg.User, cfg.Password = "ann", "secret"
 	}
-	sess, err := Dial(context.Background(), s.l, "nas:445", cfg)
+	sess, err := Dial(context.Background(), s.d, s.addr, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

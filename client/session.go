@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -28,12 +29,12 @@ type Session struct {
 	reauthMu sync.Mutex // held while the session is renewed
 }
 
-// Dial connects to addr, HOST:PORT, negotiates and logs on. Errors: those of the
-// dialer, and those of New.
+// Dial connects to addr, HOST:PORT as the dialer takes it, negotiates and logs on.
+// Errors: those of the dialer, and those of New.
 func Dial(ctx context.Context, d transport.Dialer, addr string, cfg Config) (*Session, error) {
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, &Error{Op: "dial", Path: addr, Err: err}
+	if err != nil { // some dialers know the port
+		host = strings.Trim(addr, "[]")
 	}
 	if cfg.ServerName == "" {
 		cfg.ServerName = host
