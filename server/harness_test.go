@@ -424,7 +424,7 @@ func (p *peer) setup(user, password string, sid uint64, req smb2.SessionSetupReq
 		h := p.header(smb2.CommandSessionSetup)
 		h.SessionID, h.TreeID = sid, 0
 		b := p.element(h, &req)
-		if p.sign && sid != 0 {
+		if p.sign && sid != 0 && (binding || sid == p.sid) {
 			if err := p.signer.Sign(b); err != nil {
 				p.t.Fatal(err)
 			}
