@@ -14,6 +14,7 @@ func (c *conn) register(ch *chain) {
 	defer c.reqMu.Unlock()
 	for i := range ch.reqs {
 		if r := &ch.reqs[i]; !r.isCancel {
+			r.noteFile()
 			c.requests[r.hdr.MessageID] = r
 		}
 	}
@@ -27,6 +28,7 @@ func (c *conn) unregister(r *request) {
 	c.reqMu.Lock()
 	defer c.reqMu.Unlock()
 	delete(c.requests, r.hdr.MessageID)
+	c.settledLocked()
 	if r.asyncID != 0 {
 		delete(c.async, r.asyncID)
 	}
@@ -74,6 +76,7 @@ func (c *conn) goAsync(r *request) ntstatus.Status {
 	c.lastAsync++
 	r.asyncID = c.lastAsync
 	c.async[r.asyncID] = r
+	c.settledLocked()
 	if c.draining {
 		r.ctx.cancel()
 	}

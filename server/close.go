@@ -18,6 +18,7 @@ func closeFile(ctx context.Context, r *request) ntstatus.Status {
 		return st
 	}
 	defer o.release()
+	r.conn.awaitEarlier(ctx, r, o.id)
 	var resp smb2.CloseResponse
 	if req.Flags&smb2.CloseFlagPostqueryAttrib != 0 && !o.isPipe {
 		o.settleTimes(ctx)
@@ -31,7 +32,7 @@ func closeFile(ctx context.Context, r *request) ntstatus.Status {
 				ChangeTime:     b.ChangeTime,
 				AllocationSize: allocationSize(&info),
 				EndOfFile:      uint64(info.Size),
-				FileAttributes: fileAttributes(&info),
+				FileAttributes: o.attributes(&info),
 			}
 		}
 	}

@@ -83,6 +83,7 @@ type conn struct {
 	async     map[uint64]*request // guarded by reqMu, by AsyncId: Connection.AsyncCommandList
 	lastAsync uint64              // guarded by reqMu
 	draining  bool                // guarded by reqMu: requests that wait are cancelled
+	settled   chan struct{}       // guarded by reqMu: see settledLocked
 
 	work    chan *chain    // closed by run
 	workers sync.WaitGroup // the workers; run waits

@@ -270,8 +270,8 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 	return nil, ntstatus.Success
 }
 
-// setSparse is FSCTL_SET_SPARSE, [MS-FSA] 2.1.5.10.36. Whether a file is sparse
-// follows from its storage here, so the flag is taken note of and no more.
+// setSparse is FSCTL_SET_SPARSE, [MS-FSA] 2.1.5.10.36. The flag lives as long as
+// the file is open; after that, a file is sparse if it has holes.
 func (c *fileControl) setSparse() ([]byte, ntstatus.Status) {
 	o := c.o
 	switch {
@@ -280,13 +280,20 @@ func (c *fileControl) setSparse() ([]byte, ntstatus.Status) {
 	case o.access&(smb2.FileWriteData|smb2.FileAppendData|smb2.FileWriteAttributes) == 0:
 		return nil, ntstatus.AccessDenied
 	}
+	sparse := true
 	if len(c.in) > 0 {
-		if _, err := smb2.ParseSetSparseBuffer(c.in); err != nil {
+		m, err := smb2.ParseSetSparseBuffer(c.in)
+		if err != nil {
 			return nil, ntstatus.InvalidParameter
 		}
+		sparse = m.SetSparse
 	}
+	o.state.sparse.Store(sparse)
 	return nil, ntstatus.Success
 }
+
+// isSparse reports whether the file may have holes that clients see.
+func (o *open) isSparse(i *vfs.Info) bool { return o.state.sparse.Load() || isSparse(i) }
 
 // setZeroData is FSCTL_SET_ZERO_DATA, [MS-FSA] 2.1.5.10.39.
 func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status) {
@@ -312,16 +319,19 @@ func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status)
 	if o.lockConflict(uint64(off), uint64(end-off), true) {
 		return nil, ntstatus.FileLockConflict
 	}
-	err = zeroRange(ctx, o.file, off, end-off)
+	err = zeroRange(ctx, o.file, off, end-off, o.isSparse(&info))
 	o.touched()
 	return nil, ntstatus.FromError(err)
 }
 
-// zeroRange makes a range within the file read as zeros, giving its storage back
-// where that is possible.
-func zeroRange(ctx context.Context, f vfs.File, off, n int64) error {
+// zeroRange makes a range within the file read as zeros; a sparse file gives its
+// storage back, if the backend can.
+func zeroRange(ctx context.Context, f vfs.File, off, n int64, sparse bool) error {
 	if a, ok := f.(vfs.Allocator); ok {
-		err := a.PunchHole(ctx, off, n)
+		err := error(vfs.ErrNotSupported)
+		if sparse {
+			err = a.PunchHole(ctx, off, n)
+		}
 		if errors.Is(err, errors.ErrUnsupported) {
 			err = a.ZeroRange(ctx, off, n)
 		}
@@ -343,8 +353,9 @@ func zeroRange(ctx context.Context, f vfs.File, off, n int64) error {
 	return nil
 }
 
-// allocatedRanges is FSCTL_QUERY_ALLOCATED_RANGES, [MS-FSA] 2.1.5.10.22. Storage
-// that does not know its holes has none.
+// allocatedRanges is FSCTL_QUERY_ALLOCATED_RANGES, [MS-FSA] 2.1.5.10.22. A file
+// that is not sparse has no holes, and so has one on storage that does not know
+// where they are.
 func (c *fileControl) allocatedRanges(ctx context.Context) ([]byte, ntstatus.Status) {
 	o := c.o
 	if o.isDir {
@@ -362,11 +373,14 @@ func (c *fileControl) allocatedRanges(ctx context.Context) ([]byte, ntstatus.Sta
 		return nil, ntstatus.FromError(err)
 	}
 	off, end := q.FileOffset, min(q.FileOffset+q.Length, info.Size)
+	sparse := o.isSparse(&info)
 	var out []byte
 	for off < end {
-		start, stop, err := dataRange(ctx, o.file, off, end)
-		if err != nil {
-			return nil, ntstatus.FromError(err)
+		start, stop := off, end
+		if sparse {
+			if start, stop, err = dataRange(ctx, o.file, off, end); err != nil {
+				return nil, ntstatus.FromError(err)
+			}
 		}
 		if start >= end {
 			break

@@ -74,6 +74,16 @@ func fileAttributes(i *vfs.Info) smb2.FileAttributes {
 	return a
 }
 
+// attributes are fileAttributes of an open file, which its clients may have called
+// sparse.
+func (o *open) attributes(i *vfs.Info) smb2.FileAttributes {
+	a := fileAttributes(i)
+	if o.state != nil && o.state.sparse.Load() && i.Mode.IsRegular() {
+		a = a&^smb2.FileAttributeNormal | smb2.FileAttributeSparseFile
+	}
+	return a
+}
+
 // reparseTag is the tag of a reparse point, 0 for everything else. Symbolic
 // links are the only ones.
 func reparseTag(i *vfs.Info) smb2.ReparseTag {

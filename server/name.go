@@ -106,8 +106,7 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 		return n, ntstatus.Success
 	}
 	n.slash = strings.HasSuffix(s, `\`)
-	var path strings.Builder
-	path.Grow(len(s))
+	var path []string
 	for comp := range strings.SplitSeq(s, `\`) {
 		if comp == "" {
 			continue // redundant backslashes mean nothing, [MS-FSA] 2.1.5.1
@@ -121,19 +120,23 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 				return n, st
 			}
 		}
-		if name == ".." {
-			return n, ntstatus.ObjectPathSyntaxBad // clients resolve these themselves
+		if comp == "." {
+			continue
+		}
+		if comp == ".." { // most clients resolve these themselves
+			if len(path) == 0 {
+				return n, ntstatus.ObjectPathSyntaxBad
+			}
+			path = path[:len(path)-1]
+			continue
 		}
 		c, ok := fromWire(name)
 		if !ok {
 			return n, ntstatus.ObjectNameInvalid
 		}
-		if path.Len() > 0 {
-			path.WriteByte('/')
-		}
-		path.WriteString(c)
+		path = append(path, c)
 	}
-	n.path = path.String()
+	n.path = strings.Join(path, "/")
 	if n.path == "" {
 		n.path = vfs.Root
 	}

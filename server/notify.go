@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -15,26 +16,21 @@ import (
 // starts it; between requests the watch itself keeps what happens, up to its
 // bound, after which clients are told to read the directory anew.
 type notifyState struct {
-	// turn holds a token: whoever took it out may use the watch. Requests on one
-	// open are answered one after another.
-	turn chan struct{}
-
 	mu sync.Mutex
 	// guarded by mu
-	watch   vfs.Watch     // nil before the first request
-	idle    bool          // watching for nothing: the filter had no valid bit
-	over    bool          // the open is closed
-	gone    bool          // the directory is to be deleted
-	overCh  chan struct{} // closed when either becomes true, for idle watches
-	counted *openSet      // whose count of watches includes this
+	line    []chan struct{} // requests in order of arrival; closed: it is its turn
+	watch   vfs.Watch       // nil before the first request
+	idle    bool            // watching for nothing: the filter had no valid bit
+	over    bool            // the open is closed
+	gone    bool            // the directory is to be deleted
+	overCh  chan struct{}   // closed when either becomes true, for idle watches
+	counted *openSet        // whose count of watches includes this
 }
 
 func (n *notifyState) init(isDir bool) {
 	if !isDir {
 		return
 	}
-	n.turn = make(chan struct{}, 1)
-	n.turn <- struct{}{}
 	n.overCh = make(chan struct{})
 }
 
@@ -46,7 +42,7 @@ func (n *notifyState) close() { n.end(func() { n.over = true }) }
 func (n *notifyState) deleted() { n.end(func() { n.gone = true }) }
 
 func (n *notifyState) end(why func()) {
-	if n.turn == nil {
+	if n.overCh == nil {
 		return // no directory
 	}
 	n.mu.Lock()
@@ -63,6 +59,30 @@ func (n *notifyState) end(why func()) {
 	}
 	if w != nil {
 		_ = w.Close() // closing twice does nothing
+	}
+}
+
+// join lines a request up. Requests on one open are answered in the order they
+// came; what join returns is closed when it is this one's turn.
+func (n *notifyState) join() chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	turn := make(chan struct{})
+	n.line = append(n.line, turn)
+	if len(n.line) == 1 {
+		close(turn)
+	}
+	return turn
+}
+
+// leave takes a request out of the line.
+func (n *notifyState) leave(turn chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i := slices.Index(n.line, turn)
+	n.line = slices.Delete(n.line, i, i+1)
+	if i == 0 && len(n.line) > 0 {
+		close(n.line[0])
 	}
 }
 
@@ -124,36 +144,36 @@ func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 	if st, ended := n.ended(); ended {
 		return st
 	}
-	// The watch runs before the client learns that its request is pending, so
-	// that no change made after that is missed.
-	owner := false
+	r.conn.awaitEarlier(ctx, r, o.id)
+	turn := n.join()
+	defer n.leave(turn)
+	start := func() ntstatus.Status {
+		return o.startWatch(ctx, watcher, req.CompletionFilter, req.Flags&smb2.WatchTree != 0)
+	}
 	select {
-	case <-n.turn:
-		owner = true
-		if st := o.startWatch(ctx, watcher, req.CompletionFilter, req.Flags&smb2.WatchTree != 0); st != ntstatus.Success {
-			n.turn <- struct{}{}
+	case <-turn:
+		// The watch runs before the client learns that its request is pending, so
+		// that no change made after that is missed.
+		if st := start(); st != ntstatus.Success {
 			return st
 		}
-	default:
+	default: // somebody is before it
 	}
-	st = r.goAsync()
-	if st == ntstatus.Success && !owner {
-		select {
-		case <-n.turn:
-			owner = true
-		case <-ctx.Done():
-			st = o.cancelStatus()
-		case <-n.overCh:
-			st, _ = n.ended()
-		}
+	if st := r.goAsync(); st != ntstatus.Success {
+		return st
 	}
-	if st == ntstatus.Success {
-		st = o.awaitChanges(ctx, r, min(int(req.OutputBufferLength), r.room()))
+	select {
+	case <-turn:
+	case <-ctx.Done():
+		return o.cancelStatus()
+	case <-n.overCh:
+		st, _ := n.ended()
+		return st
 	}
-	if owner {
-		n.turn <- struct{}{}
+	if st := start(); st != ntstatus.Success { // unless it runs
+		return st
 	}
-	return st
+	return o.awaitChanges(ctx, r, min(int(req.OutputBufferLength), r.room()))
 }
 
 // cancelStatus is the status of a request whose context has ended: because the
@@ -184,7 +204,9 @@ func (o *open) startWatch(ctx context.Context, w vfs.Watcher, filter smb2.Notify
 	var watch vfs.Watch
 	if changes != 0 {
 		var err error
-		watch, err = w.Watch(ctx, o.path(), vfs.WatchOptions{Recursive: tree, Changes: changes})
+		// Also for a request that is cancelled at once: it starts the watch that later
+		// ones ask what has happened since.
+		watch, err = w.Watch(context.WithoutCancel(ctx), o.path(), vfs.WatchOptions{Recursive: tree, Changes: changes})
 		if err != nil {
 			c.watches.Add(-1)
 			return ntstatus.FromError(err)

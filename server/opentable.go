@@ -45,6 +45,9 @@ type fileState struct {
 	pending *deletion // the object is to be deleted with its last open
 	gone    bool      // the last open is closed and the deletion under way
 
+	// sparse is set by FSCTL_SET_SPARSE; the storage has no place for it.
+	sparse atomic.Bool
+
 	locks lockTable
 
 	// appending is held while data is added at the end, wherever that is.

@@ -54,8 +54,9 @@ type request struct {
 	onSend     func(parts ...[]byte) // is called with the response as it goes out, once
 
 	ctx     reqCtx
-	asyncID uint64 // guarded by conn.reqMu; 0 until goAsync
-	pending bool   // an interim response has been sent; owned by the serving goroutine
+	asyncID uint64      // guarded by conn.reqMu; 0 until goAsync
+	fileID  smb2.FileID // see noteFile; written before others can see the request
+	pending bool        // an interim response has been sent; owned by the serving goroutine
 	respHdr [smb2.HeaderSize]byte
 	outBuf  []byte // backing of out, kept for the next request
 }

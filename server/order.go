@@ -1,0 +1,62 @@
+package server
+
+import (
+	"context"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+)
+
+// # Order
+//
+// Requests are served side by side, and clients that send several without waiting
+// must not care in which order that happens. They do care about CLOSE: one may
+// follow a READ or a SET_INFO on the same file at once, and the file must not be
+// gone before these have begun, nor be deleted before they are done. So CLOSE
+// waits for the requests on its file that came before it and have not gone
+// asynchronous.
+
+// noteFile takes note of the file that a request names, for CLOSE to compare.
+// Requests that name the file of another element are served after that anyhow.
+func (r *request) noteFile() {
+	r.fileID = smb2.AnyFileID
+	if off := fileIDOffset[r.hdr.Command]; off != 0 && len(r.msg) >= smb2.HeaderSize+off+16 && r.hdr.Command != smb2.CommandClose {
+		b := r.msg[smb2.HeaderSize+off:]
+		r.fileID = smb2.FileID{Persistent: le.Uint64(b), Volatile: le.Uint64(b[8:])}
+	}
+}
+
+// settledLocked wakes those who wait for a request to be over or asynchronous.
+// The caller holds reqMu.
+func (c *conn) settledLocked() {
+	if c.settled != nil {
+		close(c.settled)
+		c.settled = nil
+	}
+}
+
+// awaitEarlier waits until no request on the file is being served that came before
+// r and is not waiting for something itself.
+func (c *conn) awaitEarlier(ctx context.Context, r *request, id smb2.FileID) {
+	for {
+		var wait chan struct{}
+		c.reqMu.Lock()
+		for _, q := range c.requests {
+			if q.fileID == id && q.sid == r.sid && q.asyncID == 0 && q.hdr.MessageID < r.hdr.MessageID && q.chain != r.chain {
+				if c.settled == nil {
+					c.settled = make(chan struct{})
+				}
+				wait = c.settled
+				break
+			}
+		}
+		c.reqMu.Unlock()
+		if wait == nil {
+			return
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
