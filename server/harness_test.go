@@ -135,16 +135,17 @@ type peer struct {
 	alg     smbcrypto.SigningAlgorithm
 	preauth smbcrypto.Preauth // of the connection
 
-	sid     uint64
-	tid     uint32
-	key     []byte
-	signer  *smbcrypto.Signer
-	sealer  *smbcrypto.Sealer
-	opener  *smbcrypto.Opener
-	sign    bool // sign requests
-	seal    bool // encrypt requests
-	credits int  // granted and not used
-	lastInv *uint32
+	sid       uint64
+	tid       uint32
+	key       []byte
+	signer    *smbcrypto.Signer
+	altSigner *smbcrypto.Signer // as the Linux client would sign; nil unless the cipher has 256 bits
+	sealer    *smbcrypto.Sealer
+	opener    *smbcrypto.Opener
+	sign      bool // sign requests
+	seal      bool // encrypt requests
+	credits   int  // granted and not used
+	lastInv   *uint32
 }
 
 // dial connects without a word.
@@ -478,6 +479,9 @@ func (p *peer) keys(key []byte, hash smbcrypto.Preauth, binding bool) {
 	}
 	if err == nil {
 		p.signer, err = smbcrypto.NewSigner(p.alg, signing, smbcrypto.RoleClient)
+	}
+	if alt, _ := smbcrypto.AltSigningKey(uint16(p.dialect), key, hash[:], uint16(p.cipher)); err == nil && alt != nil {
+		p.altSigner, err = smbcrypto.NewSigner(p.alg, alt, smbcrypto.RoleClient)
 	}
 	if err != nil {
 		p.t.Fatal(err)

@@ -207,7 +207,7 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	if !noKeys {
 		keys, err := smbcrypto.DeriveKeys(c.dialect, who.SessionKey[:], hash, uint16(c.cipher))
 		if err == nil {
-			ch.signer, err = smbcrypto.NewSigner(c.signing, keys.Signing, smbcrypto.RoleServer)
+			ch.signer, err = c.newSigner(keys.Signing, who.SessionKey[:], hash)
 		}
 		if err == nil && c.cipher != 0 {
 			if sealer, err = smbcrypto.NewSealer(c.cipher, keys.ServerToClient); err == nil {
@@ -239,6 +239,21 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	sess.state = sessionValid
 	c.authed.Store(true)
 	return ch, ntstatus.Success
+}
+
+// newSigner returns the signer of a channel: with key, which [MS-SMB2] 3.3.5.5.3 has
+// derived from sessionKey and hash, or with the key that the Linux client derives in
+// its place if a 256-bit cipher was negotiated, as the first signed request shows.
+func (c *conn) newSigner(key, sessionKey, hash []byte) (*smbcrypto.Signer, error) {
+	s, err := smbcrypto.NewSigner(c.signing, key, smbcrypto.RoleServer)
+	if err != nil {
+		return nil, err
+	}
+	alt, err := smbcrypto.AltSigningKey(c.dialect, sessionKey, hash, uint16(c.cipher))
+	if err != nil {
+		return nil, err
+	}
+	return s, s.AcceptAlso(alt)
 }
 
 // endPrevious ends the session that the client had before its connection was
@@ -312,7 +327,7 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	key, err := smbcrypto.ChannelSigningKey(c.dialect, who.SessionKey[:], b.preauth[:])
 	ch := &channel{sess: sess, conn: c}
 	if err == nil {
-		ch.signer, err = smbcrypto.NewSigner(c.signing, key, smbcrypto.RoleServer)
+		ch.signer, err = c.newSigner(key, who.SessionKey[:], b.preauth[:])
 	}
 	if err != nil {
 		c.log.Error("channel key", "err", err)

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 )
@@ -221,6 +223,50 @@ func TestSigning(t *testing.T) {
 		p.sign = true
 		want(t, "signed TREE_CONNECT", p.connect("data"), ntstatus.Success)
 	})
+}
+
+// 3.1.4.2: with a cipher of 256 bits the Linux client derives its signing key with
+// L = 256, where others have 128; it is served either way, on every channel.
+func TestSigningWith256BitCipher(t *testing.T) {
+	for _, alg := range []uint16{0, 1, 2} {
+		for _, linux := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, Linux %v", smbcrypto.SigningAlgorithm(alg), linux), func(t *testing.T) {
+				s := newSite(t, memconn.Config{}, func(c *Config) {
+					c.Interfaces = func() []Interface { return nil }
+					c.Ciphers = []uint16{uint16(smbcrypto.AES256GCM)}
+					c.SigningAlgorithms = []uint16{alg}
+				})
+				p := s.login(smb2.DialectSMB311)
+				wrong := p.altSigner
+				if linux {
+					p.signer, wrong = p.altSigner, p.signer
+				}
+				p.mustConnect("data") // which verifies the response
+				right := p.signer
+				b := p.element(p.header(smb2.CommandEcho), &smb2.EchoRequest{})
+				p.use(p.header(smb2.CommandEcho))
+				wrong.Sign(b)
+				p.transmit(b)
+				r, _ := p.answer()
+				want(t, "the other key once the first has served", r.Status, ntstatus.AccessDenied)
+				if p.signer != right {
+					t.Fatal("the peer changed its key")
+				}
+
+				q := s.dial()
+				q.guid = p.guid
+				q.negotiate(smb2.DialectSMB311)
+				q.signer, q.sign = p.signer, true
+				bind := smb2.SessionSetupRequest{SecurityMode: 1, Flags: smb2.SessionSetupFlagBinding}
+				want(t, "binding", q.setup("ann", "secret", p.sid, bind), ntstatus.Success)
+				if linux {
+					q.signer = q.altSigner
+				}
+				st, _ := q.do(smb2.CommandEcho, &smb2.EchoRequest{})
+				want(t, "ECHO on the second channel", st, ntstatus.Success)
+			})
+		}
+	}
 }
 
 // 3.3.5.2.1.1, 3.3.5.2.9, 3.3.5.2.11, 3.3.4.1.4: encryption, with every cipher.

@@ -277,6 +277,46 @@ func TestKDFVectors(t *testing.T) {
 	}
 }
 
+// [MS-SMB2] 3.1.4.2: where a cipher has 256 bits there are two readings of L for the
+// signing key. The values are of another implementation of HMAC-SHA256.
+func TestAltSigningKey(t *testing.T) {
+	key := unhex(t, "270E1BA896585EEB7AF3472D3B4C75A7")
+	var ctx [64]byte
+	for i := range ctx {
+		ctx[i] = byte(i)
+	}
+	const l128, l256 = "fa0dcbeacdef1a2ea760aa17d5a0be92", "9c75a1702befb08ba6d77b2b01b0503d"
+	for _, c := range []struct {
+		dialect uint16
+		cipher  Cipher
+		want    string
+	}{
+		{0x0311, AES256GCM, l256},
+		{0x0311, AES256CCM, l256},
+		{0x0311, AES128GCM, ""},
+		{0x0311, AES128CCM, ""},
+		{0x0311, 0, ""},
+		{0x0302, AES128CCM, ""},
+		{0x0210, 0, ""},
+	} {
+		// A longer key, as Kerberos gives, changes nothing: 3.3.1.8.
+		for _, k := range [][]byte{key, append(key[:16:16], 1, 2, 3)} {
+			got, err := AltSigningKey(c.dialect, k, ctx[:], uint16(c.cipher))
+			if err != nil || !bytes.Equal(got, unhex(t, c.want)) {
+				t.Errorf("0x%04X, %v: %x, %v, want %q", c.dialect, c.cipher, got, err, c.want)
+			}
+		}
+	}
+	if k, err := DeriveKeys(0x0311, key, ctx[:], uint16(AES256GCM)); err != nil || !bytes.Equal(k.Signing, unhex(t, l128)) {
+		t.Errorf("signing key %x, %v, want %s", k.Signing, err, l128)
+	}
+	for name, c := range map[string]struct{ key, hash []byte }{"no key": {nil, ctx[:]}, "no hash": {key, nil}} {
+		if _, err := AltSigningKey(0x0311, c.key, c.hash, uint16(AES256GCM)); !errors.Is(err, ErrKey) {
+			t.Errorf("%s: %v, want ErrKey", name, err)
+		}
+	}
+}
+
 // [MS-SMB2] 3.3.5.5.3: the session key is 16 bytes, the full one goes to AES-256.
 func TestLongSessionKey(t *testing.T) {
 	long := []byte("0123456789abcdefghijklmnopqrstuv")

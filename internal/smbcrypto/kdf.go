@@ -60,8 +60,8 @@ func SessionKey(key []byte) []byte {
 // stands for AES-128-CCM. Below dialect 3.0 nothing is derived, and signing and
 // application key are the session key.
 //
-// The signing key is 128 bits long and derived with L = 128 whatever the cipher:
-// 3.1.4.2 may be read otherwise, but Windows, Samba and ksmbd all do so.
+// The signing key is 128 bits long and derived with L = 128 whatever the cipher, as
+// Windows, Samba and ksmbd do; see [AltSigningKey] for the peer that does not.
 func DeriveKeys(dialect uint16, sessionKey, preauthHash []byte, cipherID uint16) (Keys, error) {
 	if len(sessionKey) == 0 {
 		return Keys{}, fmt.Errorf("%w: no session key", ErrKey)
@@ -106,6 +106,29 @@ func ChannelSigningKey(dialect uint16, sessionKey, preauthHash []byte) ([]byte, 
 		return nil, err
 	}
 	return l.signing.derive(SessionKey(sessionKey), 128), nil
+}
+
+// AltSigningKey derives the signing key that the Linux client has where a 256-bit
+// cipher was negotiated. [MS-SMB2] 3.1.4.2 gives L by the cipher alone, for keys of
+// every use; that client takes it at its word, and has the first 16 bytes of a key
+// derived with L = 256. Windows (and the test suites for it), Samba and ksmbd take
+// L = 128 for signing keys always. Where the two agree AltSigningKey returns nil.
+//
+// preauthHash is that of the session, or of the connection that binds to it. A server
+// gives the result to [Signer.AcceptAlso]; no server is known that needs it of a
+// client.
+func AltSigningKey(dialect uint16, sessionKey, preauthHash []byte, cipherID uint16) ([]byte, error) {
+	if c := Cipher(cipherID); dialect != dialect311 || c.KeySize() != 32 {
+		return nil, nil
+	}
+	if len(sessionKey) == 0 {
+		return nil, fmt.Errorf("%w: no session key", ErrKey)
+	}
+	l, err := labelsOf(dialect, preauthHash)
+	if err != nil {
+		return nil, err
+	}
+	return l.signing.derive(SessionKey(sessionKey), 256)[:16], nil
 }
 
 // derivation is a label and a context, with their terminating nulls.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aead/cmac"
 )
@@ -94,11 +95,20 @@ var (
 // Signer signs and verifies messages with one signing key, [MS-SMB2] 3.1.4.1 and
 // 3.1.5.1. It is safe for concurrent use.
 type Signer struct {
-	alg  SigningAlgorithm
-	role Role
+	alg   SigningAlgorithm
+	role  Role
+	first *macKey
+	other *macKey // of AcceptAlso, nil if there is none
+	// chosen is the key that the peer has proved to have, first or other; nil while
+	// it has not, and Sign then takes the first.
+	chosen atomic.Pointer[macKey]
+}
+
+// macKey is a key and what computes with it.
+type macKey struct {
 	key  []byte
-	gmac cipher.AEAD
-	pool sync.Pool // of *macState
+	gmac cipher.AEAD // nil but for AES-GMAC
+	pool sync.Pool   // of *macState
 }
 
 // macState is what computing one signature needs, kept to be used again.
@@ -118,42 +128,75 @@ var zeroSignature [SignatureSize]byte
 // NewSigner returns a signer for key, which must be 16 bytes long, as every
 // signing key of [MS-SMB2] is. The key is copied.
 func NewSigner(alg SigningAlgorithm, key []byte, role Role) (*Signer, error) {
-	if len(key) != 16 {
-		return nil, fmt.Errorf("%w: %d for %v, want 16", ErrKey, len(key), alg)
-	}
 	if role > RoleServer {
 		return nil, fmt.Errorf("%w: role %d", ErrAlgorithm, role)
 	}
-	s := &Signer{alg: alg, role: role, key: append([]byte(nil), key...)}
+	k, err := newMACKey(alg, key)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{alg: alg, role: role, first: k}, nil
+}
+
+func newMACKey(alg SigningAlgorithm, key []byte) (*macKey, error) {
+	if len(key) != 16 {
+		return nil, fmt.Errorf("%w: %d for %v, want 16", ErrKey, len(key), alg)
+	}
+	k := &macKey{key: append([]byte(nil), key...)}
 	switch alg {
 	case HMACSHA256:
-		s.pool.New = func() any { return &macState{hash: hmac.New(sha256.New, s.key)} }
+		k.pool.New = func() any { return &macState{hash: hmac.New(sha256.New, k.key)} }
 	case AESCMAC:
-		block, err := aes.NewCipher(s.key)
+		block, err := aes.NewCipher(k.key)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrKey, err)
 		}
 		if _, err := cmac.New(block); err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
 		}
-		s.pool.New = func() any {
+		k.pool.New = func() any {
 			// The same call succeeded above and depends on the block size alone.
 			h, _ := cmac.New(block)
 			return &macState{hash: h}
 		}
 	case AESGMAC:
-		block, err := aes.NewCipher(s.key)
+		block, err := aes.NewCipher(k.key)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrKey, err)
 		}
-		if s.gmac, err = cipher.NewGCM(block); err != nil {
+		if k.gmac, err = cipher.NewGCM(block); err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
 		}
-		s.pool.New = func() any { return new(macState) }
+		k.pool.New = func() any { return new(macState) }
 	default:
 		return nil, fmt.Errorf("%w: %v", ErrAlgorithm, alg)
 	}
-	return s, nil
+	return k, nil
+}
+
+// AcceptAlso gives the signer a second key that the peer may have in place of the
+// first, see [AltSigningKey]. The first message that verifies tells which one it
+// has; from then on that key alone signs and verifies, in both directions. Before
+// that Sign takes the first key. A nil key changes nothing. AcceptAlso is to be
+// called before the signer is used.
+func (s *Signer) AcceptAlso(key []byte) error {
+	if key == nil {
+		return nil
+	}
+	k, err := newMACKey(s.alg, key)
+	if err != nil {
+		return err
+	}
+	s.other = k
+	return nil
+}
+
+// current is the key to sign with.
+func (s *Signer) current() *macKey {
+	if k := s.chosen.Load(); k != nil {
+		return k
+	}
+	return s.first
 }
 
 // Algorithm returns the algorithm that the signer was made for.
@@ -170,12 +213,13 @@ func (s *Signer) Sign(parts ...[]byte) error {
 	}
 	h := parts[0]
 	binary.LittleEndian.PutUint32(h[offsetFlags:], binary.LittleEndian.Uint32(h[offsetFlags:])|flagSigned)
-	st := s.pool.Get().(*macState)
+	k := s.current()
+	st := k.pool.Get().(*macState)
 	sig := h[offsetSignature : offsetSignature+SignatureSize]
 	copy(sig, zeroSignature[:])
-	s.sum(st, s.role, parts)
+	k.sum(st, s.role, parts)
 	copy(sig, st.sum[:])
-	s.put(st)
+	k.put(st)
 	return nil
 }
 
@@ -188,19 +232,37 @@ func (s *Signer) Verify(parts ...[]byte) error {
 	if len(parts) == 0 || len(parts[0]) < HeaderSize {
 		return fmt.Errorf("%w: no SMB2 header to verify", ErrMessage)
 	}
+	if k := s.chosen.Load(); k != nil || s.other == nil {
+		if k == nil {
+			k = s.first
+		}
+		if !k.verify(s.role.peer(), parts) {
+			return ErrSignature
+		}
+		return nil
+	}
+	for _, k := range [...]*macKey{s.first, s.other} {
+		if k.verify(s.role.peer(), parts) {
+			// Whoever was first has proved the same key, or the keys are equal.
+			s.chosen.CompareAndSwap(nil, k)
+			return nil
+		}
+	}
+	return ErrSignature
+}
+
+// verify reports whether a message has the signature of the key.
+func (k *macKey) verify(from Role, parts [][]byte) bool {
 	sig := parts[0][offsetSignature : offsetSignature+SignatureSize]
 	var got [SignatureSize]byte
 	copy(got[:], sig)
-	st := s.pool.Get().(*macState)
+	st := k.pool.Get().(*macState)
 	copy(sig, zeroSignature[:])
-	s.sum(st, s.role.peer(), parts)
+	k.sum(st, from, parts)
 	copy(sig, got[:])
 	ok := subtle.ConstantTimeCompare(got[:], st.sum[:SignatureSize]) == 1
-	s.put(st)
-	if !ok {
-		return ErrSignature
-	}
-	return nil
+	k.put(st)
+	return ok
 }
 
 // PayloadTag is what travels beside an RDMA payload that is signed or encrypted,
@@ -249,30 +311,31 @@ func (s *Signer) VerifyPayload(sig, nonce, data []byte) error {
 }
 
 func (s *Signer) payloadSum(sig *[SignatureSize]byte, nonce *[12]byte, data []byte) {
-	st := s.pool.Get().(*macState)
-	if s.alg == AESGMAC {
+	k := s.current()
+	st := k.pool.Get().(*macState)
+	if k.gmac != nil {
 		st.nonce = *nonce
-		s.gmac.Seal(st.sum[:0], st.nonce[:], nil, data)
+		k.gmac.Seal(st.sum[:0], st.nonce[:], nil, data)
 	} else {
 		st.hash.Reset()
 		st.hash.Write(data)
 		st.hash.Sum(st.sum[:0])
 	}
 	copy(sig[:], st.sum[:])
-	s.put(st)
+	k.put(st)
 }
 
-func (s *Signer) put(st *macState) {
+func (k *macKey) put(st *macState) {
 	if cap(st.join) > maxPooledJoin {
 		st.join = nil
 	}
-	s.pool.Put(st)
+	k.pool.Put(st)
 }
 
 // sum leaves the signature of a message whose Signature field is zero in the
 // first 16 bytes of st.sum.
-func (s *Signer) sum(st *macState, from Role, parts [][]byte) {
-	if s.alg != AESGMAC {
+func (k *macKey) sum(st *macState, from Role, parts [][]byte) {
+	if k.gmac == nil {
 		st.hash.Reset()
 		for _, p := range parts {
 			st.hash.Write(p)
@@ -291,7 +354,7 @@ func (s *Signer) sum(st *macState, from Role, parts [][]byte) {
 		}
 		msg = st.join
 	}
-	s.gmac.Seal(st.sum[:0], st.nonce[:], nil, msg)
+	k.gmac.Seal(st.sum[:0], st.nonce[:], nil, msg)
 }
 
 const (

@@ -144,6 +144,68 @@ func TestGMACDirections(t *testing.T) {
 	}
 }
 
+// A signer with two keys goes by the one that its peer has proved, and then by no
+// other: Signer.AcceptAlso.
+func TestSignerAcceptAlso(t *testing.T) {
+	first, other, third := []byte("0123456789abcdef"), []byte("fedcba9876543210"), []byte("gggggggggggggggg")
+	signer := func(alg SigningAlgorithm, key []byte, role Role) *Signer {
+		s, err := NewSigner(alg, key, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, alg := range algorithms {
+		for name, peerKey := range map[string][]byte{"first": first, "other": other} {
+			s := signer(alg, first, RoleServer)
+			if err := s.AcceptAlso(other); err != nil {
+				t.Fatal(err)
+			}
+			signed := func(key []byte, id uint64) []byte {
+				m := message(80, 3, id)
+				if err := signer(alg, key, RoleClient).Sign(m); err != nil {
+					t.Fatal(err)
+				}
+				return m
+			}
+			verifiedBy := func(m, key []byte) error { return signer(alg, key, RoleClient).Verify(m) }
+			m := message(80, 1, 1)
+			if err := s.Sign(m); err != nil || verifiedBy(m, first) != nil {
+				t.Errorf("%v, %s: before a choice: %v, %v", alg, name, err, verifiedBy(m, first))
+			}
+			if err := s.Verify(signed(third, 2)); !errors.Is(err, ErrSignature) {
+				t.Errorf("%v, %s: a third key: %v", alg, name, err)
+			}
+			want := signed(peerKey, 3)
+			m = bytes.Clone(want)
+			if err := s.Verify(m); err != nil || !bytes.Equal(m, want) {
+				t.Errorf("%v, %s: %v, or message changed", alg, name, err)
+			}
+			notPeer := other
+			if name == "other" {
+				notPeer = first
+			}
+			if err := s.Verify(signed(notPeer, 4)); !errors.Is(err, ErrSignature) {
+				t.Errorf("%v, %s: the key not chosen: %v", alg, name, err)
+			}
+			if err := s.Verify(signed(peerKey, 5)); err != nil {
+				t.Errorf("%v, %s: second message: %v", alg, name, err)
+			}
+			m = message(80, 3, 5)
+			if err := s.Sign(m); err != nil || verifiedBy(m, peerKey) != nil {
+				t.Errorf("%v, %s: answer: %v, %v", alg, name, err, verifiedBy(m, peerKey))
+			}
+		}
+	}
+	s := signer(AESCMAC, first, RoleServer)
+	if err := s.AcceptAlso(nil); err != nil {
+		t.Errorf("no key: %v", err)
+	}
+	if err := s.AcceptAlso(other[:15]); !errors.Is(err, ErrKey) {
+		t.Errorf("short key: %v, want ErrKey", err)
+	}
+}
+
 func TestSignerRefuses(t *testing.T) {
 	client, _ := signers(t, AESCMAC)
 	if err := client.Sign(make([]byte, 63)); !errors.Is(err, ErrMessage) {
