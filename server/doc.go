@@ -1,0 +1,65 @@
+// Package server is an SMB 2 and 3 file server, [MS-SMB2] 3.3: dialects 2.0.2 to
+// 3.1.1, over any [transport.Conn]. Where the connection has an RDMA side, file
+// data moves by it: the server writes READ's data into the client's memory and
+// fetches WRITE's from there, and no octet of a file is copied from one buffer
+// to another on the way ([Stats.BytesCopied] counts, and tests hold it to 0).
+//
+//	users, err := server.ParseUsers("ann%secret")
+//	if err != nil {
+//		return err
+//	}
+//	srv, err := server.New(server.Config{
+//		Shares: []server.Share{{Name: "data", FS: fsys}},
+//		Users:  users,
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	go srv.Serve(ctx, tcpListener)
+//	go srv.Serve(ctx, rdmaListener)
+//	...
+//	err = srv.Shutdown(ctx)
+//
+// A share is a [vfs.FS]; server/vfs/posix serves a directory. Transports come
+// from their own packages; the server does not know which it runs on, and asks
+// only whether there is an RDMA side.
+//
+// # Safe by default
+//
+// Guests and anonymous users are refused, SMB1 is refused, NTLMv1 is refused.
+// Signing is required on connections without an RDMA side and offered on those
+// with one, as clients that must sign do not let data be placed by RDMA: see
+// [PolicyDefault]. Encryption is the client's choice, or required for a share or
+// for all. A client's mistake costs that client its connection at most. Every
+// table, queue and buffer a client can fill has a bound in [Limits].
+//
+// # Concurrency
+//
+// A connection has one goroutine that receives, checks headers, credits and
+// sequence numbers, decrypts, and serves NEGOTIATE and CANCEL. Every other
+// message is served by a worker goroutine, the requests of a compound one after
+// another; workers verify signatures, do the work and send the answer. Workers
+// are kept for reuse, a few for each connection, and end with it. One janitor
+// goroutine for the whole server closes connections that do not negotiate, log
+// on or say anything. Close and Shutdown wait for all of them. Lock order is
+// with [Server].
+//
+// A request that may wait (LOCK, CHANGE_NOTIFY, reading a pipe) is first
+// answered STATUS_PENDING; its context ends by CANCEL, LOGOFF, TREE_DISCONNECT
+// and the end of the connection. Responses are sent whatever becomes of that
+// context.
+//
+// # Memory
+//
+// Messages of up to 1 KiB are copied so that the transport's buffer is free at
+// once; WRITE is written to the file from the message it came in. Requests,
+// response bodies and READ buffers are pooled: an I/O of 1 MiB allocates nothing
+// in the steady state, by RDMA or inline.
+//
+// # What there is not
+//
+// Oplocks and leases are never granted, durable and persistent handles neither;
+// compression, RDMA transforms ([MS-SMB2] 2.2.43), DFS, named streams, Kerberos
+// and SMB over QUIC do not exist. A session may have several channels, with
+// RDMA and without ([MS-SMB2] 3.3.5.5, binding); it lives as long as one of them.
+package server
