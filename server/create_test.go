@@ -1,0 +1,448 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+)
+
+// disk is a peer with the share "data" connected.
+func disk(t *testing.T) (*site, *peer) {
+	t.Helper()
+	s := newSite(t, memconn.Config{}, nil)
+	return s, s.login(smb2.DialectSMB311).mustConnect("data")
+}
+
+// tryCreate sends a CREATE and returns its answer if it succeeded.
+func (p *peer) tryCreate(m *smb2.CreateRequest) (ntstatus.Status, smb2.CreateResponse) {
+	p.t.Helper()
+	st, msg := p.do(smb2.CommandCreate, m)
+	if st != ntstatus.Success {
+		return st, smb2.CreateResponse{}
+	}
+	resp, err := smb2.ParseCreateResponse(msg)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return st, resp
+}
+
+func (p *peer) close(id smb2.FileID) {
+	p.t.Helper()
+	if st, _ := p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id}); st != ntstatus.Success {
+		p.t.Errorf("CLOSE: %v", st)
+	}
+}
+
+func (s *site) exists(name string) bool {
+	_, err := os.Lstat(filepath.Join(s.dir, name))
+	return err == nil
+}
+
+func (s *site) mkdir(name string) {
+	s.t.Helper()
+	if err := os.MkdirAll(filepath.Join(s.dir, name), 0o777); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// [MS-SMB2] 2.2.13 and 2.2.14: every disposition, on a file that exists and on one
+// that does not.
+func TestCreateDispositions(t *testing.T) {
+	s, p := disk(t)
+	type result struct {
+		st     ntstatus.Status
+		action smb2.CreateAction
+		size   uint64 // afterwards
+	}
+	const ok = ntstatus.Success
+	for _, c := range []struct {
+		name            string
+		d               smb2.CreateDisposition
+		exists, missing result
+	}{
+		{"SUPERSEDE", smb2.FileSupersede, result{ok, smb2.FileSuperseded, 0}, result{ok, smb2.FileCreated, 0}},
+		{"OPEN", smb2.FileOpen, result{ok, smb2.FileOpened, 5}, result{ntstatus.ObjectNameNotFound, 0, 0}},
+		{"CREATE", smb2.FileCreate, result{ntstatus.ObjectNameCollision, 0, 0}, result{ok, smb2.FileCreated, 0}},
+		{"OPEN_IF", smb2.FileOpenIf, result{ok, smb2.FileOpened, 5}, result{ok, smb2.FileCreated, 0}},
+		{"OVERWRITE", smb2.FileOverwrite, result{ok, smb2.FileOverwritten, 0}, result{ntstatus.ObjectNameNotFound, 0, 0}},
+		{"OVERWRITE_IF", smb2.FileOverwriteIf, result{ok, smb2.FileOverwritten, 0}, result{ok, smb2.FileCreated, 0}},
+	} {
+		for _, there := range []bool{true, false} {
+			want := c.missing
+			os.Remove(filepath.Join(s.dir, "f"))
+			if there {
+				want = c.exists
+				s.write("f", []byte("12345"))
+			}
+			st, resp := p.tryCreate(createRequest("f", c.d))
+			if st != want.st || st == ok && (resp.CreateAction != want.action || resp.EndOfFile != want.size) {
+				t.Errorf("%s, exists %v: got %v, action %d, size %d; want %v, %d, %d", c.name, there,
+					st, resp.CreateAction, resp.EndOfFile, want.st, want.action, want.size)
+			}
+			if st == ok {
+				p.close(resp.FileID)
+			}
+		}
+	}
+}
+
+// [MS-FSA] 2.1.5.1: what is refused, and with what.
+func TestCreateRefused(t *testing.T) {
+	s, p := disk(t)
+	s.write("file", []byte("x"))
+	s.mkdir("dir/sub")
+	type m = smb2.CreateRequest
+	for _, c := range []struct {
+		name   string
+		change func(*m)
+		want   ntstatus.Status
+	}{
+		{"missing leaf", func(m *m) { m.Name = smb2.EncodeUTF16("none") }, ntstatus.ObjectNameNotFound},
+		{"missing leaf in a directory", func(m *m) { m.Name = smb2.EncodeUTF16(`dir\none`) }, ntstatus.ObjectNameNotFound},
+		{"missing parent", func(m *m) { m.Name = smb2.EncodeUTF16(`none\f`) }, ntstatus.ObjectPathNotFound},
+		{"parent is a file", func(m *m) { m.Name = smb2.EncodeUTF16(`file\f`) }, ntstatus.ObjectPathNotFound},
+		{"directory as file", func(m *m) {
+			m.Name = smb2.EncodeUTF16("dir")
+			m.CreateOptions = smb2.FileNonDirectoryFile
+		}, ntstatus.FileIsADirectory},
+		{"file as directory", func(m *m) { m.CreateOptions = smb2.FileDirectoryFile }, ntstatus.NotADirectory},
+		{"directory and no directory", func(m *m) {
+			m.CreateOptions = smb2.FileDirectoryFile | smb2.FileNonDirectoryFile
+		}, ntstatus.InvalidParameter},
+		{"overwriting a directory as one", func(m *m) {
+			m.CreateOptions = smb2.FileDirectoryFile
+			m.CreateDisposition = smb2.FileOverwrite
+		}, ntstatus.InvalidParameter},
+		{"overwriting a directory", func(m *m) {
+			m.Name = smb2.EncodeUTF16("dir")
+			m.CreateDisposition = smb2.FileOverwriteIf
+		}, ntstatus.ObjectNameCollision},
+		{"overwriting the root", func(m *m) {
+			m.Name = nil
+			m.CreateDisposition = smb2.FileOverwriteIf
+		}, ntstatus.AccessDenied},
+		{"no access", func(m *m) { m.DesiredAccess = 0 }, ntstatus.AccessDenied},
+		{"access bits that are reserved", func(m *m) { m.DesiredAccess |= 0x04000000 }, ntstatus.AccessDenied},
+		{"audit", func(m *m) { m.DesiredAccess |= smb2.AccessSystemSecurity }, ntstatus.PrivilegeNotHeld},
+		{"unknown share access", func(m *m) { m.ShareAccess = 8 }, ntstatus.InvalidParameter},
+		{"unknown disposition", func(m *m) { m.CreateDisposition = 6 }, ntstatus.InvalidParameter},
+		{"unknown option", func(m *m) { m.CreateOptions = 0x01000000 }, ntstatus.InvalidParameter},
+		{"by file id", func(m *m) { m.CreateOptions = smb2.FileOpenByFileID }, ntstatus.NotSupported},
+		{"unknown attribute", func(m *m) { m.FileAttributes = 0x8 }, ntstatus.InvalidParameter},
+		{"impersonation", func(m *m) { m.ImpersonationLevel = 4 }, ntstatus.BadImpersonationLevel},
+		{"delete on close without DELETE", func(m *m) {
+			m.CreateOptions = smb2.FileDeleteOnClose
+			m.DesiredAccess = smb2.FileReadData
+		}, ntstatus.InvalidParameter},
+		{"leading backslash", func(m *m) { m.Name = smb2.EncodeUTF16(`\file`) }, ntstatus.InvalidParameter},
+		{"wildcard", func(m *m) { m.Name = smb2.EncodeUTF16("f*") }, ntstatus.ObjectNameInvalid},
+		{"named stream", func(m *m) { m.Name = smb2.EncodeUTF16("file:s") }, ntstatus.ObjectNameNotFound},
+		{"file with a backslash at the end", func(m *m) {
+			m.Name = smb2.EncodeUTF16(`file\`)
+			m.CreateOptions = smb2.FileNonDirectoryFile
+		}, ntstatus.ObjectNameInvalid},
+		{"temporary directory", func(m *m) {
+			m.Name = smb2.EncodeUTF16("new")
+			m.CreateDisposition = smb2.FileCreate
+			m.CreateOptions = smb2.FileDirectoryFile
+			m.FileAttributes = smb2.FileAttributeTemporary
+		}, ntstatus.InvalidParameter},
+		{"snapshot", func(m *m) {
+			data, _ := (&smb2.TimewarpToken{Timestamp: 1}).AppendBinary(nil)
+			m.Contexts, _ = smb2.AppendCreateContext(nil, smb2.CreateContextTimewarpToken, data)
+		}, ntstatus.ObjectNameNotFound},
+		{"context with a name of three octets", func(m *m) {
+			m.Contexts, _ = smb2.AppendCreateContext(nil, "abc", nil)
+		}, ntstatus.InvalidParameter},
+		{"reconnecting a durable handle", func(m *m) {
+			data, _ := (&smb2.DurableHandleReconnect{}).AppendBinary(nil)
+			m.Contexts, _ = smb2.AppendCreateContext(nil, smb2.CreateContextDurableHandleReconnect, data)
+		}, ntstatus.ObjectNameNotFound},
+	} {
+		req := createRequest("file", smb2.FileOpen)
+		c.change(req)
+		st, resp := p.tryCreate(req)
+		if want(t, c.name, st, c.want); st == ntstatus.Success {
+			p.close(resp.FileID)
+		}
+	}
+	if string(s.read("file")) != "x" {
+		t.Errorf("file changed to %q", s.read("file"))
+	}
+}
+
+// Requests for oplocks, leases and durable handles succeed without them, and
+// unknown contexts are ignored.
+func TestCreateContextsNotGranted(t *testing.T) {
+	_, p := disk(t)
+	var list []byte
+	for _, c := range []struct {
+		name string
+		m    body
+	}{
+		{smb2.CreateContextDurableHandleV2, &smb2.DurableHandleRequestV2{CreateGUID: smb2.GUID{1}}},
+		{smb2.CreateContextLease, &smb2.Lease{Version: 2, LeaseState: smb2.LeaseReadCaching}},
+		{smb2.CreateContextAAPL, &smb2.TimewarpToken{}},
+		{"Zzzz", &smb2.TimewarpToken{}},
+		{smb2.CreateContextQueryMaximalAccess, &smb2.MaximalAccessRequest{}},
+		{smb2.CreateContextQueryOnDiskID, &smb2.MaximalAccessRequest{}},
+	} {
+		data, err := c.m.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if list, err = smb2.AppendCreateContext(list, c.name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req := createRequest("f", smb2.FileCreate)
+	req.RequestedOplockLevel, req.Contexts = smb2.OplockLevelLease, list
+	st, resp := p.tryCreate(req)
+	want(t, "CREATE", st, ntstatus.Success)
+	if resp.OplockLevel != smb2.OplockLevelNone {
+		t.Errorf("oplock level %d, want none", resp.OplockLevel)
+	}
+	got := map[string][]byte{}
+	for c, err := range smb2.CreateContexts(resp.Contexts) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[string(c.Name)] = c.Data
+	}
+	if len(got) != 2 || len(got[smb2.CreateContextQueryOnDiskID]) != 32 {
+		t.Errorf("contexts %v, want MxAc and QFid", got)
+	}
+	m, err := smb2.ParseMaximalAccessResponse(got[smb2.CreateContextQueryMaximalAccess])
+	if err != nil || m.QueryStatus != ntstatus.Success || m.MaximalAccess != smb2.FileAllAccess {
+		t.Errorf("maximal access %+v, %v; want all", m, err)
+	}
+}
+
+// [MS-FSA] 2.1.5.1.2.2, through the door: the second open is refused for good
+// reason only, and both may be of one file by different names.
+func TestCreateSharing(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	if err := os.Link(filepath.Join(s.dir, "f"), filepath.Join(s.dir, "g")); err != nil {
+		t.Fatal(err)
+	}
+	first := createRequest("f", smb2.FileOpen)
+	first.ShareAccess = smb2.FileShareRead
+	id := p.create(first)
+	second := createRequest("g", smb2.FileOpen)
+	st, _ := p.tryCreate(second)
+	want(t, "second open for writing by another name", st, ntstatus.SharingViolation)
+	second.DesiredAccess = smb2.FileReadAttributes
+	st, resp := p.tryCreate(second)
+	want(t, "second open for attributes", st, ntstatus.Success)
+	p.close(resp.FileID)
+	over := createRequest("g", smb2.FileOverwrite)
+	over.DesiredAccess = smb2.FileReadAttributes
+	s.write("f", []byte("data"))
+	st, _ = p.tryCreate(over)
+	want(t, "overwriting with metadata access", st, ntstatus.SharingViolation)
+	if string(s.read("f")) != "data" {
+		t.Error("the file was truncated before the sharing was checked")
+	}
+	p.close(id)
+	st, _ = p.tryCreate(createRequest("g", smb2.FileOpen))
+	want(t, "open after CLOSE", st, ntstatus.Success)
+}
+
+// A read-only share lets nothing be changed, and a read-only file neither.
+func TestCreateReadOnly(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", []byte("data"))
+	req := createRequest("attr", smb2.FileCreate)
+	req.FileAttributes = smb2.FileAttributeReadonly
+	id := p.create(req)
+	st, _ := p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: id, Data: []byte("x")})
+	want(t, "writing through the open that created it", st, ntstatus.Success)
+	p.close(id)
+	st, _ = p.tryCreate(createRequest("attr", smb2.FileOpen))
+	want(t, "opening a read-only file for writing", st, ntstatus.AccessDenied)
+	req = createRequest("attr", smb2.FileOpen)
+	req.DesiredAccess = smb2.FileReadData | smb2.Delete
+	req.CreateOptions = smb2.FileDeleteOnClose
+	st, _ = p.tryCreate(req)
+	want(t, "deleting a read-only file on close", st, ntstatus.CannotDelete)
+	req = createRequest("attr", smb2.FileOpen)
+	req.DesiredAccess = smb2.MaximumAllowed
+	id = p.create(req)
+	st, _ = p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: id, Data: []byte("x")})
+	want(t, "writing with all the access there is", st, ntstatus.AccessDenied)
+
+	p.mustConnect("ro")
+	for _, d := range []smb2.CreateDisposition{smb2.FileCreate, smb2.FileOverwriteIf, smb2.FileSupersede} {
+		req := createRequest("new", d)
+		req.DesiredAccess = smb2.FileReadData
+		st, _ := p.tryCreate(req)
+		want(t, "creating on a read-only share", st, ntstatus.AccessDenied)
+	}
+	st, _ = p.tryCreate(createRequest("f", smb2.FileOpen))
+	want(t, "writing on a read-only share", st, ntstatus.AccessDenied)
+	req = createRequest("f", smb2.FileOpen)
+	req.DesiredAccess = smb2.MaximumAllowed
+	st, resp := p.tryCreate(req)
+	want(t, "all the access there is", st, ntstatus.Success)
+	st, _ = p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: resp.FileID, Data: []byte("x")})
+	want(t, "writing with that", st, ntstatus.AccessDenied)
+	if string(s.read("f")) != "data" || s.exists("new") {
+		t.Error("the share was changed")
+	}
+}
+
+// [MS-FSA] 2.1.5.5: delete on close takes effect with the last open; until then
+// new opens are refused.
+func TestDeleteOnClose(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	other := p.create(createRequest("f", smb2.FileOpen))
+	req := createRequest("f", smb2.FileOpen)
+	req.CreateOptions = smb2.FileDeleteOnClose
+	id := p.create(req)
+	st, resp := p.tryCreate(createRequest("f", smb2.FileOpen))
+	want(t, "open while the open that will delete lives", st, ntstatus.Success)
+	p.close(resp.FileID)
+	p.close(id)
+	if !s.exists("f") {
+		t.Error("deleted before the last open was closed")
+	}
+	for _, d := range []smb2.CreateDisposition{smb2.FileOpen, smb2.FileCreate, smb2.FileOpenIf} {
+		st, _ = p.tryCreate(createRequest("f", d))
+		want(t, "open of a file to be deleted", st, ntstatus.DeletePending)
+	}
+	p.close(other)
+	if s.exists("f") {
+		t.Error("not deleted with the last open")
+	}
+	st, _ = p.tryCreate(createRequest("f", smb2.FileOpen))
+	want(t, "open of a deleted file", st, ntstatus.ObjectNameNotFound)
+}
+
+// What has been put in the place of a file meanwhile is not deleted for it.
+func TestDeleteOnCloseComparesIdentity(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	req := createRequest("f", smb2.FileOpen)
+	req.CreateOptions = smb2.FileDeleteOnClose
+	id := p.create(req)
+	s.write("other", []byte("keep"))
+	if err := os.Rename(filepath.Join(s.dir, "other"), filepath.Join(s.dir, "f")); err != nil {
+		t.Fatal(err)
+	}
+	p.close(id)
+	if !s.exists("f") {
+		t.Error("another file was deleted")
+	}
+}
+
+// The end of a session deletes too.
+func TestDeleteOnCloseAtLogoff(t *testing.T) {
+	s, p := disk(t)
+	req := createRequest("f", smb2.FileCreate)
+	req.CreateOptions = smb2.FileDeleteOnClose
+	p.create(req)
+	st, _ := p.do(smb2.CommandLogoff, &smb2.LogoffRequest{})
+	want(t, "LOGOFF", st, ntstatus.Success)
+	if s.exists("f") {
+		t.Error("not deleted at LOGOFF")
+	}
+	if files, opens := s.srv.files.counts(); files != 0 || opens != 0 {
+		t.Errorf("%d files, %d opens left", files, opens)
+	}
+}
+
+// A symbolic link is followed; opened itself it is a reparse point, and it is the
+// link that is deleted by its name. FIFOs can be looked at and deleted.
+func TestCreateLinksAndSpecial(t *testing.T) {
+	s, p := disk(t)
+	s.write("target", []byte("12345"))
+	for _, l := range [][2]string{{"target", "link"}, {"nowhere", "dangling"}, {"/etc/passwd", "outside"}} {
+		if err := os.Symlink(l[0], filepath.Join(s.dir, l[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, resp := p.tryCreate(createRequest("link", smb2.FileOpen))
+	want(t, "link", st, ntstatus.Success)
+	if resp.EndOfFile != 5 {
+		t.Errorf("size through the link %d, want 5", resp.EndOfFile)
+	}
+	p.close(resp.FileID)
+	st, _ = p.tryCreate(createRequest("dangling", smb2.FileOpen))
+	want(t, "dangling link", st, ntstatus.ObjectNameNotFound)
+	st, _ = p.tryCreate(createRequest("outside", smb2.FileOpen))
+	want(t, "link that leaves the share", st, ntstatus.AccessDenied)
+	req := createRequest("outside", smb2.FileOpen)
+	req.CreateOptions = smb2.FileOpenReparsePoint
+	st, resp = p.tryCreate(req)
+	want(t, "link itself", st, ntstatus.Success)
+	if resp.FileAttributes != smb2.FileAttributeReparsePoint {
+		t.Errorf("attributes %#x, want a reparse point", resp.FileAttributes)
+	}
+	out, st := p.fsctl(smb2.FsctlGetReparsePoint, resp.FileID, nil, 4096)
+	want(t, "GET_REPARSE_POINT", st, ntstatus.Success)
+	if m, err := smb2.ParseSymbolicLinkReparseBuffer(out); err != nil || m.SubstituteName != `\etc\passwd` || m.Flags != 0 {
+		t.Errorf("reparse point %+v, %v", m, err)
+	}
+	p.close(resp.FileID)
+	req = createRequest("link", smb2.FileOpen)
+	req.CreateOptions = smb2.FileDeleteOnClose
+	p.close(p.create(req))
+	if s.exists("link") || !s.exists("target") {
+		t.Error("deleting through a link took the wrong one")
+	}
+
+	if err := syscall.Mkfifo(filepath.Join(s.dir, "fifo"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	req = createRequest("fifo", smb2.FileOpen)
+	req.DesiredAccess = smb2.Delete | smb2.FileReadAttributes
+	req.CreateOptions = smb2.FileDeleteOnClose
+	p.close(p.create(req))
+	if s.exists("fifo") {
+		t.Error("FIFO not deleted")
+	}
+}
+
+// CLOSE tells the attributes when asked, [MS-SMB2] 3.3.5.10, and only once.
+func TestClose(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", []byte("12345"))
+	id := p.openFile("f")
+	st, msg := p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id, Flags: smb2.CloseFlagPostqueryAttrib})
+	want(t, "CLOSE", st, ntstatus.Success)
+	resp, err := smb2.ParseCloseResponse(msg)
+	if err != nil || resp.Flags != smb2.CloseFlagPostqueryAttrib || resp.EndOfFile != 5 || resp.LastWriteTime == 0 {
+		t.Errorf("%+v, %v", resp, err)
+	}
+	st, _ = p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
+	want(t, "second CLOSE", st, ntstatus.FileClosed)
+	id = p.openFile("f")
+	_, msg = p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
+	if resp, err = smb2.ParseCloseResponse(msg); err != nil || resp != (smb2.CloseResponse{}) {
+		t.Errorf("without the flag: %+v, %v; want zeros", resp, err)
+	}
+	id = p.openFile("f")
+	id.Persistent++
+	st, _ = p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
+	want(t, "CLOSE with half of a FileId", st, ntstatus.FileClosed)
+}
+
+// fsctl sends an IOCTL and returns its output.
+func (p *peer) fsctl(code smb2.CtlCode, id smb2.FileID, in []byte, room uint32) ([]byte, ntstatus.Status) {
+	p.t.Helper()
+	st, msg := p.do(smb2.CommandIoctl, &smb2.IoctlRequest{
+		CtlCode: code, FileID: id, Input: in, MaxOutputResponse: room, Flags: smb2.IoctlFlagIsFsctl,
+	})
+	if resp, err := smb2.ParseIoctlResponse(msg); err == nil {
+		return resp.Output, st
+	}
+	return nil, st
+}
