@@ -11,16 +11,21 @@ import (
 	"io/fs"
 	"sync"
 	"syscall"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
-// direntBuf is how much one getdents64(2) may return: some 1,000 entries.
-const direntBuf = 32 << 10
+const (
+	// direntBuf is how much one getdents64(2) may return: some 1,000 entries.
+	direntBuf = 32 << 10
+	// scanBuf is the same where a directory is read from end to end.
+	scanBuf = 64 << 10
+)
 
-var direntBufs = sync.Pool{New: func() any { b := make([]byte, direntBuf); return &b }}
+var scanBufs = sync.Pool{New: func() any { b := make([]byte, scanBuf); return &b }}
 
 // dir is a directory opened for reading.
 type dir struct {
@@ -103,7 +108,7 @@ func (d *dir) Lstat(ctx context.Context, name string) (vfs.Info, error) {
 	if !vfs.ValidComponent(name) {
 		return vfs.Info{}, pathError("lstat", name, syscall.EINVAL)
 	}
-	info, err := d.fs.info(d.fd, name, name)
+	info, err := d.fs.info(d.fd, true, name, name)
 	return info, pathError("lstat", name, err)
 }
 
@@ -171,8 +176,8 @@ func isDots(name []byte) bool {
 // scanDir calls yield for every entry of a directory descriptor from its
 // position on, until yield returns false. Names are good within yield only.
 func scanDir(fd int, yield func(dirent) bool) error {
-	bp := direntBufs.Get().(*[]byte)
-	defer direntBufs.Put(bp)
+	bp := scanBufs.Get().(*[]byte)
+	defer scanBufs.Put(bp)
 	for {
 		n, err := retry(func() (int, error) { return unix.Getdents(fd, *bp) })
 		if err != nil {
@@ -193,13 +198,32 @@ func scanDir(fd int, yield func(dirent) bool) error {
 	}
 }
 
-// equalFold is bytes.EqualFold with a quick no for most pairs.
-func equalFold(a, b []byte) bool {
-	if len(a) > 0 && len(b) > 0 {
-		x, y := a[0], b[0]
-		if x < 0x80 && y < 0x80 && x|0x20 != y|0x20 {
-			return false
+// foldMatch compares names with one name, ignoring case.
+type foldMatch struct {
+	want  []byte
+	first byte // want's first in lower case; 0 if it may fold to more than ASCII
+	// fixed says that equal names have equal lengths: want is ASCII without k and
+	// s, which the Kelvin sign and the long s fold to.
+	fixed bool
+}
+
+func newFoldMatch(want string) foldMatch {
+	m := foldMatch{want: []byte(want), fixed: true}
+	for i, c := range m.want {
+		plain := c < utf8.RuneSelf && c|0x20 != 'k' && c|0x20 != 's'
+		m.fixed = m.fixed && plain
+		if i == 0 && plain {
+			m.first = c | 0x20
 		}
 	}
-	return bytes.EqualFold(a, b)
+	return m
+}
+
+// matches is bytes.EqualFold with a quick no for most names.
+func (m *foldMatch) matches(name []byte) bool {
+	if m.fixed && len(name) != len(m.want) ||
+		m.first != 0 && len(name) > 0 && name[0]|0x20 != m.first {
+		return false
+	}
+	return bytes.EqualFold(name, m.want)
 }

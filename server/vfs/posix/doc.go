@@ -38,10 +38,17 @@
 // Unless Config.CaseSensitive is set, a name that is not there as spelled is
 // looked up again ignoring case (Unicode simple folding, as strings.EqualFold).
 // The exact spelling always wins. Creation, linking and renaming respect the
-// folded names: "FOO" is not created beside "foo". They scan the directory for
-// that, so creating n files in one directory looks at n²/2 entries. A replaced
-// target keeps its spelling. Local processes may still create names that differ
+// folded names: "FOO" is not created beside "foo". A replaced target keeps its
+// spelling. Local processes may still create names that differ
 // only by case; each is reachable by its exact spelling.
+//
+// That no spelling of a name exists is known without reading the directory where
+// a cache has its names: of up to 128 directories, 32 MiB in all, on ext4, xfs,
+// btrfs, f2fs and tmpfs. It is kept up to date by inotify(7), whose queue is
+// emptied before every answer, so it knows whatever another process has done by
+// then. Elsewhere (9p, NFS, FUSE, overlayfs), and in a directory too large for
+// it, every name that is not there as spelled costs a scan: creating n files
+// looks at n²/2 entries. Config.CaseSensitive does away with both.
 //
 // # DOS attributes and creation time
 //
@@ -61,6 +68,8 @@
 // # Locks
 //
 // FS.names serialises changes of names. It is held for a few system calls on
-// directories, never for transfers. watcher.mu comes after it and before
-// watch.mu. dir.mu covers one read of a directory and comes last.
+// directories, never for transfers. foldCache.mu comes after it and is held for
+// no reading of directories. watcher.mu comes after FS.names and before watch.mu.
+// dir.mu covers one read of a directory and regular.osMu the making of an
+// os.File; they come last.
 package posix

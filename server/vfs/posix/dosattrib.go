@@ -178,19 +178,20 @@ func toNTTime(t time.Time) uint64 {
 	}
 }
 
-// readDOSInfo reads the attribute of fd, or of its entry name. Whatever is
-// missing, unsupported or malformed counts as not stored.
-func readDOSInfo(fd int, name string) (dosInfo, bool) {
+// readDOSInfo reads the attribute of fd, or of its entry name. data says that fd
+// is no O_PATH descriptor. Whatever is missing, unsupported or malformed counts
+// as not stored.
+func readDOSInfo(fd int, data bool, name string) (dosInfo, bool) {
 	var buf [maxDOSAttrib]byte
-	path := procPath(fd)
-	if name != "" {
-		path += "/" + name
-	}
-	get := unix.Getxattr
-	if name != "" {
-		get = unix.Lgetxattr // the entry may be exchanged for a link
-	}
-	n, err := retry(func() (int, error) { return get(path, xattrDOSAttrib, buf[:]) })
+	n, err := retry(func() (int, error) {
+		switch {
+		case name != "": // the entry may be exchanged for a link
+			return unix.Lgetxattr(procPath(fd)+"/"+name, xattrDOSAttrib, buf[:])
+		case data:
+			return unix.Fgetxattr(fd, xattrDOSAttrib, buf[:])
+		}
+		return unix.Getxattr(procPath(fd), xattrDOSAttrib, buf[:])
+	})
 	if err != nil {
 		return dosInfo{}, false
 	}
@@ -198,9 +199,21 @@ func readDOSInfo(fd int, name string) (dosInfo, bool) {
 	return d, err == nil
 }
 
+// with returns d with what a changes.
+func (d dosInfo) with(a vfs.SetAttr) dosInfo {
+	if a.Set&vfs.SetAttributes != 0 {
+		d.attrib = d.attrib&^uint32(vfs.AttrMask) | uint32(a.Attributes&vfs.AttrMask)
+		d.hasAttrib = true
+	}
+	if a.Set&vfs.SetBirthTime != 0 {
+		d.created = a.BirthTime
+	}
+	return d
+}
+
 // changeDOSInfo replaces attributes, creation time or both of the object fd,
 // and keeps the rest of what is stored. Missing support is not an error.
-func (f *FS) changeDOSInfo(fd int, a vfs.SetAttr) error {
+func (f *FS) changeDOSInfo(fd int, data bool, a vfs.SetAttr) error {
 	if f.cfg.NoDOSAttributes {
 		return nil
 	}
@@ -211,16 +224,21 @@ func (f *FS) changeDOSInfo(fd int, a vfs.SetAttr) error {
 	if !mode.IsRegular() && !mode.IsDir() {
 		return nil // user attributes go on nothing else
 	}
-	d, _ := readDOSInfo(fd, "")
-	if a.Set&vfs.SetAttributes != 0 {
-		d.attrib = d.attrib&^uint32(vfs.AttrMask) | uint32(a.Attributes&vfs.AttrMask)
-		d.hasAttrib = true
-	}
-	if a.Set&vfs.SetBirthTime != 0 {
-		d.created = a.BirthTime
+	d, _ := readDOSInfo(fd, data, "")
+	return f.writeDOSInfo(fd, data, d.with(a))
+}
+
+func (f *FS) writeDOSInfo(fd int, data bool, d dosInfo) error {
+	if f.cfg.NoDOSAttributes {
+		return nil
 	}
 	value := d.appendBinary(make([]byte, 0, 64))
-	_, err = retry(func() (int, error) { return 0, unix.Setxattr(procPath(fd), xattrDOSAttrib, value, 0) })
+	_, err := retry(func() (int, error) {
+		if data {
+			return 0, unix.Fsetxattr(fd, xattrDOSAttrib, value, 0)
+		}
+		return 0, unix.Setxattr(procPath(fd), xattrDOSAttrib, value, 0)
+	})
 	if err == unix.EOPNOTSUPP {
 		return nil
 	}

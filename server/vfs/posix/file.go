@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,7 +31,11 @@ type file struct {
 // regular is an open regular file.
 type regular struct {
 	file
-	os *os.File // nil without access to data
+
+	nonblock bool // the descriptor has O_NONBLOCK, which is nothing to pread(2)
+
+	osMu sync.Mutex
+	os   *os.File // guarded by osMu; owns the descriptor once it is there
 }
 
 var (
@@ -90,7 +95,7 @@ func (f *file) Stat(ctx context.Context) (vfs.Info, error) {
 		return vfs.Info{}, err
 	}
 	defer f.release()
-	info, err := f.fs.info(f.fd, "", f.last)
+	info, err := f.fs.info(f.fd, f.access != 0, "", f.last)
 	return info, f.wrap("stat", err)
 }
 
@@ -188,7 +193,7 @@ func (f *file) setAttr(a vfs.SetAttr) error {
 		}
 	}
 	if a.Set&(vfs.SetAttributes|vfs.SetBirthTime) != 0 {
-		if err := f.fs.changeDOSInfo(f.fd, a); err != nil {
+		if err := f.fs.changeDOSInfo(f.fd, f.access != 0, a); err != nil {
 			return err
 		}
 	}
@@ -201,12 +206,32 @@ func (f *file) setAttr(a vfs.SetAttr) error {
 	return nil
 }
 
-// OSFile implements vfs.OSFiler.
+// OSFile implements vfs.OSFiler. The os.File is made when it is first asked for:
+// that takes system calls.
 func (r *regular) OSFile() *os.File {
-	if r.closed.Load() {
+	if r.access == 0 || !r.acquire() {
 		return nil
 	}
+	defer r.release()
+	r.osMu.Lock()
+	defer r.osMu.Unlock()
+	if r.os == nil {
+		if r.nonblock { // or the os.File would try to poll it
+			_, _ = unix.FcntlInt(uintptr(r.fd), unix.F_SETFL, 0)
+		}
+		r.os = os.NewFile(uintptr(r.fd), r.last)
+	}
 	return r.os
+}
+
+// closeData closes the descriptor, when nobody uses it any more.
+func (r *regular) closeData() error {
+	r.osMu.Lock()
+	defer r.osMu.Unlock()
+	if r.os != nil {
+		return r.os.Close()
+	}
+	return unix.Close(r.fd)
 }
 
 var errNegativeOffset = fmt.Errorf("negative offset: %w", syscall.EINVAL)

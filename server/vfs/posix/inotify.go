@@ -3,9 +3,7 @@
 package posix
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -266,27 +264,15 @@ func (in *inotify) fail(err error) {
 	}
 }
 
-// 0    4    8      12   16
-// +----+----+------+----+-------- - -
-// | wd |mask|cookie| len| name, NULs
-// +----+----+------+----+-------- - -
+// appendNotices parses what a read returned.
 func appendNotices(list []notice, b []byte) []notice {
 	for len(b) >= unix.SizeofInotifyEvent {
-		size := int(binary.NativeEndian.Uint32(b[12:]))
-		if size > len(b)-unix.SizeofInotifyEvent {
+		n, name, rest := nextNotice(b)
+		if rest == nil {
 			return list
 		}
-		name := b[unix.SizeofInotifyEvent : unix.SizeofInotifyEvent+size]
-		if i := bytes.IndexByte(name, 0); i >= 0 {
-			name = name[:i]
-		}
-		list = append(list, notice{
-			wd:     int32(binary.NativeEndian.Uint32(b)),
-			mask:   binary.NativeEndian.Uint32(b[4:]),
-			cookie: binary.NativeEndian.Uint32(b[8:]),
-			name:   string(name),
-		})
-		b = b[unix.SizeofInotifyEvent+size:]
+		n.name = string(name)
+		list, b = append(list, n), rest
 	}
 	return list
 }

@@ -19,9 +19,10 @@ func (f *FS) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
 		return err
 	}
 	defer f.root.release()
-	return pathError("mkdir", name, f.create(name, func(p place) error {
+	_, err := f.create(name, func(p place) error {
 		return unix.Mkdirat(p.dir, p.last, uint32(perm&f.cfg.DirMask))
-	}))
+	})
+	return pathError("mkdir", name, err)
 }
 
 // Symlink implements vfs.Symlinker.
@@ -33,29 +34,31 @@ func (f *FS) Symlink(ctx context.Context, target, name string) error {
 	if target == "" || strings.IndexByte(target, 0) >= 0 {
 		return pathError("symlink", name, syscall.EINVAL)
 	}
-	return pathError("symlink", name, f.create(name, func(p place) error {
+	_, err := f.create(name, func(p place) error {
 		return unix.Symlinkat(target, p.dir, p.last)
-	}))
+	})
+	return pathError("symlink", name, err)
 }
 
 // create calls do, which must fail if the name exists, for a name that is free
-// also if case is ignored.
-func (f *FS) create(name string, do func(place) error) error {
+// also if case is ignored. It returns the name as it is spelled now, by whoever
+// made it.
+func (f *FS) create(name string, do func(place) error) (string, error) {
 	if name == vfs.Root {
-		return syscall.EEXIST
+		return name, syscall.EEXIST
 	}
 	f.names.Lock()
 	defer f.names.Unlock()
-	p, err := f.locate(name)
+	p, err := f.locate(name, true)
 	if err != nil {
-		return err
+		return name, err
 	}
 	defer p.close()
 	if p.found {
-		return syscall.EEXIST
+		return p.name, syscall.EEXIST
 	}
 	_, err = retry(func() (int, error) { return 0, do(p) })
-	return err
+	return p.name, err
 }
 
 // Readlink implements vfs.Symlinker.
@@ -114,7 +117,7 @@ func (f *FS) remove(ctx context.Context, name string, check func(vfs.FileID, fs.
 	}
 	f.names.Lock()
 	defer f.names.Unlock()
-	p, err := f.locate(name)
+	p, err := f.locate(name, false)
 	if err != nil {
 		return pathError("remove", name, err)
 	}
@@ -148,14 +151,15 @@ func (f *FS) Link(ctx context.Context, oldname, newname string) error {
 	if oldname == vfs.Root {
 		return linkError("link", oldname, newname, syscall.EPERM)
 	}
-	return linkError("link", oldname, newname, f.create(newname, func(to place) error {
-		from, err := f.locate(oldname)
+	_, err := f.create(newname, func(to place) error {
+		from, err := f.locate(oldname, false)
 		if err != nil {
 			return err
 		}
 		defer from.close()
 		return unix.Linkat(from.dir, from.last, to.dir, to.last, 0)
-	}))
+	})
+	return linkError("link", oldname, newname, err)
 }
 
 // Rename implements vfs.FS.
@@ -176,12 +180,12 @@ func (f *FS) Rename(ctx context.Context, oldname, newname string, replace bool) 
 func (f *FS) rename(oldname, newname string, replace bool) error {
 	f.names.Lock()
 	defer f.names.Unlock()
-	from, err := f.locate(oldname)
+	from, err := f.locate(oldname, false)
 	if err != nil {
 		return err
 	}
 	defer from.close()
-	to, err := f.locate(newname)
+	to, err := f.locate(newname, false)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -53,12 +52,15 @@ func (f *FS) checkOpen(o vfs.OpenOptions) error {
 func (f *FS) open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
 	mayCreate := o.Disposition == vfs.CreateNew || o.Disposition == vfs.OpenOrCreate ||
 		o.Disposition == vfs.OverwriteOrCreate
+	spelling := name
 	for range maxOpenRaces {
 		if err := ctx.Err(); err != nil {
 			return nil, vfs.OpenResult{}, err
 		}
 		if o.Disposition != vfs.CreateNew {
-			file, res, err := f.openExisting(name, o)
+			// Creation looks for other spellings itself.
+			fold := !mayCreate || f.cfg.ReadOnly
+			file, res, err := f.openExisting(spelling, fold, o)
 			if !errors.Is(err, unix.ENOENT) || !mayCreate {
 				return file, res, err
 			}
@@ -66,7 +68,10 @@ func (f *FS) open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File
 		if f.cfg.ReadOnly {
 			return nil, vfs.OpenResult{}, syscall.EROFS
 		}
-		file, res, err := f.openNew(name, o)
+		var file vfs.File
+		var res vfs.OpenResult
+		var err error
+		file, res, spelling, err = f.openNew(name, o)
 		if !errors.Is(err, unix.EEXIST) || o.Disposition == vfs.CreateNew {
 			return file, res, err
 		}
@@ -77,8 +82,15 @@ func (f *FS) open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File
 }
 
 // openExisting resolves the name once, looks at what it got, and opens that.
-func (f *FS) openExisting(name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
-	fd, name, err := f.resolve(name, !o.NoFollow)
+// With fold, other spellings will do.
+func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+	var fd int
+	var err error
+	if fold {
+		fd, name, err = f.resolve(name, !o.NoFollow)
+	} else {
+		fd, err = f.res.open(name, !o.NoFollow)
+	}
 	if err != nil {
 		return nil, vfs.OpenResult{}, err
 	}
@@ -128,34 +140,42 @@ func (f *FS) openExisting(name string, o vfs.OpenOptions) (vfs.File, vfs.OpenRes
 		return nil, vfs.OpenResult{}, err
 	}
 	file := f.newFile(keep, id, mode, name, o)
+	if r, ok := file.(*regular); ok && keep != fd {
+		r.nonblock = true
+	}
 	if res.Action == vfs.Overwritten && o.Attributes != 0 {
 		// Best effort, as OpenOptions says.
-		_ = f.changeDOSInfo(keep, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes})
+		_ = f.changeDOSInfo(keep, o.Access != 0, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes})
 	}
 	return file, res, nil
 }
 
-// openNew creates the name and fails with EEXIST if it is taken.
-func (f *FS) openNew(name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+// openNew creates the name and fails with EEXIST if it is taken. Then it also
+// returns the spelling by which it is.
+func (f *FS) openNew(name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, string, error) {
 	fd := -1
-	var spelling string
-	err := f.create(name, func(p place) (err error) {
+	spelling, err := f.create(name, func(p place) (err error) {
 		fd, err = f.createAt(p, o)
-		spelling = p.name
 		return err
 	})
 	if err != nil {
-		return nil, vfs.OpenResult{}, err
+		return nil, vfs.OpenResult{}, spelling, err
 	}
 	id, mode, err := idOf(fd, "")
 	if err != nil {
 		unix.Close(fd)
-		return nil, vfs.OpenResult{}, err
+		return nil, vfs.OpenResult{}, spelling, err
 	}
 	if o.Attributes != 0 {
-		_ = f.changeDOSInfo(fd, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes})
+		// Best effort, as OpenOptions says.
+		a := vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes}
+		if mode.IsRegular() {
+			_ = f.writeDOSInfo(fd, true, dosInfo{}.with(a)) // there is none yet
+		} else {
+			_ = f.changeDOSInfo(fd, o.Access != 0, a)
+		}
 	}
-	return f.newFile(fd, id, mode, spelling, o), vfs.OpenResult{Action: vfs.Created, Name: spelling}, nil
+	return f.newFile(fd, id, mode, spelling, o), vfs.OpenResult{Action: vfs.Created, Name: spelling}, spelling, nil
 }
 
 func (f *FS) createAt(p place, o vfs.OpenOptions) (int, error) {
@@ -164,7 +184,8 @@ func (f *FS) createAt(p place, o vfs.OpenOptions) (int, error) {
 		if perm == 0 {
 			perm = 0o666
 		}
-		flags := accessFlags(o) | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
+		// There is nothing to wait for in a file that nobody has seen.
+		flags := accessFlags(o)&^unix.O_NONBLOCK | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
 		return retry(func() (int, error) {
 			return unix.Openat(p.dir, p.last, flags, uint32(perm&f.cfg.FileMask))
 		})
@@ -180,7 +201,13 @@ func (f *FS) createAt(p place, o vfs.OpenOptions) (int, error) {
 	if o.Access&vfs.AccessRead == 0 {
 		flags |= unix.O_PATH
 	}
-	return retry(func() (int, error) { return unix.Openat(p.dir, p.last, flags, 0) })
+	fd, err := retry(func() (int, error) { return unix.Openat(p.dir, p.last, flags, 0) })
+	if err != nil {
+		// Out of descriptors, or made without the right to read it: nothing stays
+		// behind of a call that fails.
+		_ = unix.Unlinkat(p.dir, p.last, unix.AT_REMOVEDIR)
+	}
+	return fd, err
 }
 
 // accessFlags never waits for anything, be it a terminal or a lease's breaking.
@@ -207,12 +234,7 @@ func (f *FS) newFile(fd int, id vfs.FileID, mode fs.FileMode, name string, o vfs
 		return &dir{file: base}
 	case mode.IsRegular():
 		r := &regular{file: base}
-		if o.Access != 0 {
-			// The os.File owns the descriptor from here on; closing goes through it.
-			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0) // O_NONBLOCK has done its work
-			r.os = os.NewFile(uintptr(fd), name)
-			r.handle.onClose = r.os.Close
-		}
+		r.handle.onClose = r.closeData
 		return r
 	}
 	return &base

@@ -49,6 +49,7 @@ type FS struct {
 	// names serialises changes of names with each other; guards no field.
 	names sync.Mutex
 
+	folds   foldCache
 	watcher watcher
 }
 
@@ -90,6 +91,10 @@ func New(root string, cfg Config) (*FS, error) {
 		return nil, fmt.Errorf("posix: /proc is needed and not usable: %w", err)
 	}
 	f := &FS{cfg: cfg, root: newHandle(fd)}
+	f.root.onClose = func() error { // when the last call has returned
+		f.folds.close()
+		return unix.Close(fd)
+	}
 	f.res = resolver{root: fd, openat2: haveOpenat2(fd)}
 	f.watcher.fs = f
 	return f, nil

@@ -174,22 +174,36 @@ func readlink(dir int, name string) (string, error) {
 
 // place is a last component in the directory that holds it.
 type place struct {
-	dir  int    // O_PATH descriptor, owned by the place
+	dir  int    // O_PATH descriptor: the root's, or owned by the place
+	root int    // the root's
 	last string // as spelled in the directory if found
 	name string // the whole name, in the same spelling
 	// found is set by a lookup that ignores case; without one it means nothing.
 	found bool
 }
 
-func (p place) close() { unix.Close(p.dir) }
+func (p place) close() {
+	if p.dir != p.root {
+		unix.Close(p.dir)
+	}
+}
+
+// openParent is resolver.open for the directory of a place.
+func (f *FS) openParent(name string) (int, error) {
+	if name == vfs.Root {
+		return f.root.fd, nil // held by whoever is at work
+	}
+	return f.res.open(name, true)
+}
 
 // locate opens the directory of a name that is not the root. If case does not
-// matter, it also finds out how the name is spelled there.
-func (f *FS) locate(name string) (place, error) {
+// matter, it also finds out how the name is spelled there. missing says that
+// the exact spelling is probably not there, which is only about speed.
+func (f *FS) locate(name string, missing bool) (place, error) {
 	dirName, last := vfs.Split(name)
-	dir, err := f.res.open(dirName, true)
+	dir, err := f.openParent(dirName)
 	if err == unix.ENOENT && !f.cfg.CaseSensitive && dirName != vfs.Root {
-		up, uerr := f.locate(dirName)
+		up, uerr := f.locate(dirName, true)
 		if uerr != nil {
 			return place{}, uerr
 		}
@@ -197,23 +211,26 @@ func (f *FS) locate(name string) (place, error) {
 		if !up.found {
 			return place{}, unix.ENOENT
 		}
-		dirName = up.name
-		dir, err = f.res.open(dirName, true)
+		dirName, missing = up.name, false
+		dir, err = f.openParent(dirName)
 	}
 	if err != nil {
 		return place{}, err
 	}
-	p := place{dir: dir, last: last, name: vfs.Join(dirName, last)}
+	p := place{dir: dir, root: f.root.fd, last: last, name: vfs.Join(dirName, last)}
 	if f.cfg.CaseSensitive {
 		return p, nil
 	}
-	var st unix.Stat_t
-	_, err = retry(func() (int, error) {
-		return 0, unix.Fstatat(dir, last, &st, unix.AT_SYMLINK_NOFOLLOW)
-	})
+	err = unix.ENOENT
+	if !missing {
+		var st unix.Stat_t
+		_, err = retry(func() (int, error) {
+			return 0, unix.Fstatat(dir, last, &st, unix.AT_SYMLINK_NOFOLLOW)
+		})
+	}
 	if err == unix.ENOENT {
 		var spelling string
-		spelling, err = findFold(dir, last)
+		spelling, err = f.folds.find(dir, last)
 		if err == unix.EACCES { // a directory that may be passed but not read
 			err = nil
 		}
@@ -237,7 +254,7 @@ func (f *FS) resolve(name string, follow bool) (int, string, error) {
 	if err != unix.ENOENT || f.cfg.CaseSensitive || name == vfs.Root {
 		return fd, name, err
 	}
-	p, err := f.locate(name)
+	p, err := f.locate(name, true)
 	if err != nil {
 		return -1, name, err
 	}
@@ -250,22 +267,27 @@ func (f *FS) resolve(name string, follow bool) (int, string, error) {
 }
 
 // findFold looks for an entry of dir whose name equals want but for case; the
-// exact one first, then the first in the directory's order. "" means none.
-func findFold(dir int, want string) (string, error) {
+// exact one first, then the first in the directory's order. "" means none. If
+// each is not nil, it is told every name that a client can spell, and the search
+// does not end early.
+func findFold(dir int, want string, each func(name []byte)) (string, error) {
 	fd, err := openDir(dir)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(fd)
-	target := []byte(want)
+	m := newFoldMatch(want)
 	found := ""
 	err = scanDir(fd, func(d dirent) bool {
-		if !equalFold(d.name, target) {
+		if each != nil && vfs.ValidComponent(string(d.name)) {
+			each(d.name)
+		}
+		if !m.matches(d.name) {
 			return true
 		}
 		if string(d.name) == want {
 			found = want
-			return false
+			return each != nil
 		}
 		if found == "" && vfs.ValidComponent(string(d.name)) {
 			found = string(d.name)

@@ -34,13 +34,14 @@ func (f *FS) stat(ctx context.Context, op, name string, follow bool) (vfs.Info, 
 	}
 	defer unix.Close(fd)
 	_, last := vfs.Split(name)
-	info, err := f.info(fd, "", last)
+	info, err := f.info(fd, false, "", last)
 	return info, pathError(op, name, err)
 }
 
 // info describes the entry name of the directory fd, or fd itself where name is
-// "". last is its name for the sake of dot files.
-func (f *FS) info(fd int, name, last string) (vfs.Info, error) {
+// "". data says that fd is no O_PATH descriptor. last is its name for the sake of
+// dot files.
+func (f *FS) info(fd int, data bool, name, last string) (vfs.Info, error) {
 	var st unix.Statx_t
 	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
 	if name == "" {
@@ -72,14 +73,14 @@ func (f *FS) info(fd int, name, last string) (vfs.Info, error) {
 	} else {
 		info.BirthTime = earliest(info.AccessTime, info.WriteTime, info.ChangeTime)
 	}
-	f.addDOSInfo(&info, fd, name, last)
+	f.addDOSInfo(&info, fd, data, name, last)
 	return info, nil
 }
 
 // addDOSInfo adds what is stored beside the file, or the defaults.
-func (f *FS) addDOSInfo(info *vfs.Info, fd int, name, last string) {
+func (f *FS) addDOSInfo(info *vfs.Info, fd int, data bool, name, last string) {
 	if !f.cfg.NoDOSAttributes && (info.Mode.IsRegular() || info.Mode.IsDir()) {
-		if d, ok := readDOSInfo(fd, name); ok {
+		if d, ok := readDOSInfo(fd, data, name); ok {
 			if d.hasAttrib {
 				info.Attributes = vfs.Attributes(d.attrib) & vfs.AttrMask
 			}

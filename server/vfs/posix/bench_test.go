@@ -1,0 +1,94 @@
+//go:build linux
+
+package posix
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+func benchFS(b *testing.B, cfg Config) (*FS, string) {
+	b.Helper()
+	root := b.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "d"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	f, err := New(root, cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	return f, root
+}
+
+// BenchmarkCreateMany is one directory being filled with 10,000 files.
+func BenchmarkCreateMany(b *testing.B) {
+	const count = 10_000
+	for b.Loop() {
+		b.StopTimer()
+		f, _ := benchFS(b, Config{})
+		b.StartTimer()
+		for i := range count {
+			h, _, err := f.Open(b.Context(), fmt.Sprintf("d/file%05d.dat", i), vfs.OpenOptions{
+				Access: rw, Disposition: vfs.OpenOrCreate, Kind: vfs.KindFile,
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			h.Close()
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/count, "ns/file")
+}
+
+// BenchmarkOpenStatReadClose is what a client does to read a small file.
+func BenchmarkOpenStatReadClose(b *testing.B) {
+	f, root := benchFS(b, Config{})
+	if err := os.WriteFile(filepath.Join(root, "d/f"), make([]byte, 4096), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		h, _, err := f.Open(b.Context(), "d/f", vfs.OpenOptions{Access: vfs.AccessRead})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.Stat(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.ReadAt(buf, 0); err != nil {
+			b.Fatal(err)
+		}
+		h.Close()
+	}
+}
+
+// BenchmarkCreateWriteClose is what a client does to copy small files in, as the
+// server opens them: with the archive attribute, and described at once.
+func BenchmarkCreateWriteClose(b *testing.B) {
+	f, _ := benchFS(b, Config{})
+	buf := make([]byte, 4096)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i++
+		h, _, err := f.Open(b.Context(), fmt.Sprint("d/", i), vfs.OpenOptions{
+			Access: rw, Disposition: vfs.OpenOrCreate, Kind: vfs.KindFile, Attributes: vfs.AttrArchive,
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.Stat(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.WriteAt(buf, 0); err != nil {
+			b.Fatal(err)
+		}
+		h.Close()
+	}
+}
