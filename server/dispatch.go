@@ -308,6 +308,7 @@ func (ch *chain) serve() {
 			}
 		}
 		ch.last = st
+		r.endSequence()
 		ch.c.unregister(r)
 		ch.respond(r, st)
 	}

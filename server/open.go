@@ -48,11 +48,12 @@ type open struct {
 
 	deleteOnClose bool // guarded by openTable.mu
 
-	search searchState
-	notify notifyState
-	times  timeState
-	pipe   *pipe
-	nlocks atomic.Int32 // byte-range locks held or waited for
+	sequence channelSequence
+	search   searchState
+	notify   notifyState
+	times    timeState
+	pipe     *pipe
+	nlocks   atomic.Int32 // byte-range locks held or waited for
 
 	lockMu   sync.Mutex
 	lockSeqs lockSeqs // guarded by lockMu

@@ -53,6 +53,8 @@ type request struct {
 	noSign     bool                  // the response is not signed
 	onSend     func(parts ...[]byte) // is called with the response as it goes out, once
 
+	sequence *channelSequence // of the open that the request is counted with
+
 	ctx     reqCtx
 	asyncID uint64      // guarded by conn.reqMu; 0 until goAsync
 	fileID  smb2.FileID // see noteFile; written before others can see the request
@@ -76,7 +78,7 @@ func (r *request) open(id smb2.FileID) (*open, ntstatus.Status) {
 			return nil, ntstatus.FileClosed
 		default:
 		}
-		return o, ntstatus.Success
+		return r.found(o)
 	}
 	o := r.sess.opens.get(id)
 	if o == nil {
@@ -87,12 +89,25 @@ func (r *request) open(id smb2.FileID) (*open, ntstatus.Status) {
 		return nil, ntstatus.FileClosed
 	}
 	r.setOpen(o)
+	return r.found(o)
+}
+
+// found is the last step of open: an open that is there may still not be for a
+// request that comes too late.
+func (r *request) found(o *open) (*open, ntstatus.Status) {
+	if st := r.beginSequence(o); st != ntstatus.Success {
+		o.release()
+		return nil, st
+	}
 	return o, ntstatus.Success
 }
 
 // setOpen tells the chain which open the elements after this one mean by all
 // ones. CREATE calls it; open does so itself.
 func (r *request) setOpen(o *open) {
+	if r.hdr.Command == smb2.CommandCreate {
+		o.sequence.set(r.hdr.ChannelSequence)
+	}
 	if len(r.chain.reqs) > 1 {
 		r.chain.setOpen(o)
 	}
