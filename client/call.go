@@ -39,11 +39,10 @@ type call struct {
 	charge  uint16
 	protect protection
 	// long marks a request that waits for somebody else: Config.Timeout is not
-	// for it.
-	long bool
-	// hold marks a request whose memory the server may reach: cancelling it
-	// waits Config.CancelGrace for the answer.
-	hold bool
+	// for it. hold marks one whose memory the server may reach. Cancelling either
+	// waits Config.CancelGrace for the answer, which may be a lock, or changes,
+	// that must not be lost, or the end of the server's use of the memory.
+	long, hold bool
 
 	buf     []byte // header and body, appended to by the owner
 	payload []byte // the caller's bytes that follow; nil after the message was sent

@@ -126,9 +126,10 @@ type Config struct {
 	// wait for somebody else (Lock with Wait, Watcher.Next). 0 means
 	// DefaultTimeout, negative means no bound.
 	Timeout time.Duration
-	// CancelGrace bounds how long a cancelled request waits for its answer before
-	// memory that the server may reach by RDMA is revoked. 0 means
-	// DefaultCancelGrace, negative means no wait.
+	// CancelGrace bounds how long a cancelled request waits for its answer where
+	// giving it up costs something: memory that the server may reach by RDMA has to
+	// be revoked, a lock may be granted after all, changes may be on their way. 0
+	// means DefaultCancelGrace, negative means no wait.
 	CancelGrace time.Duration
 	// Logger gets what an operator acts on; nil means silence.
 	Logger *slog.Logger

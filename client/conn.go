@@ -529,10 +529,11 @@ func (c *conn) wait(ctx context.Context, k *call) error {
 	return c.abandon(k, cause)
 }
 
-// abandon cancels a call. It returns nil if the answer came meanwhile.
+// abandon cancels a call. It returns nil if an answer came meanwhile that is more
+// than the echo of the cancellation.
 func (c *conn) abandon(k *call, cause error) error {
 	c.cancel(k)
-	if k.hold && c.grace > 0 {
+	if (k.hold || k.long) && c.grace > 0 {
 		t := time.NewTimer(c.grace)
 		defer t.Stop()
 		for over := false; !over; {
@@ -545,17 +546,25 @@ func (c *conn) abandon(k *call, cause error) error {
 			answered := k.state == callAnswered
 			c.mu.Unlock()
 			if answered {
-				return k.err
+				return k.outcome(cause)
 			}
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k.state == callAnswered {
-		return k.err
+		return k.outcome(cause)
 	}
 	k.gone = true
 	return cause
+}
+
+// outcome of a cancelled call that was answered.
+func (k *call) outcome(cause error) error {
+	if k.err == nil && k.resp.Status == ntstatus.Cancelled {
+		return cause
+	}
+	return k.err
 }
 
 // cancelTimeout bounds how long a CANCEL may take to leave.

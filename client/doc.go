@@ -38,7 +38,8 @@
 // touched after the call returned. Where it was given to the server for RDMA,
 // that access is revoked first: the call waits for the answer up to
 // Config.CancelGrace, because revoking memory that the server is about to use
-// costs the connection. Methods without a context use context.Background. A
+// costs the connection. Lock and Watcher.Next wait so too; if they succeed
+// meanwhile, that is the result. Methods without a context use context.Background. A
 // request whose context has no deadline is bounded by Config.Timeout.
 //
 // # Concurrency

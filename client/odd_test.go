@@ -633,3 +633,30 @@ func TestConfig(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A lock that is granted although its request was cancelled is the result; one that
+// was cancelled fails with the context's own error.
+func TestCancelledLock(t *testing.T) {
+	for _, granted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			f, l := newFake(t, linkConfig{})
+			kept := hang(f, smb2.CommandLock)
+			f.on[smb2.CommandCancel] = func(f *fake, h smb2.Header, msg []byte) bool {
+				if k := <-kept; granted {
+					f.reply(k, 0, &smb2.LockResponse{})
+				} else {
+					f.fail(k, ntstatus.Cancelled)
+				}
+				return true
+			}
+			file := f.open(l, Config{Timeout: time.Second})
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			err := file.Lock(ctx, 0, 1, LockOptions{Wait: true})
+			if granted && err != nil || !granted && !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("granted %v: %v", granted, err)
+			}
+			file.Share().Session().Close()
+		})
+	}
+}

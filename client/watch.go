@@ -90,8 +90,8 @@ func (sh *Share) Watch(ctx context.Context, dir string, o WatchOptions) (*Watche
 
 // Next waits for changes, without a time limit of its own. An empty result without
 // an error says that there were more changes than the server kept: look at the
-// directory again. If ctx ends, changes that were on their way are lost; those
-// that come later stay with the server for the next call. One call waits at a time.
+// directory again. When ctx ends, changes that are on their way are returned, and
+// later ones stay with the server for the next call. One call waits at a time.
 func (w *Watcher) Next(ctx context.Context) ([]Change, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
