@@ -2,6 +2,7 @@ package smbdirect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -86,6 +87,9 @@ type loop struct {
 	silent    [classes]int // posted in a row without a signal
 	sendsDone int          // not told to the engine yet
 
+	flushed list // requests that the adapter flushed
+	wait    bool // for the disconnect event
+
 	held    work // posted when it is known whether another follows
 	hasHeld bool
 
@@ -136,7 +140,15 @@ func (c *Conn) run() {
 	c.teardown()
 }
 
+// flushPatience is how long the disconnect event may take after the adapter
+// flushed.
+const flushPatience = time.Second
+
 func (c *Conn) timerDue() {
+	if c.l.wait {
+		c.die(&LostError{Err: ntstatus.Cancelled}, false)
+		return
+	}
 	c.rec.add(event{at: c.now(), kind: evTimer})
 	c.l.eng.TimerDue(c.now())
 	c.act()
@@ -353,6 +365,9 @@ func (c *Conn) act() {
 		case core.Connected:
 			c.connected()
 		case core.ArmTimer:
+			if l.wait {
+				continue
+			}
 			l.timer.Reset(max(a.At-c.now(), 0))
 		case core.Terminate:
 			c.die(a.Err, a.Graceful)
@@ -581,7 +596,9 @@ func (c *Conn) completed(e *entry, r *ndk.ResultEx) {
 	switch {
 	case r.Status == ntstatus.Success:
 	case r.Status == ntstatus.Cancelled:
-		// Flushed: somebody else says why.
+		// Flushed: the disconnect event, which is near, says why.
+		l.wait = true
+		l.timer.Reset(flushPatience)
 	case r.Status == ntstatus.IODeviceError && e.file:
 		// The file could not be read; the connection goes on if it can.
 	default:
@@ -620,13 +637,25 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 		return // a FastRegister: Register did not wait
 	}
 	r.out--
-	if st != ntstatus.Success && r.err == nil {
+	switch {
+	case st == ntstatus.Success || r.err != nil:
+	case st == ntstatus.Cancelled:
+		r.err = errFlushed
+	default:
 		r.err = fmt.Errorf("smbdirect: %v: %w", r.kind, st)
 	}
-	if r.out == 0 && r.posted() {
+	switch {
+	case r.out > 0 || !r.posted():
+	case r.err == errFlushed:
+		l.flushed.push(r)
+	default:
 		r.finish(r.err)
 	}
 }
+
+// errFlushed marks a request that ended with the connection; it gets the error of
+// that when it is known.
+var errFlushed = errors.New("smbdirect: flushed")
 
 // die ends the connection: everybody who waits is told, and the loop goes to its
 // teardown. cause is nil for Close.
@@ -692,7 +721,7 @@ func (c *Conn) teardown() {
 			}
 		}
 	}
-	for _, q := range []*list{&l.sends, &l.writes, &l.reads, &l.regs} {
+	for _, q := range []*list{&l.flushed, &l.sends, &l.writes, &l.reads, &l.regs} {
 		for q.head != nil {
 			q.pop().finish(err)
 		}

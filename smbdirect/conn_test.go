@@ -1,0 +1,757 @@
+package smbdirect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/smbd-rdma/smbd-rdma/transport"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func provider(t testing.TB) ndk.Provider {
+	t.Helper()
+	p, err := iwarp.New(iwarp.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// listener listens on the loopback address and is closed with the test.
+func listener(t testing.TB, cfg Config) *Listener {
+	t.Helper()
+	l, err := Listen(context.Background(), provider(t), "iwarp", "127.0.0.1:0", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.Close()
+		select { // nobody may still hold anything
+		case <-l.dev.closed:
+		case <-time.After(10 * time.Second):
+			t.Errorf("the device has %d users left", l.dev.refs.Load())
+		}
+	})
+	return l
+}
+
+// pair returns a client and a server connection over iWARP on loopback.
+func pair(t testing.TB, client, server Config) (*Conn, *Conn) {
+	t.Helper()
+	l := listener(t, server)
+	d, err := NewDialer(provider(t), "iwarp", client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dialTo(t, d, l)
+}
+
+func dialTo(t testing.TB, d *Dialer, l *Listener) (*Conn, *Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	type result struct {
+		c   transport.Conn
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		c, err := l.Accept(ctx)
+		got <- result{c, err}
+	}()
+	a, err := d.Dial(ctx, l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := <-got
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() {
+		a.Close()
+		r.c.Close()
+		for _, c := range []*Conn{a.(*Conn), r.c.(*Conn)} {
+			if s := c.Stats(); s.LeasedBuffers != 0 || s.Registrations != 0 {
+				t.Errorf("left behind: %+v", s)
+			}
+		}
+	})
+	return a.(*Conn), r.c.(*Conn)
+}
+
+func pattern(n int, seed int64) []byte {
+	b := make([]byte, n)
+	rand.New(rand.NewSource(seed)).Read(b)
+	return b
+}
+
+func msg(parts ...[]byte) *transport.Message { return &transport.Message{Parts: parts} }
+
+func receive(t testing.TB, c *Conn) *transport.Received {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	m, err := c.Receive(ctx)
+	if err != nil {
+		var sb strings.Builder
+		c.FlightRecorder(&sb)
+		t.Fatalf("receive: %v\n%s", err, sb.String())
+	}
+	return m
+}
+
+func TestRoundTripSizes(t *testing.T) {
+	for _, cfg := range []Config{
+		{},
+		{ReceiveCreditMax: 1, SendCreditTarget: 1},
+		{ReceiveCreditMax: 2, SendCreditTarget: 2, SendDepth: 2, MaxSendSize: 128, MaxReceiveSize: 128},
+		{MaxSendSize: 8136, MaxReceiveSize: 8192},
+	} {
+		t.Run(fmt.Sprintf("credits %d size %d", cfg.ReceiveCreditMax, cfg.MaxSendSize), func(t *testing.T) {
+			a, b := pair(t, cfg, cfg)
+			sizes := []int{1, 2, 103, 104, 105, 1339, 1340, 1341, 2680, 2681, 65535, 131072, 131073, a.MaxSendSize()}
+			if cfg.ReceiveCreditMax == 1 {
+				sizes = sizes[:12]
+			}
+			for _, n := range sizes {
+				want := pattern(n, int64(n))
+				errc := make(chan error, 1)
+				go func() { errc <- a.Send(context.Background(), msg(want[:n/3], nil, want[n/3:n/2], want[n/2:])) }()
+				m := receive(t, b)
+				if err := <-errc; err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(m.Data, want) || m.HasInvalidated {
+					t.Fatalf("%d bytes: got %d, invalidated %v", n, len(m.Data), m.HasInvalidated)
+				}
+				m.Release()
+				// and an answer
+				go func() { errc <- b.Send(context.Background(), msg(want[:1])) }()
+				m = receive(t, a)
+				if err := <-errc; err != nil || len(m.Data) != 1 {
+					t.Fatal(err)
+				}
+				m.Release()
+			}
+			for _, n := range []int{0, a.MaxSendSize() + 1} {
+				if err := a.Send(context.Background(), msg(make([]byte, n))); !errors.Is(err, ErrTooLong) { // SD-40
+					t.Errorf("SD-40: send of %d: %v", n, err)
+				}
+			}
+			if s := a.Stats(); s.MessagesSent != uint64(len(sizes)) || s.MessagesReceived != uint64(len(sizes)) || s.BytesCopied != 0 {
+				t.Errorf("stats %+v", s)
+			}
+		})
+	}
+}
+
+func TestConcurrentSenders(t *testing.T) {
+	a, b := pair(t, Config{}, Config{ReceiveCreditMax: 16})
+	const senders, each = 8, 60
+	var wg sync.WaitGroup
+	for s := range senders {
+		wg.Go(func() {
+			for i := range each {
+				p := bytes.Repeat([]byte{byte(s)}, 1+(i*977)%9000)
+				if err := a.Send(context.Background(), msg(p[:1], p[1:])); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range senders * each {
+		m := receive(t, b)
+		if n := bytes.Count(m.Data, m.Data[:1]); n != len(m.Data) {
+			t.Fatalf("message of %d bytes is mixed", len(m.Data))
+		}
+		m.Release()
+	}
+	wg.Wait()
+}
+
+// SD-80, deadlocks 1 to 3: both sides send all the time with few credits.
+func TestCreditStress(t *testing.T) {
+	for _, max := range []int{1, 2, 3, 255} {
+		t.Run(fmt.Sprint(max), func(t *testing.T) {
+			cfg := Config{ReceiveCreditMax: max, SendCreditTarget: max, SendDepth: 4}
+			a, b := pair(t, cfg, cfg)
+			var wg sync.WaitGroup
+			n := 400
+			if max == 1 {
+				n = 40
+			}
+			for _, c := range []*Conn{a, b} {
+				wg.Go(func() {
+					for i := range n {
+						if err := c.Send(context.Background(), msg(bytes.Repeat([]byte{byte(i)}, 1+i*13%4000))); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				})
+				wg.Go(func() {
+					for i := range n {
+						m, err := c.Receive(context.Background())
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if len(m.Data) != 1+i*13%4000 || m.Data[0] != byte(i) {
+							t.Errorf("message %d: %d bytes of %d", i, len(m.Data), m.Data[0])
+						}
+						m.Release()
+					}
+				})
+			}
+			wg.Wait()
+			if max < 255 && a.Stats().CreditStalls == 0 {
+				t.Error("no send waited for credits")
+			}
+		})
+	}
+}
+
+// describe cuts the descriptor of one registration into several.
+func cut(d transport.Descriptor, lengths ...uint32) []transport.Descriptor {
+	var out []transport.Descriptor
+	off := d.Offset
+	for _, n := range lengths {
+		out = append(out, transport.Descriptor{Offset: off, Token: d.Token, Length: n})
+		off += uint64(n)
+	}
+	return out
+}
+
+// SD-100, SD-103, SD-106: Write, WriteFile and Read against descriptor lists.
+func TestTransfers(t *testing.T) {
+	client, server := pair(t, Config{}, Config{})
+	ctx := context.Background()
+	file := filepath.Join(t.TempDir(), "data")
+	content := pattern(3<<20, 3)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lists := map[string]func(d transport.Descriptor) []transport.Descriptor{
+		"one":      func(d transport.Descriptor) []transport.Descriptor { return []transport.Descriptor{d} },
+		"longer":   func(d transport.Descriptor) []transport.Descriptor { return cut(d, d.Length) },
+		"several":  func(d transport.Descriptor) []transport.Descriptor { return cut(d, 1, 4095, 0, 100, d.Length-4196) },
+		"trimmed":  func(d transport.Descriptor) []transport.Descriptor { return cut(d, 10, d.Length-10) },
+		"unneeded": func(d transport.Descriptor) []transport.Descriptor { return append(cut(d, d.Length), transport.Descriptor{Token: 0xdead, Length: 5}) },
+	}
+	for name, list := range lists {
+		for _, n := range []int{4197, 65536, 1 << 20, 2<<20 + 77} {
+			t.Run(fmt.Sprintf("%s %d", name, n), func(t *testing.T) {
+				mem := make([]byte, n+100)
+				reg, err := client.RDMA().Register(ctx, mem, transport.PeerWrites)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ds := reg.Descriptors()
+				if len(ds) != 1 || transport.DescriptorsLen(ds) != uint64(len(mem)) {
+					t.Fatalf("descriptors %+v", ds)
+				}
+				buf, err := server.RDMA().Lease(ctx, n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := pattern(n, int64(n))
+				copy(buf.Bytes(), want)
+				if err := server.RDMA().Write(ctx, buf, n, list(ds[0])); err != nil {
+					t.Fatal(err)
+				}
+				// The message follows the data (SD-106).
+				if err := server.Send(ctx, msg([]byte("done"))); err != nil {
+					t.Fatal(err)
+				}
+				receive(t, client).Release()
+				if !bytes.Equal(mem[:n], want) || !bytes.Equal(mem[n:], make([]byte, 100)) {
+					t.Error("write: memory differs")
+				}
+				// From a file, beyond whose end there are zeros.
+				off := int64(len(content) - n + 50)
+				k, err := server.RDMA().WriteFile(ctx, f, off, n, list(ds[0]))
+				if err != nil || k != n-50 {
+					t.Fatalf("write file: %d bytes, %v", k, err)
+				}
+				if err := server.Send(ctx, msg([]byte("done"))); err != nil {
+					t.Fatal(err)
+				}
+				receive(t, client).Release()
+				if !bytes.Equal(mem[:n-50], content[off:]) || !bytes.Equal(mem[n-50:], make([]byte, 150)) {
+					t.Error("write file: memory differs")
+				}
+				if err := reg.Deregister(ctx, 0, false); err != nil {
+					t.Fatal(err)
+				}
+
+				copy(mem, want)
+				if reg, err = client.RDMA().Register(ctx, mem, transport.PeerReads); err != nil {
+					t.Fatal(err)
+				}
+				// The peer learns of it by a message, as always.
+				if err := client.Send(ctx, msg([]byte("read it"))); err != nil {
+					t.Fatal(err)
+				}
+				receive(t, server).Release()
+				clear(buf.Bytes())
+				if err := server.RDMA().Read(ctx, buf, n, list(reg.Descriptors()[0])); err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(buf.Bytes()[:n], want) {
+					t.Error("read: buffer differs")
+				}
+				buf.Release()
+				if err := reg.Deregister(ctx, 0, false); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+	if s := server.Stats(); s.RDMABytesWritten == 0 || s.RDMABytesRead == 0 || s.RDMABytesFromFile == 0 || s.BytesCopied != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// A request with as many descriptors as SMB2 can carry, deeper than the queue.
+func TestSM19ManyDescriptors(t *testing.T) {
+	client, server := pair(t, Config{}, Config{TransferDepth: 7, OutboundReadLimit: 3})
+	ctx := context.Background()
+	mem := make([]byte, 2*MaxDescriptors)
+	reg, err := client.RDMA().Register(ctx, mem, transport.PeerWrites|transport.PeerReads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := reg.Descriptors()[0]
+	var ds []transport.Descriptor
+	for i := range MaxDescriptors {
+		ds = append(ds, transport.Descriptor{Offset: d.Offset + uint64(2*i), Token: d.Token, Length: 2})
+	}
+	if err := client.Send(ctx, msg([]byte("go"))); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, server).Release()
+	buf, err := server.RDMA().Lease(ctx, len(mem))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := pattern(len(mem), 1)
+	copy(buf.Bytes(), want)
+	if err := server.RDMA().Write(ctx, buf, len(mem), ds); err != nil {
+		t.Fatal(err)
+	}
+	clear(buf.Bytes())
+	if err := server.RDMA().Read(ctx, buf, len(mem), ds); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(buf.Bytes()[:len(mem)], want) {
+		t.Error("data differ")
+	}
+	for i, tc := range []struct {
+		n  int
+		ds []transport.Descriptor
+		is error
+	}{
+		{len(mem), append(ds, d), transport.ErrDescriptors},
+		{len(mem), ds[1:], transport.ErrDescriptors},
+		{1, nil, transport.ErrDescriptors},
+		{3, []transport.Descriptor{{Offset: 1<<64 - 2, Length: 3}}, transport.ErrDescriptors},
+		{0, ds, ErrTooLarge},
+		{8<<20 + 1, ds, ErrTooLarge},
+	} {
+		if err := server.RDMA().Write(ctx, buf, tc.n, tc.ds); !errors.Is(err, tc.is) {
+			t.Errorf("SD-104/105 case %d: %v", i, err)
+		}
+	}
+	buf.Release()
+	if err := reg.Deregister(ctx, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	if client.err() != nil || server.err() != nil {
+		t.Error("a local mistake ended the connection")
+	}
+}
+
+// SD-109, SD-110, SM-12: the answer takes the token away, or does not, or takes
+// another.
+func TestSD109RemoteInvalidation(t *testing.T) {
+	client, server := pair(t, Config{Registrations: 4}, Config{})
+	ctx := context.Background()
+	if !client.RDMA().RemoteInvalidation() {
+		t.Fatal("no remote invalidation over iWARP")
+	}
+	mem := make([]byte, 100<<10)
+	for i := range 20 { // more often than there are regions
+		reg, err := client.RDMA().Register(ctx, mem, transport.PeerWrites)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := client.RDMA().Register(ctx, mem, transport.PeerReads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := msg([]byte("answer"))
+		switch i % 3 {
+		case 0:
+			m.Invalidate, m.HasInvalidate = reg.Descriptors()[0].Token, true
+		case 1:
+			m.Invalidate, m.HasInvalidate = other.Descriptors()[0].Token, true
+		}
+		if i%2 == 0 {
+			m.Parts = [][]byte{make([]byte, 5000)} // several fragments
+		}
+		if err := server.Send(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+		r := receive(t, client)
+		if r.HasInvalidated != m.HasInvalidate || r.Invalidated != m.Invalidate {
+			t.Fatalf("invalidated %#x %v, want %#x %v", r.Invalidated, r.HasInvalidated, m.Invalidate, m.HasInvalidate)
+		}
+		inv, ok := r.Invalidated, r.HasInvalidated
+		r.Release()
+		if n := client.Stats().Registrations; n != 2 {
+			t.Errorf("%d registrations", n)
+		}
+		if err := reg.Deregister(ctx, inv, ok); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Deregister(ctx, inv, ok); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if client.err() != nil || server.err() != nil {
+		t.Error(client.err(), server.err())
+	}
+}
+
+// SD-101: more memory than one region takes.
+func TestSD101SeveralRegions(t *testing.T) {
+	l := listener(t, Config{MaxReadWriteSize: 64 << 10})
+	d, err := NewDialer(provider(t), "iwarp", Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server := dialTo(t, d, l)
+	// As an adapter with 4 pages to a region would make it.
+	client.regs.maxPages, client.regs.maxPart = 4, 3*ndk.PageSize
+	ctx := context.Background()
+	back := make([]byte, 80<<10)
+	for _, off := range []int{0, 1, 4095} {
+		mem := back[off : off+50000]
+		reg, err := client.RDMA().Register(ctx, mem, transport.PeerWrites)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ds := reg.Descriptors()
+		if len(ds) != 4 || transport.DescriptorsLen(ds) != uint64(len(mem)) {
+			t.Fatalf("offset %d: descriptors %+v", off, ds)
+		}
+		buf, err := server.RDMA().Lease(ctx, len(mem))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := pattern(len(mem), int64(off))
+		copy(buf.Bytes(), want)
+		if err := server.RDMA().Write(ctx, buf, len(mem), ds); err != nil {
+			t.Fatal(err)
+		}
+		buf.Release()
+		m := msg([]byte{1})
+		m.Invalidate, m.HasInvalidate = ds[0].Token, true
+		if err := server.Send(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+		r := receive(t, client)
+		if err := reg.Deregister(ctx, r.Invalidated, r.HasInvalidated); err != nil {
+			t.Fatal(err)
+		}
+		r.Release()
+		if !bytes.Equal(mem, want) {
+			t.Error("memory differs")
+		}
+	}
+}
+
+// SD-102, SD-108: a token that was taken back, a wrong right, a wrong token: the
+// connection is lost, the next one works, and the memory is untouched.
+func TestSD108WrongDescriptor(t *testing.T) {
+	l := listener(t, Config{})
+	d, err := NewDialer(provider(t), "iwarp", Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name   string
+		access transport.Access
+		gone   bool
+		change func(*transport.Descriptor)
+		read   bool
+	}{
+		{"deregistered", transport.PeerWrites, true, nil, false},
+		{"read right only", transport.PeerReads, false, nil, false},
+		{"write right only", transport.PeerWrites, false, nil, true},
+		{"token", transport.PeerWrites, false, func(d *transport.Descriptor) { d.Token ^= 0x100 }, false},
+		{"offset", transport.PeerWrites, false, func(d *transport.Descriptor) { d.Offset-- }, false},
+		{"length", transport.PeerWrites, false, func(d *transport.Descriptor) { d.Length++ }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			client, server := dialTo(t, d, l)
+			ctx := context.Background()
+			mem := make([]byte, 8192)
+			reg, err := client.RDMA().Register(ctx, mem[:8000], tc.access)
+			if err != nil {
+				t.Fatal(err)
+			}
+			desc := reg.Descriptors()[0]
+			if tc.change != nil {
+				tc.change(&desc)
+			}
+			if tc.gone {
+				if err := reg.Deregister(ctx, 0, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := client.Send(ctx, msg([]byte("go"))); err != nil {
+				t.Fatal(err)
+			}
+			receive(t, server).Release()
+			buf, err := server.RDMA().Lease(ctx, 8192)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(buf.Bytes(), bytes.Repeat([]byte{0xee}, 8192))
+			if tc.read {
+				if err := server.RDMA().Read(ctx, buf, int(desc.Length), []transport.Descriptor{desc}); err == nil {
+					t.Error("read worked")
+				}
+			} else {
+				// The completion of a Write proves nothing; the end does.
+				_ = server.RDMA().Write(ctx, buf, int(desc.Length), []transport.Descriptor{desc})
+			}
+			buf.Release()
+			for _, c := range []*Conn{client, server} {
+				if _, err := c.Receive(ctx); err == nil {
+					t.Error("connection lives on")
+				}
+				<-c.closed
+			}
+			if !tc.gone {
+				if err := reg.Deregister(ctx, 0, false); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("deregister on a dead connection: %v", err)
+				}
+			}
+			if !bytes.Equal(mem, make([]byte, 8192)) && tc.name != "length" {
+				t.Error("memory was touched")
+			}
+			if tc.name == "length" && !bytes.Equal(mem[8000:], make([]byte, 192)) {
+				t.Error("memory beyond the registration was touched")
+			}
+		})
+	}
+	client, server := dialTo(t, d, l)
+	if err := client.Send(context.Background(), msg([]byte("alive"))); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, server).Release()
+}
+
+// SD-114: the end of the peer with everything under way.
+func TestSD114PeerKilled(t *testing.T) {
+	client, server := pair(t, Config{}, Config{})
+	ctx := context.Background()
+	mem := make([]byte, 4<<20)
+	reg, err := client.RDMA().Register(ctx, mem, transport.PeerReads|transport.PeerWrites)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds := reg.Descriptors()
+	if err := client.Send(ctx, msg([]byte("go"))); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, server).Release()
+	errs := make(chan error, 100)
+	var running sync.WaitGroup
+	call := func(f func() error) {
+		running.Go(func() {
+			for {
+				if err := f(); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		call(func() error { return server.Send(ctx, msg(make([]byte, 100000))) })
+		call(func() error { return transfer(ctx, server, true, ds) })
+		call(func() error { return transfer(ctx, server, false, ds) })
+		call(func() error {
+			r, err := server.RDMA().Register(ctx, make([]byte, 10000), transport.PeerReads)
+			if err != nil {
+				return err
+			}
+			return r.Deregister(ctx, 0, false)
+		})
+	}
+	call(func() error {
+		m, err := server.Receive(ctx)
+		if err == nil {
+			m.Release()
+		}
+		return err
+	})
+	for range 5 {
+		receive(t, client).Release()
+	}
+	client.connector.Close() // without a word
+	client.qp.Flush()
+	running.Wait()
+	close(errs)
+	for err := range errs {
+		if !errors.Is(err, net.ErrClosed) && err != io.EOF {
+			t.Errorf("error %v", err)
+		}
+	}
+	if err := reg.Deregister(ctx, 0, false); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("deregister: %v", err)
+	}
+	if s := server.Stats(); s.Registrations != 0 || s.LeasedBuffers != 0 {
+		t.Errorf("left: %+v", s)
+	}
+}
+
+func transfer(ctx context.Context, c *Conn, write bool, ds []transport.Descriptor) error {
+	b, err := c.RDMA().Lease(ctx, 1<<20)
+	if err != nil {
+		return err
+	}
+	defer b.Release()
+	if write {
+		return c.RDMA().Write(ctx, b, 1<<20, ds)
+	}
+	return c.RDMA().Read(ctx, b, 1<<20, ds)
+}
+
+func TestCloseIsSeenAsEOF(t *testing.T) {
+	client, server := pair(t, Config{}, Config{})
+	if err := client.Send(context.Background(), msg([]byte("last words"))); err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	client.Close()
+	if err := client.Send(context.Background(), msg([]byte{1})); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("send after close: %v", err)
+	}
+	if _, err := client.Receive(context.Background()); !errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+		t.Errorf("receive after close: %v", err)
+	}
+	if _, err := client.RDMA().Lease(context.Background(), 1); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("lease after close: %v", err)
+	}
+	if _, err := client.RDMA().Register(context.Background(), []byte{1}, transport.PeerReads); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("register after close: %v", err)
+	}
+	m := receive(t, server)
+	if string(m.Data) != "last words" {
+		t.Errorf("got %q", m.Data)
+	}
+	m.Release()
+	for range 2 {
+		if _, err := server.Receive(context.Background()); err != io.EOF {
+			t.Errorf("got %v, want io.EOF", err)
+		}
+	}
+	var sb strings.Builder
+	if err := server.FlightRecorder(&sb); err != nil || !strings.Contains(sb.String(), "established") || !strings.Contains(sb.String(), "end: EOF") {
+		t.Errorf("flight recorder: %v\n%s", err, sb.String())
+	}
+}
+
+func TestContexts(t *testing.T) {
+	client, server := pair(t, Config{}, Config{Memory: 8 << 20, Registrations: 1})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := client.Send(ended, msg([]byte{1})); !errors.Is(err, context.Canceled) {
+		t.Errorf("send: %v", err)
+	}
+	if _, err := client.Receive(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("receive: %v", err)
+	}
+	// Leases wait in order, and give up.
+	ctx := context.Background()
+	a, err := server.RDMA().Lease(ctx, 8<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel2 := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel2()
+	if _, err := server.RDMA().Lease(short, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("lease: %v", err)
+	}
+	next := make(chan error)
+	go func() {
+		b, err := server.RDMA().Lease(ctx, 5<<20)
+		if err == nil {
+			b.Release()
+		}
+		next <- err
+	}()
+	a.Release()
+	if err := <-next; err != nil {
+		t.Error(err)
+	}
+	r, err := server.RDMA().Register(ctx, make([]byte, 100), transport.PeerReads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short3, cancel3 := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel3()
+	if _, err := server.RDMA().Register(short3, make([]byte, 100), transport.PeerReads); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("register: %v", err)
+	}
+	// A lease and a registration that wait fail with the connection.
+	b, err := server.RDMA().Lease(ctx, 8<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiters := make(chan error, 2)
+	go func() { _, err := server.RDMA().Lease(ctx, 1); waiters <- err }()
+	go func() { _, err := server.RDMA().Register(ctx, make([]byte, 1), transport.PeerReads); waiters <- err }()
+	server.Close()
+	for range 2 {
+		if err := <-waiters; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("waiter: %v", err)
+		}
+	}
+	b.Release()
+	if err := r.Deregister(ctx, 0, false); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("deregister: %v", err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("second Release does not panic")
+		}
+	}()
+	b.Release()
+}
