@@ -125,7 +125,10 @@ func (f *fake) request(msg []byte) {
 			f.t.Errorf("%v from the client: %v", h.Command, err)
 		}
 	}
-	if on := f.on[h.Command]; on != nil && on(f, h, msg) {
+	f.mu.Lock()
+	on := f.on[h.Command]
+	f.mu.Unlock()
+	if on != nil && on(f, h, msg) {
 		return
 	}
 	f.answer(h, msg)

@@ -130,6 +130,15 @@ func startSamba(t *testing.T, extra string) *samba {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-ended
+		// smbd leaves the RPC server that it has started, which has a file with its
+		// process id beside smbd's.
+		files, _ := filepath.Glob(filepath.Join(dir, "run", "*.pid"))
+		for _, f := range files {
+			text, _ := os.ReadFile(f)
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid != cmd.Process.Pid && pid > 1 {
+				_ = syscall.Kill(pid, syscall.SIGTERM)
+			}
+		}
 	})
 	// smbd says nothing when it listens, so try until it does.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
