@@ -120,7 +120,7 @@ type qp struct {
 	batch    *txBatch
 	cur      txMessage
 	turn     bool      // a Response is next, when there are both
-	jobs     []readJob // ring of len ird
+	jobs     []readJob // ring of len 2*ird
 	jobHead  int
 	jobCount int
 	reads    []uint32 // ring of len ord: the Reads on the wire, as positions in wrs

@@ -361,11 +361,13 @@ func (rx *receiver) readRequest(s *segment, ulpdu int) error {
 		r.unpin()
 	}
 	q.mu.Lock()
-	if q.jobCount == q.ird {
+	// The peer may have seen the end of a Response, and asked for more, before we
+	// have noted that TCP took it: so as many again as it may have under way.
+	if q.jobCount == len(q.jobs) {
 		q.mu.Unlock()
 		return &protocolError{causeNoBuffer, &offender{valid: true, seg: *s, ulpdu: ulpdu}} // RDMAP-16
 	}
-	q.jobs[(q.jobHead+q.jobCount)%q.ird] = readJob{req, *s}
+	q.jobs[(q.jobHead+q.jobCount)%len(q.jobs)] = readJob{req, *s}
 	q.jobCount++
 	// In the first FPDU it may still be fenced off; accepted kicks then.
 	if !q.fenced {

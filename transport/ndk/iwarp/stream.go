@@ -86,7 +86,7 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	q.conn, q.raw, q.connector = p.conn, raw, c
 	q.crc, q.markers, q.maxSeg = p.crc, p.markers, mulpdu(emss, p.markers)
 	q.ird, q.ord = p.ird, p.ord
-	q.jobs, q.reads = make([]readJob, p.ird), make([]uint32, p.ord)
+	q.jobs, q.reads = make([]readJob, 2*p.ird), make([]uint32, p.ord)
 	q.sinkSTag = q.adapter.tokens.newSTag()
 	q.fenced, q.rtrSend = p.passive, p.rtrSend
 	q.firstFPDU, q.txDone, q.ended = make(chan struct{}), make(chan struct{}), make(chan struct{})

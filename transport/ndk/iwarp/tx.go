@@ -265,8 +265,8 @@ func (q *qp) sentLocked() (fire bool) {
 		}
 	}
 	q.jobHead += b.jobs
-	if q.ird > 0 {
-		q.jobHead %= q.ird
+	if len(q.jobs) > 0 {
+		q.jobHead %= len(q.jobs)
 	}
 	q.jobCount -= b.jobs
 	if b.last {
@@ -486,7 +486,7 @@ func (q *qp) buildReadRequest(b *txBatch, wr *sendWR) {
 // startResponse begins the Response to the oldest Read Request that is not in
 // the batch yet.
 func (q *qp) startResponse(b *txBatch) {
-	j := &q.jobs[(q.jobHead+b.jobs)%q.ird]
+	j := &q.jobs[(q.jobHead+b.jobs)%len(q.jobs)]
 	if j.req.size > 0 {
 		r, _, _, a := q.adapter.tokens.remote(q, j.req.srcSTag, j.req.srcTO, uint64(j.req.size), rightRemoteRead)
 		if a != accessOK {
@@ -605,7 +605,7 @@ func sendOpcode(wr *sendWR) byte {
 // them, as the region may be invalidated meanwhile.
 func (q *qp) buildResponse(b *txBatch) bool {
 	m := &q.cur
-	j := &q.jobs[(q.jobHead+b.jobs)%q.ird]
+	j := &q.jobs[(q.jobHead+b.jobs)%len(q.jobs)]
 	s := segment{ddp: ddpTagged | ddpVersion, rdmap: rdmapVersion | opReadResponse, stag: j.req.sinkSTag}
 	for {
 		if !b.room(1) {
