@@ -46,9 +46,11 @@
 //
 // All methods may be called by many goroutines at once, and their requests are
 // in flight together, as far as the server's credits go ([MS-SMB2] 3.2.4.1.5).
-// Only the file position (Read, Write, Seek) and the directory position
-// (ReadDir) are one per File and serialise their users. A connection has one
-// goroutine, which receives; Close stops it and returns after it has ended.
+// Only the file position (Read, Write, Seek) and the directory position (ReadDir)
+// are one per File and serialise their users. A connection has a goroutine that
+// receives and one that watches Config.Timeout; Close stops both and returns after
+// they have ended. No lock is held across I/O but those of the two positions, of
+// Watcher.Next, and of a renewal of the session.
 //
 // # Limits
 //
