@@ -476,6 +476,64 @@ func TestRequestBounded(t *testing.T) {
 	}
 }
 
+// A client that writes calls and never reads is cut off, so that a few bytes of it
+// can't fill the server's memory. One that reads may go on for ever.
+func TestUnreadBounded(t *testing.T) {
+	shares := make([]Share, 100)
+	for i := range shares {
+		shares[i] = Share{Name: fmt.Sprintf("share%d", i), Comment: strings.Repeat("x", 400)}
+	}
+	w := &writer{}
+	w.null()
+	for _, v := range []uint32{1, 1, 1, 0, 0, 0xFFFFFFFF, 0} {
+		w.u32(v)
+	}
+	enum := begin(nil, typeRequest, flagFirst|flagLast, 3)
+	enum = append(enum, 0, 0, 0, 0, 0, 0, 15, 0)
+	enum = finish(append(enum, w.b...))
+	for name, c := range map[string]struct {
+		pdu  []byte
+		pack int // PDUs in one Write
+	}{
+		"one by one": {enum, 1},
+		"at once":    {enum, 20},
+		"faults":     {unhex(t, "0500000310000000 18000000 02000000 00000000 0000 ffff"), 10000},
+	} {
+		p := open(t, testHandler(shares...), "srvsvc")
+		Dial(SRVSVC, overPipe(p, 4096))
+		// The answer that goes over the limit is still given: 100 shares.
+		const limit = maxUnread + 100<<10
+		var err error
+		for all := 0; err == nil && all <= limit; all, _ = p.Available() {
+			_, err = p.Write(bytes.Repeat(c.pdu, c.pack))
+		}
+		if !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %v, want ErrProtocol", name, err)
+		}
+		if all, _ := p.Available(); all > limit {
+			t.Errorf("%s: %d bytes wait to be read", name, all)
+		}
+	}
+	p := open(t, testHandler(shares...), "srvsvc")
+	Dial(SRVSVC, overPipe(p, 4096))
+	b := make([]byte, MaxFragment)
+	for i := range 50 {
+		if _, err := p.Write(enum); err != nil {
+			t.Fatalf("call %d: %v", i, err)
+		}
+		for {
+			if _, _, err := p.Read(b); errors.Is(err, ErrEmpty) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if all, _ := p.Available(); all != 0 {
+			t.Fatalf("%d bytes left", all)
+		}
+	}
+}
+
 func FuzzPipe(f *testing.F) {
 	f.Add(unhex(f, "0500000310000000 20000000 02000000 00000000 0000 1500 00000000 65000000"))
 	f.Add(unhex(f, "0500000310000000 54000000 05000000 3c000000 0000 0f00 00000200 04000000 00000000 04000000 5c005c0078000000"+

@@ -12,6 +12,7 @@ import (
 const (
 	maxRequest  = 64 << 10 // bytes of an assembled request stub
 	maxResponse = 8 << 20  // bytes of a reply stub
+	maxUnread   = 64 << 10 // bytes of replies beyond which nothing more is answered
 )
 
 // Handler answers calls of srvsvc and wkssvc for a server. Its fields may not
@@ -54,6 +55,7 @@ type Pipe struct {
 	broken   error              // guarded by mu; after a protocol error
 	in       []byte             // guarded by mu; the beginning of a PDU
 	out      [][]byte           // guarded by mu; PDUs to be read, the first in part
+	unread   int                // guarded by mu; bytes in out
 	contexts map[uint16]service // guarded by mu; what has been bound
 	bound    bool               // guarded by mu
 	fragment int                // guarded by mu; the longest PDU that the client takes
@@ -84,7 +86,8 @@ func (p *Pipe) Name() string { return p.name }
 
 // Write takes a message of the client, one PDU or a part of it or several, and
 // answers it as far as it is complete. An error wraps [ErrProtocol] and stays: the
-// pipe is then to be closed. b is not kept.
+// pipe is then to be closed. Writing on with more than maxUnread bytes of replies not
+// yet read is such an error. b is not kept.
 func (p *Pipe) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,6 +156,7 @@ func (p *Pipe) Read(b []byte) (n int, more bool, err error) {
 		return 0, false, ErrEmpty
 	}
 	n = copy(b, p.out[0])
+	p.unread -= n
 	if n < len(p.out[0]) {
 		p.out[0] = p.out[0][n:]
 		return n, true, nil
@@ -189,17 +193,23 @@ func (p *Pipe) Transact(in []byte, limit int) (out []byte, more bool, err error)
 func (p *Pipe) Available() (all, first int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, b := range p.out {
-		all += len(b)
-	}
 	if len(p.out) > 0 {
 		first = len(p.out[0])
 	}
-	return all, first
+	return p.unread, first
+}
+
+// reply queues a PDU to be read.
+func (p *Pipe) reply(pdu []byte) {
+	p.out = append(p.out, pdu)
+	p.unread += len(pdu)
 }
 
 // handle answers one whole PDU. The caller holds mu.
 func (p *Pipe) handle(h header, pdu []byte) error {
+	if p.unread > maxUnread {
+		return malformed("%d bytes of replies are not being read", p.unread)
+	}
 	switch h.kind {
 	case typeBind, typeAlter:
 		if h.flags&(flagFirst|flagLast) != flagFirst|flagLast {
@@ -245,7 +255,7 @@ func (p *Pipe) refuseAuth(h header) error {
 	b := begin(nil, typeBindNak, flagFirst|flagLast, h.callID)
 	b = binary.LittleEndian.AppendUint16(b, reasonAuthType)
 	b = append(b, 1, 5, 0) // one version: 5.0
-	p.out = append(p.out, finish(b))
+	p.reply(finish(b))
 	return nil
 }
 
@@ -269,7 +279,7 @@ func (p *Pipe) bind(h header, m bind) error {
 	}
 	b := begin(nil, kind, flagFirst|flagLast, h.callID)
 	b = appendBindAck(b, uint16(p.fragment), min(max(m.maxXmit, minFragment), MaxFragment), p.group, address, results)
-	p.out = append(p.out, finish(b))
+	p.reply(finish(b))
 	return nil
 }
 
@@ -356,7 +366,7 @@ func (p *Pipe) answer(c *call) {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(stub)))
 		b = binary.LittleEndian.AppendUint16(b, c.context)
 		b = append(b, 0, 0)
-		p.out = append(p.out, finish(append(b, stub[:n]...)))
+		p.reply(finish(append(b, stub[:n]...)))
 		stub = stub[n:]
 		if flags&flagLast != 0 {
 			return
@@ -371,5 +381,5 @@ func (p *Pipe) fault(id uint32, ctx uint16, status Fault) {
 	b = append(b, 0, 0)
 	b = binary.LittleEndian.AppendUint32(b, uint32(status))
 	b = binary.LittleEndian.AppendUint32(b, 0)
-	p.out = append(p.out, finish(b))
+	p.reply(finish(b))
 }
