@@ -90,6 +90,9 @@ func FindCreateContext(list []byte, name string) (data []byte, found bool, err e
 			return nil, false, err
 		}
 		if string(c.Name) == name {
+			if c.Data == nil {
+				return []byte{}, true, nil
+			}
 			return c.Data, true, nil
 		}
 	}

@@ -50,7 +50,7 @@ func TestCreateContexts(t *testing.T) {
 	if want := (Lease{Version: 2, LeaseKey: guidA, LeaseState: 3, ParentLeaseKey: guidB, Epoch: 9, Flags: 4}); err != nil || l != want {
 		t.Errorf("ParseLease: %+v, %v, want %+v", l, err, want)
 	}
-	if _, found, err := FindCreateContext(list, CreateContextQueryMaximalAccess); !found || err != nil {
+	if data, found, err := FindCreateContext(list, CreateContextQueryMaximalAccess); !found || err != nil || data == nil {
 		t.Errorf("MxAc: found %v, %v", found, err)
 	}
 	if _, found, err := FindCreateContext(list, CreateContextTimewarpToken); found || err != nil {
