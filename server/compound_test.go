@@ -262,12 +262,12 @@ func TestCancel(t *testing.T) {
 		st   ntstatus.Status
 		two  bool // the answer of what do sent comes as well
 	}{
-		{"CANCEL by AsyncId", func(q *peer, _ smb2.FileID, mid, async uint64) { q.cancel(0, async) }, ntstatus.Cancelled, false},
-		{"CANCEL by MessageId", func(q *peer, _ smb2.FileID, mid, async uint64) { q.cancel(mid, 0) }, ntstatus.Cancelled, false},
+		{"CANCEL by AsyncId", func(q *peer, _ smb2.FileID, mid, async uint64) { q.sendCancel(0, async) }, ntstatus.Cancelled, false},
+		{"CANCEL by MessageId", func(q *peer, _ smb2.FileID, mid, async uint64) { q.sendCancel(mid, 0) }, ntstatus.Cancelled, false},
 		{"CANCEL of something else first", func(q *peer, _ smb2.FileID, mid, async uint64) {
-			q.cancel(mid+99, 0)
-			q.cancel(0, async+99)
-			q.cancel(0, async)
+			q.sendCancel(mid+99, 0)
+			q.sendCancel(0, async+99)
+			q.sendCancel(0, async)
 		}, ntstatus.Cancelled, false},
 		{"LOGOFF", func(q *peer, _ smb2.FileID, mid, async uint64) {
 			q.post(q.header(smb2.CommandLogoff), &smb2.LogoffRequest{})
@@ -309,8 +309,8 @@ func TestCancel(t *testing.T) {
 	t.Run("of another session", func(t *testing.T) {
 		_, p, q, f, g := locked(t, nil)
 		mid, async := q.waiting(g)
-		p.cancel(mid, 0)
-		p.cancel(0, async)
+		p.sendCancel(mid, 0)
+		p.sendCancel(0, async)
 		st, _ := p.do(smb2.CommandLock, &smb2.LockRequest{FileID: f, Locks: []smb2.LockElement{{Length: 1, Flags: smb2.LockFlagUnlock}}})
 		want(t, "unlock", st, ntstatus.Success)
 		h, _ := q.answer()
@@ -327,7 +327,7 @@ func TestCancel(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.signer = wrong
-		q.cancel(0, async)
+		q.sendCancel(0, async)
 		q.signer = right
 		st, _ := p.do(smb2.CommandLock, &smb2.LockRequest{FileID: f, Locks: []smb2.LockElement{{Length: 1, Flags: smb2.LockFlagUnlock}}})
 		want(t, "unlock", st, ntstatus.Success)
@@ -338,8 +338,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// cancel sends a CANCEL, which has no answer.
-func (p *peer) cancel(mid, async uint64) {
+// sendCancel sends a CANCEL, which has no answer.
+func (p *peer) sendCancel(mid, async uint64) {
 	p.t.Helper()
 	h := smb2.Header{Command: smb2.CommandCancel, MessageID: mid, SessionID: p.sid}
 	if async != 0 {
@@ -356,7 +356,7 @@ func TestAsyncLimit(t *testing.T) {
 	q.waiting(g)
 	st, _ := q.do(smb2.CommandLock, &smb2.LockRequest{FileID: g, Locks: []smb2.LockElement{{Length: 1, Flags: smb2.LockFlagExclusiveLock}}})
 	want(t, "a third", st, ntstatus.InsufficientResources)
-	q.cancel(0, first)
+	q.sendCancel(0, first)
 	h, _ := q.answer()
 	want(t, "cancelled", h.Status, ntstatus.Cancelled)
 	q.waiting(g)
