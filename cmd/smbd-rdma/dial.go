@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/smbd-rdma/smbd-rdma/client"
+	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/transport"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
+	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
+)
+
+// connFlags say how a client command reaches its server. The names are those of
+// smbclient where it has them.
+type connFlags struct {
+	user        string
+	credentials string
+	noPass      bool
+	port        int
+	transport   string
+	threshold   int
+	timeout     time.Duration
+	sign        string
+	encrypt     bool
+}
+
+func (f *connFlags) register(c *cobra.Command) {
+	fs := c.Flags()
+	fs.StringVarP(&f.user, "user", "U", "", "[DOMAIN/]NAME[%PASSWORD]; the password is asked for if it is not given")
+	fs.StringVarP(&f.credentials, "authentication-file", "A", "", "file with lines username=, password= and domain=")
+	fs.BoolVarP(&f.noPass, "no-pass", "N", false, "do not ask for a password")
+	fs.IntVarP(&f.port, "port", "p", 0, "port of the server (default 445 on TCP, 5445 on iWARP)")
+	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto tries iwarp, then tcp, and says so")
+	fs.IntVar(&f.threshold, "rdma-threshold", client.DefaultRDMAThreshold, "bytes from which a read or write goes by RDMA; 1 is always")
+	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "limit for the answer to one request")
+	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off")
+	fs.BoolVar(&f.encrypt, "encrypt", false, "encrypt everything, or fail; RDMA is not used then")
+}
+
+// config makes the client's configuration of the flags.
+func (a *app) clientConfig() (client.Config, error) {
+	f := &a.conn
+	c := client.Config{RDMAThreshold: f.threshold, Timeout: f.timeout, Logger: a.log}
+	if f.threshold < 1 {
+		return c, usagef("--rdma-threshold %d is below 1", f.threshold)
+	}
+	switch f.sign {
+	case "if-required":
+	case "required":
+		c.Signing = client.SigningRequired
+	case "off":
+		c.Signing = client.SigningOff
+	default:
+		return c, usagef("--signing %q is not if-required, required or off", f.sign)
+	}
+	if f.encrypt {
+		c.Encryption = client.EncryptRequired
+	}
+	user, password, given := strings.Cut(f.user, "%")
+	if f.credentials != "" {
+		if f.user != "" {
+			return c, usagef("-U and -A exclude each other")
+		}
+		var err error
+		if user, password, c.Domain, err = readCredentials(f.credentials); err != nil {
+			return c, err
+		}
+		given = true
+	}
+	if d, n, ok := strings.Cut(strings.ReplaceAll(user, `\`, "/"), "/"); ok {
+		c.Domain, user = d, n
+	}
+	if user != "" && !given && !f.noPass {
+		if p, ok := os.LookupEnv("PASSWD"); ok {
+			password = p
+		} else if term.IsTerminal(int(os.Stdin.Fd())) {
+			fmt.Fprintf(a.stderr, "Password for %s: ", user)
+			p, err := term.ReadPassword(int(os.Stdin.Fd()))
+			fmt.Fprintln(a.stderr)
+			if err != nil {
+				return c, fmt.Errorf("read the password: %w", err)
+			}
+			password = string(p)
+		} else {
+			return c, usagef("no password for %s: use -U %s%%PASSWORD, -A FILE, PASSWD in the environment, or -N", user, user)
+		}
+	}
+	c.User, c.Password = user, password
+	return c, nil
+}
+
+// readCredentials reads a file as smbclient's and mount.cifs's: key = value lines.
+func readCredentials(name string) (user, password, domain string, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", "", "", err
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	for s.Scan() {
+		k, v, ok := strings.Cut(s.Text(), "=")
+		if !ok {
+			continue
+		}
+		v = strings.TrimSpace(v)
+		switch strings.TrimSpace(k) {
+		case "username", "user":
+			user = v
+		case "password", "pass":
+			password = v
+		case "domain", "dom", "workgroup":
+			domain = v
+		}
+	}
+	if err := s.Err(); err != nil {
+		return "", "", "", err
+	}
+	if user == "" {
+		return "", "", "", fmt.Errorf("%s: no line username=NAME", name)
+	}
+	return user, password, domain, nil
+}
+
+// dialers returns what --transport allows, in the order of trying.
+func (f *connFlags) dialers() ([]transport.Dialer, []int, error) {
+	if f.port < 0 || f.port > 65535 {
+		return nil, nil, usagef("--port %d is not a port", f.port)
+	}
+	port := func(def int) int {
+		if f.port != 0 {
+			return f.port
+		}
+		return def
+	}
+	provider, err := iwarp.New(iwarp.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	rdma, err := smbdirect.NewDialer(provider, "iwarp", smbdirect.Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	plain := &tcp.Dialer{}
+	switch f.transport {
+	case "tcp":
+		return []transport.Dialer{plain}, []int{port(tcp.DefaultPort)}, nil
+	case "iwarp":
+		return []transport.Dialer{rdma}, []int{port(smbdirect.DefaultIWARPPort)}, nil
+	case "auto":
+		// A port that was named belongs to one transport: 5445 is SMB Direct's
+		// on iWARP, any other is taken for TCP.
+		switch f.port {
+		case 0:
+			return []transport.Dialer{rdma, plain}, []int{smbdirect.DefaultIWARPPort, tcp.DefaultPort}, nil
+		case smbdirect.DefaultIWARPPort:
+			return []transport.Dialer{rdma}, []int{f.port}, nil
+		}
+		return []transport.Dialer{plain}, []int{f.port}, nil
+	case "verbs":
+		return nil, nil, fmt.Errorf("--transport verbs: this binary was built without libibverbs; use --transport iwarp")
+	}
+	return nil, nil, usagef("--transport %q is not auto, tcp, iwarp or verbs", f.transport)
+}
+
+// dial connects and logs on to a host. What it falls back to is said on stderr.
+func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
+	ds, ports, err := a.conn.dialers()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := a.clientConfig()
+	if err != nil {
+		return nil, err
+	}
+	host = strings.Trim(host, "[]")
+	cfg.ServerName = host
+	var errs []error
+	for i, d := range ds {
+		addr := net.JoinHostPort(host, strconv.Itoa(ports[i]))
+		conn, err := d.Dial(ctx, addr)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s://%s: %w", d.Scheme(), addr, err))
+			if i+1 < len(ds) {
+				a.log.Warn("no SMB Direct, falling back to TCP", "addr", addr, "err", err)
+			}
+			continue
+		}
+		s, err := client.New(ctx, conn, cfg)
+		if err != nil {
+			return nil, fmt.Errorf("%s://%s: %w", d.Scheme(), addr, err)
+		}
+		used, why := s.RDMAStatus()
+		a.log.Debug("connected", "addr", addr, "transport", d.Scheme(), "rdma", used, "why", why)
+		if conn.RDMA() != nil && !used {
+			a.log.Warn("file bytes will not go by RDMA", "why", why)
+		}
+		return s, nil
+	}
+	return nil, errors.Join(errs...)
+}

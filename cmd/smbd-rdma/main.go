@@ -1,0 +1,176 @@
+// Command smbd-rdma is an SMB 3.1.1 file server and client whose file bytes move
+// by RDMA: over iWARP in user space where there is no RDMA hardware.
+//
+//	smbd-rdma demo
+//	smbd-rdma serve --share data=/srv/data --user alice%secret
+//	smbd-rdma put -r ./photos //server/data/photos -U alice%secret
+//
+// It exits with 0 when the work is done, 1 when it failed and 2 when the command
+// line makes no sense. Results go to standard output, everything else to
+// standard error.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/pkg/profile"
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a mistake on the command line.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// app is what all commands share.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	logLevel       string
+	profile        string
+	conn           connFlags
+	level          slog.Level
+	log            *slog.Logger
+}
+
+// run executes one command line and returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitDone
+	}
+	name := "smbd-rdma"
+	if cmd != nil && cmd != root {
+		name += " " + cmd.Name()
+	}
+	var usage usageError
+	if errors.As(err, &usage) || isCobraUsage(err) {
+		fmt.Fprintf(stderr, "%s: %s; see %s --help\n", name, oneLine(err), name)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+	return exitFailed
+}
+
+// oneLine keeps an error on one line.
+func oneLine(err error) string { return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") }
+
+// isCobraUsage knows the one mistake that cobra reports without giving us a
+// place to mark it.
+func isCobraUsage(err error) bool { return strings.HasPrefix(err.Error(), "unknown command ") }
+
+// checkArgs turns a complaint about the number of arguments into a usage error.
+func checkArgs(f cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := f(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "smbd-rdma",
+		Short: "SMB 3.1.1 file server and client whose file bytes move by RDMA",
+		Example: `  smbd-rdma demo
+  smbd-rdma serve --share data=/srv/data --user alice%secret
+  smbd-rdma put -r ./photos //server/data/photos -U alice%secret`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q", args[0])
+			}
+			return usagef("no command")
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f := root.PersistentFlags()
+	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error: what is logged to standard error")
+	f.StringVar(&a.profile, "profile", "", "write a profile to ./: cpu, mem, block, mutex, goroutine or trace")
+
+	var prof interface{ Stop() }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := a.level.UnmarshalText([]byte(a.logLevel)); err != nil {
+			return usagef("--log-level %q is not debug, info, warn or error", a.logLevel)
+		}
+		a.log = newLogger(a.stderr, a.level)
+		p, err := startProfile(a.profile)
+		prof = p
+		return err
+	}
+	for _, c := range []*cobra.Command{
+		a.serveCommand(), a.demoCommand(), a.lsCommand(), a.statCommand(), a.catCommand(),
+		a.getCommand(), a.putCommand(), a.rmCommand(), a.mkdirCommand(), a.mvCommand(),
+		a.devicesCommand(), a.versionCommand(),
+	} {
+		// The profile is written also when the command fails.
+		if work := c.RunE; work != nil {
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				defer func() {
+					if prof != nil {
+						prof.Stop()
+					}
+				}()
+				return work(cmd, args)
+			}
+		}
+		root.AddCommand(c)
+	}
+	return root
+}
+
+// newLogger logs text to w.
+func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// startProfile starts the profile that --profile names.
+func startProfile(name string) (interface{ Stop() }, error) {
+	modes := map[string]func(*profile.Profile){
+		"cpu": profile.CPUProfile, "mem": profile.MemProfile, "block": profile.BlockProfile,
+		"mutex": profile.MutexProfile, "goroutine": profile.GoroutineProfile, "trace": profile.TraceProfile,
+	}
+	if name == "" {
+		return nil, nil
+	}
+	mode, ok := modes[name]
+	if !ok {
+		return nil, usagef("--profile %q is not cpu, mem, block, mutex, goroutine or trace", name)
+	}
+	return profile.Start(mode, profile.ProfilePath("."), profile.NoShutdownHook, profile.Quiet), nil
+}

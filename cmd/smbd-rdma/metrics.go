@@ -1,0 +1,61 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/smbd-rdma/smbd-rdma/server"
+)
+
+// serverCollector shows the server's Stats as Prometheus metrics.
+type serverCollector struct{ srv *server.Server }
+
+func newServerCollector(srv *server.Server) prometheus.Collector { return serverCollector{srv} }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("smbd_rdma_"+name, help, labels, nil)
+}
+
+var (
+	descOpen     = desc("open", "What is open now.", "kind")
+	descConns    = desc("connections_total", "Connections, by what became of them.", "result")
+	descLogons   = desc("logon_failures_total", "Authentications that were refused.")
+	descBytes    = desc("file_bytes_total", "File bytes moved, by direction and path.", "direction", "path")
+	descFromFile = desc("file_bytes_from_page_cache_total", "File bytes read by RDMA that went out without passing through user space.")
+	descCopied   = desc("file_bytes_copied_total", "File bytes copied from one user-space buffer to another.")
+	descRequests = desc("requests_total", "Requests, by command.", "command")
+	descErrors   = desc("errors_total", "Answers with an error status, by command.", "command")
+)
+
+// Describe implements prometheus.Collector.
+func (c serverCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
+	st := c.srv.Stats()
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descOpen, st.Connections, "connection")
+	gauge(descOpen, st.Sessions, "session")
+	gauge(descOpen, st.Trees, "tree")
+	gauge(descOpen, st.Opens, "file")
+	count(descConns, st.ConnectionsAccepted, "accepted")
+	count(descConns, st.ConnectionsRefused, "refused")
+	count(descConns, st.ConnectionsFailed, "failed")
+	count(descLogons, st.LogonFailures)
+	count(descBytes, st.ReadInline, "read", "inline")
+	count(descBytes, st.WriteInline, "write", "inline")
+	count(descBytes, st.ReadRDMA, "read", "rdma")
+	count(descBytes, st.WriteRDMA, "write", "rdma")
+	count(descFromFile, st.ReadFromFile)
+	count(descCopied, st.BytesCopied)
+	for cmd, v := range st.Requests {
+		count(descRequests, v, cmd)
+	}
+	for cmd, v := range st.Errors {
+		count(descErrors, v, cmd)
+	}
+}
