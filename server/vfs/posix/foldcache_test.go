@@ -140,6 +140,24 @@ func TestFoldCacheSeesOthers(t *testing.T) {
 	}
 }
 
+// A name found missing stays known if it has been made again meanwhile.
+func TestFoldCacheGoneAndBack(t *testing.T) {
+	f, root := cachedFS(t)
+	path, key := filepath.Join(root, "Name"), appendFold(nil, "Name")
+	must(t, os.WriteFile(path, nil, 0o644))
+	must(t, os.Rename(path, filepath.Join(root, "elsewhere")))
+	d, spelling, adds, _ := f.folds.ask(f.root.fd, key)
+	if spelling != "Name" {
+		t.Fatalf("the cache has %q, want a name that may be there", spelling)
+	}
+	must(t, os.WriteFile(path, nil, 0o644))
+	f.folds.ask(f.root.fd, key) // somebody else's lookup takes the event
+	f.folds.gone(d, key, spelling, adds)
+	if _, err := f.Stat(t.Context(), "NAME"); err != nil {
+		t.Errorf("a name that came back while it was looked at: %v", err)
+	}
+}
+
 // A directory that replaces another, perhaps with its inode number, is another.
 func TestFoldCacheReplacedDirectory(t *testing.T) {
 	f, root := cachedFS(t)

@@ -146,12 +146,15 @@ func (in *inotify) addTree(ctx context.Context, w *watch, fd int, rel string, de
 	if err != nil {
 		return err
 	}
-	defer unix.Close(list)
 	type entry struct {
 		name string
 		dir  bool
 	}
-	var entries []entry // after the scan, so that its buffer is not held while recursing
+	// Kept for after the scan, so that neither its buffer nor its descriptor is
+	// held while recursing; as many as can be watched, and more files than a queue
+	// takes are not told apart.
+	var entries []entry
+	dirs, files := 0, 0
 	err = scanDir(list, func(d dirent) bool {
 		name := string(d.name)
 		if !vfs.ValidComponent(name) {
@@ -162,11 +165,17 @@ func (in *inotify) addTree(ctx context.Context, w *watch, fd int, rel string, de
 			_, mode, err := idOf(fd, name)
 			isDir = err == nil && mode.IsDir()
 		}
-		if isDir || found != nil {
+		if isDir || found != nil && files <= w.options.QueueLen {
 			entries = append(entries, entry{name, isDir})
 		}
-		return true
+		if isDir {
+			dirs++
+		} else {
+			files++
+		}
+		return dirs <= in.owner.fs.cfg.MaxWatchedDirs
 	})
+	unix.Close(list)
 	if err != nil {
 		return err
 	}
@@ -313,6 +322,7 @@ func (in *inotify) dispatch(list []notice, flush bool) []notice {
 func (in *inotify) handle(n *notice) {
 	if n.mask&unix.IN_Q_OVERFLOW != 0 {
 		for w := range in.watches {
+			in.refresh(w)
 			w.lose()
 		}
 		return
@@ -406,7 +416,11 @@ func (in *inotify) extend(w *watch, rel string, isNew bool) (list []below) {
 	if err == nil {
 		var found func(string, bool)
 		if isNew {
-			found = func(rel string, isDir bool) { list = append(list, below{rel, isDir}) }
+			found = func(rel string, isDir bool) {
+				if len(list) <= w.options.QueueLen { // one more makes it overflow
+					list = append(list, below{rel, isDir})
+				}
+			}
 		}
 		err = in.addTree(context.Background(), w, fd, rel, strings.Count(rel, "/")+1, found)
 	}
@@ -414,6 +428,31 @@ func (in *inotify) extend(w *watch, rel string, isNew bool) (list []below) {
 		w.lose() // out of watches or descriptors: changes there will be missed
 	}
 	return list
+}
+
+// refresh finds out anew which directories a recursive watch includes and what
+// they are called, events that said so having been lost. It comes before the
+// loss is reported: what is changed after that is seen.
+func (in *inotify) refresh(w *watch) {
+	if !w.hasRoot {
+		return
+	}
+	for _, n := range in.nodes {
+		if n.refs[w] != "" { // the root stays what it is
+			delete(n.refs, w)
+		}
+	}
+	// What cannot be watched again is part of the loss.
+	if fd, err := openComponent(w.root, "."); err == nil {
+		_ = in.addTree(context.Background(), w, fd, "", 0, nil)
+	}
+	// Only now: each watch removed makes an event of its own.
+	for _, n := range in.nodes {
+		if len(n.refs) == 0 {
+			delete(in.nodes, n.wd)
+			in.forget(n.wd)
+		}
+	}
 }
 
 // openRel opens what rel means to w.

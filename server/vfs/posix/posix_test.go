@@ -354,6 +354,55 @@ func TestWatchRenamedBeforeSeen(t *testing.T) {
 	}
 }
 
+// After the kernel has lost events, a recursive watch knows the directories that
+// they were about, by their names of now.
+func TestWatchRefreshed(t *testing.T) {
+	var limit int
+	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	must(t, err)
+	if _, err := fmt.Sscan(string(b), &limit); err != nil || limit > 100_000 {
+		t.Skipf("the kernel keeps %d events (%v)", limit, err)
+	}
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	must(t, os.MkdirAll(at("old/below"), 0o755))
+	must(t, os.Mkdir(at("gone"), 0o755))
+	f := mustNew(t, root, Config{})
+	w, err := f.Watch(t.Context(), ".", vfs.WatchOptions{Recursive: true, Changes: vfs.ChangeDirName})
+	must(t, err)
+	defer w.Close()
+	wctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+
+	f.watcher.mu.Lock() // stops the reader
+	must(t, os.WriteFile(at("x"), nil, 0o644))
+	for range limit/2 + 2048 { // it may have read a buffer full before it stopped
+		must(t, os.Rename(at("x"), at("y")))
+		must(t, os.Rename(at("y"), at("x")))
+	}
+	must(t, os.Mkdir(at("late"), 0o755))
+	must(t, os.Rename(at("old"), at("new")))
+	must(t, os.Remove(at("gone")))
+	f.watcher.mu.Unlock()
+
+	ev := make([]vfs.Event, 1)
+	if n, err := w.Next(wctx, ev); !errors.Is(err, vfs.ErrOverflow) {
+		t.Fatalf("after more events than the kernel keeps: %v, %v; want ErrOverflow", ev[:n], err)
+	}
+	for _, name := range []string{"late/x", "new/x", "new/below/x", "x.d"} {
+		must(t, os.Mkdir(at(name), 0o755))
+		n, err := w.Next(wctx, ev)
+		if want := (vfs.Event{Action: vfs.Added, Change: vfs.ChangeDirName, Name: name}); err != nil || ev[0] != want {
+			t.Fatalf("after the loss: %v, %v; want %v", ev[:n], err, want)
+		}
+	}
+	f.watcher.mu.Lock()
+	defer f.watcher.mu.Unlock()
+	if n := len(f.watcher.cur.nodes); n != 8 { // the root, late, new, below and the new four
+		t.Errorf("%d directories are watched, want 8", n)
+	}
+}
+
 func BenchmarkReadAt(b *testing.B) {
 	root := b.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "f"), make([]byte, 1<<20), 0o644); err != nil {
