@@ -87,6 +87,7 @@ type ACE struct {
 
 const (
 	aceHeaderSize = 4
+	minACESize    = 16 // header, Mask and the shortest SID: no type of 2.4.4.1 has less
 	aclHeaderSize = 8
 	sdHeaderSize  = 20
 )
@@ -137,14 +138,15 @@ func (a *ACE) AppendBinary(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ParseACE decodes the entry at the start of b and returns it with its AceSize.
+// ParseACE decodes the entry at the start of b and returns it with its AceSize,
+// which is at least 16.
 func ParseACE(b []byte) (ACE, int, error) {
 	const name = "ACE"
 	if len(b) < aceHeaderSize {
 		return ACE{}, 0, short(name, len(b), aceHeaderSize)
 	}
 	size := int(le.Uint16(b[2:]))
-	if size < aceHeaderSize || size > len(b) {
+	if size < minACESize || size > len(b) {
 		return ACE{}, 0, bad(name, "AceSize", uint64(size), uint64(len(b)))
 	}
 	a := ACE{Type: ACEType(b[0]), Flags: b[1]}
@@ -245,12 +247,13 @@ func ParseACL(b []byte) (ACL, error) {
 	}
 	count := int(le.Uint16(b[4:]))
 	rest := b[aclHeaderSize:size:size]
-	if fit := len(rest) / aceHeaderSize; count > fit {
+	// This bounds the allocation too: an ACE takes nine times as much in memory.
+	if fit := len(rest) / minACESize; count > fit {
 		return ACL{}, bad(name, "AceCount", uint64(count), uint64(fit))
 	}
 	l := ACL{Revision: b[0]}
 	if count > 0 {
-		l.ACEs = make([]ACE, 0, min(count, 64))
+		l.ACEs = make([]ACE, 0, count)
 	}
 	for range count {
 		a, n, err := ParseACE(rest)

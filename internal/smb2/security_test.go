@@ -122,7 +122,7 @@ func TestSecurityDescriptorParts(t *testing.T) {
 	want := SecurityDescriptor{Control: SESelfRelative | SESACLPresent, SACL: &ACL{Revision: ACLRevisionDS, ACEs: []ACE{
 		{Type: ACESystemAuditObject, Flags: ACEFailedAccess, Mask: 7, ObjectFlags: ACEObjectTypePresent | ACEInheritedObjectTypePresent,
 			ObjectType: guidA, InheritedObjectType: guidB, SID: SIDEveryone},
-		{Type: 0x7f, Data: []byte{1, 2, 3, 4}},
+		{Type: 0x7f, Data: []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}},
 	}}}
 	b, err = want.AppendBinary(nil)
 	if err != nil {
@@ -130,5 +130,35 @@ func TestSecurityDescriptorParts(t *testing.T) {
 	}
 	if d, err := ParseSecurityDescriptor(b); err != nil || !reflect.DeepEqual(d, want) {
 		t.Errorf("got %+v, %v\nwant %+v", d, err, want)
+	}
+}
+
+// [MS-DTYP] 2.4.4.1: whatever the type, an entry has a mask and a SID behind its
+// header, 16 octets at least. A list of shorter ones, which would take many times
+// its size in memory, is refused.
+func TestShortACEs(t *testing.T) {
+	for size, ok := range map[int]bool{4: false, 8: false, 12: false, 16: true, 20: true} {
+		const total = 0xFFF8
+		count := (total - aclHeaderSize) / size
+		b := make([]byte, aclHeaderSize+count*size)
+		b[0] = ACLRevision
+		le.PutUint16(b[2:], uint16(len(b)))
+		le.PutUint16(b[4:], uint16(count))
+		for at := aclHeaderSize; at < len(b); at += size {
+			b[at] = 0x7f // no known type
+			b[at+2] = uint8(size)
+		}
+		l, err := ParseACL(b)
+		if !ok {
+			wantMalformed(t, err, "short entries")
+		} else if err != nil || len(l.ACEs) != count {
+			t.Errorf("entries of %d: %d, %v, want %d", size, len(l.ACEs), err, count)
+		}
+		one := bytes.Clone(b[:aclHeaderSize+size])
+		le.PutUint16(one[2:], uint16(len(one)))
+		le.PutUint16(one[4:], 1)
+		if _, err := ParseACL(one); (err == nil) != ok {
+			t.Errorf("one entry of %d: %v", size, err)
+		}
 	}
 }
