@@ -162,7 +162,7 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 		c.settle(connFailed)
 		st := socketStatus(err)
 		if cerr := ctx.Err(); cerr != nil && !errors.Is(err, ntstatus.ConnectionRefused) {
-			st, err = ndk.StatusOf(cerr), errors.Join(cerr, err)
+			st, err = ndk.StatusOf(cerr), cerr
 		}
 		return wrap(op, st, err)
 	}
@@ -320,7 +320,7 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 		if rep.IRD != depthNotNegotiated {
 			lim.OutboundReadLimit = min(ord, rep.IRD)
 		}
-		sp.ord = lim.OutboundReadLimit
+		sp.ord, sp.noReads = lim.OutboundReadLimit, lim.OutboundReadLimit == 0
 		if cfg.RTR != 0 && rep.PeerToPeer {
 			if sp.rtr = cfg.RTR & rep.RTR; sp.rtr == 0 { // V2-15
 				c.refuseWith(sp, causeMPARTR)

@@ -149,6 +149,7 @@ type qp struct {
 	markers   bool // the peer wants them
 	maxSeg    int  // MULPDU
 	ird, ord  int
+	noReads   bool // the consumer may post none
 	sinkSTag  uint32
 	streamPos uint64 // octets sent; owned by the transmitter, counted with markers only
 	rtrSend   bool   // the first empty Send of the peer is its ready-to-receive message
@@ -481,12 +482,12 @@ func (q *qp) data(op wrOp, rc any, sgl []ndk.SGE, raddr uint64, token uint32, f 
 	if st != ntstatus.Success {
 		return q.refuse(st)
 	}
-	if op == wrRead && q.ord == 0 {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
 	wr, st := q.openSlot()
 	if st != ntstatus.Success {
 		return st
+	}
+	if op == wrRead && q.noReads {
+		return q.refuseLocked(ntstatus.InvalidParameter)
 	}
 	wr.rc, wr.op, wr.flags, wr.length, wr.raddr, wr.token = rc, op, f, length, raddr, token
 	if f&ndk.Inline != 0 {

@@ -52,15 +52,20 @@ func segmentSize(raw syscall.RawConn) (emss int) {
 }
 
 // pauseListen makes a listening socket refuse connections and keep its port. On
-// Linux a shutdown takes it out of the listening state and nothing else.
+// Linux a shutdown takes it out of the listening state and nothing else; without
+// SO_REUSEADDR, which Go sets, nobody else gets the port meanwhile.
 func pauseListen(raw syscall.RawConn) (err error) {
-	cerr := raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RD) })
+	cerr := raw.Control(func(fd uintptr) {
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0), unix.Shutdown(int(fd), unix.SHUT_RD))
+	})
 	return errors.Join(cerr, err)
 }
 
 // resumeListen undoes pauseListen.
 func resumeListen(raw syscall.RawConn) (err error) {
-	cerr := raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), unix.SOMAXCONN) })
+	cerr := raw.Control(func(fd uintptr) {
+		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Listen(int(fd), unix.SOMAXCONN))
+	})
 	return errors.Join(cerr, err)
 }
 

@@ -21,6 +21,7 @@ type streamParams struct {
 	passive  bool // fenced until the first FPDU
 	rtrSend  bool // passive: an empty first Send is the ready-to-receive message
 	rtr      RTR  // active: the kind to send; 0 is none
+	noReads  bool // ord is for the ready-to-receive message alone
 }
 
 // localSegment is the segment size taken for connections that stay on the
@@ -85,7 +86,7 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	q.state = qpActive
 	q.conn, q.raw, q.connector = p.conn, raw, c
 	q.crc, q.markers, q.maxSeg = p.crc, p.markers, mulpdu(emss, p.markers)
-	q.ird, q.ord = p.ird, p.ord
+	q.ird, q.ord, q.noReads = p.ird, p.ord, p.noReads || p.ord == 0
 	q.jobs, q.reads = make([]readJob, 2*p.ird), make([]uint32, p.ord)
 	q.sinkSTag = q.adapter.tokens.newSTag()
 	q.fenced, q.rtrSend = p.passive, p.rtrSend

@@ -1,0 +1,298 @@
+package ndktest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+// Config says what to test.
+type Config struct {
+	// Open opens two adapters that can reach each other, of one provider or of
+	// two. The suite closes them.
+	Open func(t testing.TB) (active, passive ndk.Adapter)
+	// Listen is where passive ends listen, with port 0; the zero value is
+	// 127.0.0.1.
+	Listen netip.AddrPort
+}
+
+// patience bounds every wait; a test that needs it has failed.
+const patience = 30 * time.Second
+
+// Side is one end of a connection, with a registered buffer of 1 MiB.
+type Side struct {
+	t     *testing.T
+	ctx   context.Context
+	A     ndk.Adapter
+	Info  ndk.AdapterInfo
+	PD    ndk.PD
+	RCQ   ndk.CQ // receives
+	ICQ   ndk.CQ // initiator requests
+	QP    ndk.QP
+	C     ndk.Connector
+	MR    ndk.MR // over Mem, all rights
+	Mem   []byte
+	rev   *ndk.Event
+	iev   *ndk.Event
+	Lost  chan uint32 // the disconnect event
+	close []func()
+}
+
+const (
+	memSize  = 1 << 20
+	cqDepth  = 128
+	qDepth   = 32
+	qSGEs    = 4
+	inlineSz = 64
+)
+
+// QPConfig is what the QPs of the suite are made with, within the limits of the
+// adapter.
+func (s *Side) QPConfig() ndk.QPConfig {
+	return ndk.QPConfig{
+		ReceiveCQ: s.RCQ, InitiatorCQ: s.ICQ, QPContext: s,
+		ReceiveQueueDepth: qDepth, InitiatorQueueDepth: qDepth,
+		MaxReceiveSGE: min(qSGEs, s.Info.MaxReceiveRequestSGE), MaxInitiatorSGE: min(qSGEs, s.Info.MaxInitiatorRequestSGE),
+		InlineDataSize: min(inlineSz, s.Info.MaxInlineDataSize),
+	}
+}
+
+// newSide makes all but the connection.
+func newSide(t *testing.T, a ndk.Adapter) *Side {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	s := &Side{t: t, ctx: ctx, A: a, rev: ndk.NewEvent(), iev: ndk.NewEvent(), Lost: make(chan uint32, 4)}
+	var err error
+	s.Info, err = a.Info(ctx)
+	s.must(err)
+	s.PD, err = a.CreatePD(ctx)
+	s.must(err)
+	s.RCQ, err = a.CreateCQ(ctx, ndk.CQConfig{Depth: cqDepth, Notify: s.rev.Notify})
+	s.must(err)
+	s.ICQ, err = a.CreateCQ(ctx, ndk.CQConfig{Depth: cqDepth, Notify: s.iev.Notify})
+	s.must(err)
+	s.QP, err = s.PD.CreateQP(ctx, s.QPConfig())
+	s.must(err)
+	mem, free, err := a.Alloc(memSize)
+	s.must(err)
+	s.Mem = mem
+	s.MR, err = s.PD.CreateMR(ctx, false)
+	s.must(err)
+	s.must(s.MR.Register(ctx, ndk.Memory{mem}, memSize, ndk.MRAllowRemoteRead|ndk.MRAllowRemoteWrite|ndk.MRRDMAReadSink))
+	t.Cleanup(func() {
+		defer cancel()
+		for i := len(s.close) - 1; i >= 0; i-- {
+			s.close[i]()
+		}
+		// Antecedents first: legal, and none of these may block.
+		s.PD.Close()
+		s.RCQ.Close()
+		s.ICQ.Close()
+		if s.C != nil {
+			s.C.Close()
+		}
+		s.QP.Close()
+		s.MR.Close()
+		done := make(chan struct{})
+		go func() { // ends with Close; waited for below
+			a.Close()
+			close(done)
+		}()
+		select {
+		case <-done:
+			free()
+		case <-time.After(patience):
+			t.Error("Adapter.Close does not return")
+		}
+	})
+	return s
+}
+
+func (s *Side) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// want fails unless err is st; a nil error is Success.
+func (s *Side) want(err error, st ndk.Status, what string) {
+	s.t.Helper()
+	if st == ntstatus.Success && err == nil || st != ntstatus.Success && errors.Is(err, st) {
+		return
+	}
+	s.t.Errorf("%s: %v, want %v", what, err, st)
+}
+
+// SGE is n bytes at off of the side's buffer.
+func (s *Side) SGE(off, n int) ndk.SGE {
+	return ndk.SGE{Addr: s.MR.Base() + uint64(off), Length: uint32(n), Token: s.MR.LocalToken()}
+}
+
+// Fill writes a pattern that depends on seed.
+func (s *Side) Fill(off, n int, seed byte) {
+	for i := range n {
+		s.Mem[off+i] = byte(i)*7 + byte(i>>8) + seed
+	}
+}
+
+// wait returns the next completion of a CQ.
+func (s *Side) wait(cq ndk.CQ, ev *ndk.Event) ndk.ResultEx {
+	s.t.Helper()
+	var r [1]ndk.ResultEx
+	for {
+		if cq.PollEx(r[:]) == 1 {
+			if r[0].QPContext != s {
+				s.t.Errorf("QPContext of %v is not that of the QP", r[0].Type)
+			}
+			return r[0]
+		}
+		cq.Arm(ndk.ArmAny)
+		select {
+		case <-ev.C():
+		case <-s.ctx.Done():
+			s.t.Fatal("no completion")
+		}
+	}
+}
+
+// Received returns the next receive completion.
+func (s *Side) Received() ndk.ResultEx { s.t.Helper(); return s.wait(s.RCQ, s.rev) }
+
+// Done returns the next initiator completion.
+func (s *Side) Done() ndk.ResultEx { s.t.Helper(); return s.wait(s.ICQ, s.iev) }
+
+// expect checks a completion.
+func (s *Side) expect(r ndk.ResultEx, rc any, st ndk.Status, typ ndk.OpType) {
+	s.t.Helper()
+	if r.RequestContext != rc || r.Status != st || r.Type != typ {
+		s.t.Errorf("completion of %v: %v, %v; want %v: %v, %v", r.RequestContext, r.Status, r.Type, rc, st, typ)
+	}
+}
+
+// listen makes a listener of s that sends its connectors to the channel.
+func (s *Side) listen(c Config) (ndk.Listener, netip.AddrPort, chan ndk.Connector) {
+	s.t.Helper()
+	got := make(chan ndk.Connector, 16)
+	l, err := s.A.CreateListener(s.ctx, func(c ndk.Connector) { got <- c })
+	s.must(err)
+	s.close = append(s.close, l.Close)
+	at := c.Listen
+	if !at.IsValid() {
+		at = netip.MustParseAddrPort("127.0.0.1:0")
+	}
+	s.must(l.Listen(s.ctx, at))
+	addr, err := l.LocalAddr()
+	s.must(err)
+	return l, addr, got
+}
+
+// Pair returns two sides that are not connected.
+func Pair(t *testing.T, c Config) (active, passive *Side) {
+	t.Helper()
+	a, p := c.Open(t)
+	return newSide(t, a), newSide(t, p)
+}
+
+var limits = ndk.ConnParams{InboundReadLimit: 4, OutboundReadLimit: 4}
+
+// Connected returns two sides with a connection.
+func Connected(t *testing.T, c Config) (active, passive *Side) {
+	t.Helper()
+	active, passive = Pair(t, c)
+	connect(c, active, passive, limits, limits)
+	return active, passive
+}
+
+func connect(c Config, active, passive *Side, ap, pp ndk.ConnParams) {
+	t := active.t
+	t.Helper()
+	_, addr, got := passive.listen(c)
+	var err error
+	active.C, err = active.A.CreateConnector(active.ctx)
+	active.must(err)
+	accepted := make(chan error, 1)
+	go func() { // ends with Accept; its result is waited for
+		passive.C = <-got
+		accepted <- passive.C.AcceptEx(passive.ctx, passive.QP, pp, func(r uint32) { passive.Lost <- r })
+	}()
+	active.must(active.C.Connect(active.ctx, active.QP, netip.AddrPort{}, addr, ap))
+	active.must(active.C.CompleteConnectEx(active.ctx, func(r uint32) { active.Lost <- r }))
+	active.must(<-accepted)
+	hello(active, passive)
+}
+
+// connectTo is connect for a listener that there is already, without the first
+// exchange, which would arrive on a CQ of the test's own.
+func connectTo(active, passive *Side, addr netip.AddrPort, got chan ndk.Connector) {
+	active.t.Helper()
+	var err error
+	active.C, err = active.A.CreateConnector(active.ctx)
+	active.must(err)
+	accepted := make(chan error, 1)
+	go func() { // ends with Accept; its result is waited for
+		passive.C = <-got
+		accepted <- passive.C.AcceptEx(passive.ctx, passive.QP, limits, func(r uint32) { passive.Lost <- r })
+	}()
+	active.must(active.C.Connect(active.ctx, active.QP, netip.AddrPort{}, addr, limits))
+	active.must(active.C.CompleteConnectEx(active.ctx, func(r uint32) { active.Lost <- r }))
+	active.must(<-accepted)
+}
+
+// hello exchanges the first message.
+func hello(active, passive *Side) {
+	active.t.Helper()
+	// A provider may hold what the passive side sends until the active one sent
+	// something; an exchange makes both ends equal.
+	active.must(passive.QP.Receive("hello", nil))
+	active.must(active.QP.Send("hello", nil, 0))
+	active.expect(active.Done(), "hello", ntstatus.Success, ndk.OpSend)
+	passive.expect(passive.Received(), "hello", ntstatus.Success, ndk.OpReceive)
+}
+
+// exchange sends an empty message from s to o and waits for it, so that every
+// Write of s before it is in place.
+func (s *Side) exchange(o *Side) {
+	s.t.Helper()
+	s.must(o.QP.Receive("sync", nil))
+	s.must(s.QP.Send("sync", nil, ndk.SilentSuccess))
+	o.expect(o.Received(), "sync", ntstatus.Success, ndk.OpReceive)
+}
+
+// lost waits for the disconnect event.
+func (s *Side) lost() uint32 {
+	s.t.Helper()
+	select {
+	case r := <-s.Lost:
+		return r
+	case <-s.ctx.Done():
+		s.t.Fatal("no disconnect event")
+	}
+	return 0
+}
+
+func (s *Side) equal(off, n int, o *Side, oOff int) {
+	s.t.Helper()
+	if !bytes.Equal(s.Mem[off:off+n], o.Mem[oOff:oOff+n]) {
+		s.t.Errorf("the %d bytes at %d differ from those at %d of the peer", n, off, oOff)
+	}
+}
+
+// fast makes a fast-register MR over the whole buffer.
+func (s *Side) fast(off, n int) (m ndk.MR, lam *ndk.LAM, fbo uint32) {
+	s.t.Helper()
+	lam = new(ndk.LAM)
+	fbo, err := s.A.BuildLAM(s.ctx, ndk.Memory{s.Mem[off : off+n]}, n, lam)
+	s.must(err)
+	m, err = s.PD.CreateMR(s.ctx, true)
+	s.must(err)
+	s.must(m.InitializeFastRegister(s.ctx, min(s.Info.FRMRPageCount, 64), true))
+	s.close = append(s.close, func() { m.Close(); s.A.ReleaseLAM(lam) })
+	return m, lam, fbo
+}

@@ -1,0 +1,146 @@
+package ndktest
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+var objectTests = []test{
+	{"NDK_FN_QUERY_ADAPTER_INFO/limits", func(t *testing.T, c Config) {
+		s, _ := Pair(t, c)
+		again, err := s.A.Info(s.ctx)
+		s.must(err)
+		if again != s.Info {
+			t.Errorf("two calls differ: %+v and %+v", s.Info, again)
+		}
+		if s.Info.FRMRPageCount < 16 {
+			t.Errorf("FRMRPageCount %d, want at least 16", s.Info.FRMRPageCount)
+		}
+		if s.Info.Version != s.A.Version() {
+			t.Errorf("Info says version %v, the object %v", s.Info.Version, s.A.Version())
+		}
+		for _, tc := range []struct {
+			what   string
+			limit  int
+			change func(q *ndk.QPConfig, n int)
+		}{
+			{"ReceiveQueueDepth", s.Info.MaxReceiveQueueDepth, func(q *ndk.QPConfig, n int) { q.ReceiveQueueDepth = n }},
+			{"InitiatorQueueDepth", s.Info.MaxInitiatorQueueDepth, func(q *ndk.QPConfig, n int) { q.InitiatorQueueDepth = n }},
+			{"MaxReceiveSGE", s.Info.MaxReceiveRequestSGE, func(q *ndk.QPConfig, n int) { q.MaxReceiveSGE = n }},
+			{"MaxInitiatorSGE", s.Info.MaxInitiatorRequestSGE, func(q *ndk.QPConfig, n int) { q.MaxInitiatorSGE = n }},
+			{"InlineDataSize", s.Info.MaxInlineDataSize, func(q *ndk.QPConfig, n int) { q.InlineDataSize = n }},
+		} {
+			for d, want := range []ndk.Status{ntstatus.Success, ntstatus.InvalidParameter} {
+				q := s.QPConfig()
+				tc.change(&q, tc.limit+d)
+				qp, err := s.PD.CreateQP(s.ctx, q)
+				s.want(err, want, tc.what)
+				if err == nil {
+					qp.Close()
+				}
+			}
+		}
+		m, err := s.PD.CreateMR(s.ctx, true)
+		s.must(err)
+		s.want(m.InitializeFastRegister(s.ctx, s.Info.FRMRPageCount+1, true), ntstatus.ImplementationLimit, "one page too many")
+		s.want(m.InitializeFastRegister(s.ctx, s.Info.FRMRPageCount, true), ntstatus.Success, "as many pages as there may be")
+		m.Close()
+	}},
+	{"NDK_FN_CREATE_CQ/depth", func(t *testing.T, c Config) {
+		s, _ := Pair(t, c)
+		for depth, want := range map[int]ndk.Status{0: ntstatus.InvalidParameter, -1: ntstatus.InvalidParameter, 1: ntstatus.Success,
+			s.Info.MaxCQDepth: ntstatus.Success, s.Info.MaxCQDepth + 1: ntstatus.InvalidParameter} {
+			q, err := s.A.CreateCQ(s.ctx, ndk.CQConfig{Depth: depth})
+			s.want(err, want, "CreateCQ")
+			if err == nil {
+				q.Close()
+			}
+		}
+	}},
+	{"NDK_FN_CREATE_QP/foreign CQ", func(t *testing.T, c Config) {
+		s, o := Pair(t, c)
+		q := s.QPConfig()
+		q.InitiatorCQ = o.ICQ
+		_, err := s.PD.CreateQP(s.ctx, q)
+		s.want(err, ntstatus.InvalidParameter, "a CQ of another adapter")
+	}},
+	{"NDK_FN_CREATE_SRQ/support", func(t *testing.T, c Config) {
+		s, _ := Pair(t, c)
+		if s.Info.MaxSRQDepth > 0 {
+			t.Skip("the adapter has shared receive queues")
+		}
+		_, err := s.PD.CreateSRQ(s.ctx, ndk.SRQConfig{Depth: 1, MaxReceiveSGE: 1})
+		s.want(err, ntstatus.NotSupported, "CreateSRQ")
+		_, err = s.PD.CreateQPWithSRQ(s.ctx, s.QPConfig(), nil)
+		s.want(err, ntstatus.NotSupported, "CreateQPWithSRQ")
+	}},
+	{"NDK_FN_CREATE_LISTENER/nil callback", func(t *testing.T, c Config) {
+		s, _ := Pair(t, c)
+		_, err := s.A.CreateListener(s.ctx, nil)
+		s.want(err, ntstatus.InvalidParameter, "CreateListener")
+	}},
+	{"NDK_FN_QUERY_EXTENSION_INTERFACE/unknown", func(t *testing.T, c Config) {
+		s, _ := Connected(t, c)
+		for _, o := range []ndk.Object{s.A, s.PD, s.RCQ, s.QP, s.MR, s.C} {
+			if x, err := o.Extension(ndk.GUID{1, 2, 3}, ndk.Version{Major: 1}); !errors.Is(err, ntstatus.NotSupported) || x != nil {
+				t.Errorf("%v: %v, %v", o.Kind(), x, err)
+			}
+		}
+	}},
+	{"NDK_OBJECT_HEADER/kinds", func(t *testing.T, c Config) {
+		s, p := Connected(t, c)
+		l, _, _ := p.listen(c)
+		for want, o := range map[ndk.ObjectKind]ndk.Object{ndk.ObjectAdapter: s.A, ndk.ObjectQP: s.QP, ndk.ObjectCQ: s.RCQ,
+			ndk.ObjectMR: s.MR, ndk.ObjectPD: s.PD, ndk.ObjectConnector: s.C, ndk.ObjectListener: l} {
+			if o.Kind() != want {
+				t.Errorf("kind %v, want %v", o.Kind(), want)
+			}
+			if o.Version() != s.Info.Version && o != ndk.Object(l) {
+				t.Errorf("%v has version %v", o.Kind(), o.Version())
+			}
+		}
+	}},
+	{"NDK_FN_CLOSE_OBJECT/antecedents wait", func(t *testing.T, c Config) {
+		s, _ := Pair(t, c)
+		pd, err := s.A.CreatePD(s.ctx)
+		s.must(err)
+		cq, err := s.A.CreateCQ(s.ctx, ndk.CQConfig{Depth: 4})
+		s.must(err)
+		q := s.QPConfig()
+		q.ReceiveCQ, q.InitiatorCQ = cq, cq
+		qp, err := pd.CreateQP(s.ctx, q)
+		s.must(err)
+		pd.Close()
+		cq.Close()
+		cq.Close() // twice is harmless
+		for _, o := range []ndk.Object{pd, cq} {
+			select {
+			case <-o.Closed():
+				t.Errorf("%v is closed while its QP is open", o.Kind())
+			default:
+			}
+		}
+		qp.Close()
+		for _, o := range []ndk.Object{qp, pd, cq} {
+			s.must(ndk.CloseWait(s.ctx, o))
+		}
+	}},
+	{"NDK_FN_CLOSE_OBJECT/QP flushes", func(t *testing.T, c Config) {
+		s, _ := Connected(t, c)
+		for i := range 5 {
+			s.must(s.QP.Receive(i, []ndk.SGE{s.SGE(0, 8)}))
+		}
+		s.C.Close()
+		s.must(ndk.CloseWait(s.ctx, s.QP))
+		for i := range 5 {
+			var r [1]ndk.ResultEx
+			if s.RCQ.PollEx(r[:]) != 1 {
+				t.Fatal("the QP is closed before its receives completed")
+			}
+			s.expect(r[0], i, ntstatus.Cancelled, ndk.OpReceive)
+		}
+	}},
+}
