@@ -51,9 +51,8 @@ func (t *lamTable) find(addr uint64) *region {
 type lam struct {
 	adapter *adapter
 	region  *region
-	first   uint64 // logical address of the first page
-	pages   int
 	slot    uint32
+	live    bool       // between BuildLAM and ReleaseLAM
 	memory  ndk.Memory // kept alive
 }
 
@@ -145,28 +144,52 @@ func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.L
 	if !ok {
 		return 0, wrap(op, ntstatus.InsufficientResources, nil)
 	}
-	r := newRegion()
-	r.publish(func(r *region) {
-		r.mem, r.base, r.rights = mem, first+uint64(fbo), rightLocalWrite
-	})
-	a.lams.set(slot, r)
+	// A mapping that was released keeps its private part for the next build. Its
+	// region can be published again, unless somebody looks at an old address of
+	// it right now.
+	p, _ := l.Private.(*lam)
+	if p == nil || p.adapter != a || p.live || !p.publish(mem, first+uint64(fbo)) {
+		p = &lam{adapter: a, region: newRegion()}
+		p.publish(mem, first+uint64(fbo))
+	}
+	a.lams.set(slot, p.region)
 	l.Pages = l.Pages[:pages]
 	for i := range l.Pages {
 		l.Pages[i] = ndk.LogicalAddress(first + uint64(i)*ndk.PageSize)
 	}
-	l.Private = &lam{adapter: a, region: r, first: first, pages: pages, slot: slot, memory: m}
+	p.live, p.slot = true, slot
+	p.memory = append(p.memory[:0], m...)
+	l.Private = p
 	return fbo, nil
+}
+
+// publish makes the region of p valid; false if that has to wait.
+func (p *lam) publish(mem []byte, base uint64) bool {
+	r := p.region
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.state.Load()
+	if s&(regionValid|regionWaiter|regionPinMask) != 0 {
+		return false
+	}
+	r.mem, r.base, r.rights = mem, base, rightLocalWrite
+	r.state.Store(s | regionValid)
+	return true
 }
 
 // ReleaseLAM implements ndk.Adapter.
 func (a *adapter) ReleaseLAM(l *ndk.LAM) {
 	p, ok := l.Private.(*lam)
-	if !ok || p.adapter != a {
+	if !ok || p.adapter != a || !p.live {
 		return
 	}
-	l.Private = nil
 	l.Pages = l.Pages[:0]
 	p.region.invalidate(0)
+	p.region.mu.Lock()
+	p.region.mem = nil // nobody can pin it now
+	p.region.mu.Unlock()
+	p.live = false
+	clear(p.memory)
 	a.lams.release(p.slot)
 }
 
