@@ -141,7 +141,7 @@ func (c *Conn) do(ctx context.Context, r *request) (int, error) {
 	case <-r.done:
 	case <-ctx.Done():
 		// The loop is at its end if it does not take this; it finishes r then.
-		if q := cancelOf(r); c.request(q) {
+		if q := cancelOf(r, context.Cause(ctx)); c.request(q) {
 			<-q.done
 			q.free()
 		}
@@ -180,10 +180,16 @@ func (c *Conn) wakeLoop() {
 }
 
 // Receive implements transport.Conn. Messages that came before the end of the
-// connection are returned before the error.
+// connection are returned before the error; those that nobody took before Close
+// are gone.
 func (c *Conn) Receive(ctx context.Context) (*transport.Received, error) {
 	for {
 		c.mu.Lock()
+		if c.closing {
+			c.mu.Unlock()
+			<-c.closed
+			return nil, c.err()
+		}
 		if c.recvq.n > 0 {
 			m := c.recvq.pop()
 			c.backlog -= len(m.rx.Data)

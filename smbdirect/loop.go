@@ -282,7 +282,7 @@ func (c *Conn) take(r *request) {
 	l := &c.l
 	switch {
 	case r.kind == reqCancel:
-		c.cancel(r.cancels)
+		c.cancel(r.cancels, r.why)
 		r.finish(nil)
 	case l.dead:
 		r.finish(c.err())
@@ -308,7 +308,7 @@ func (c *Conn) take(r *request) {
 // cancel gives up a request if nothing of it was posted. A message that was begun
 // cannot be taken back, so it ends the connection; transfers and registrations
 // go on.
-func (c *Conn) cancel(r *request) {
+func (c *Conn) cancel(r *request, why error) {
 	l := &c.l
 	switch r.kind {
 	case reqSend:
@@ -321,7 +321,7 @@ func (c *Conn) cancel(r *request) {
 			c.act()
 			return
 		}
-		c.die(fmt.Errorf("a message that was begun is given up: %w", context.Canceled), false)
+		c.die(fmt.Errorf("a message that was begun is given up: %w", why), false)
 	case reqWrite, reqWriteFile:
 		if r.pos == 0 && l.writes.remove(r) {
 			r.finish(errCancelled)
@@ -337,7 +337,7 @@ func (c *Conn) cancel(r *request) {
 	case reqInvalidate:
 		// Nothing but the end of the connection gives the memory back now.
 		if l.regs.contains(r) || r.out > 0 {
-			c.die(fmt.Errorf("a deregistration is not waited for: %w", context.Canceled), false)
+			c.die(fmt.Errorf("a deregistration is not waited for: %w", why), false)
 		}
 	}
 }
@@ -733,6 +733,12 @@ func (c *Conn) teardown() {
 		l.cur.pool.put(l.cur)
 		l.cur = nil
 	}
+	c.mu.Lock()
+	for c.closing && c.recvq.n > 0 {
+		m := c.recvq.pop()
+		m.pool.put(m)
+	}
+	c.mu.Unlock()
 	if l.slab != nil {
 		l.slab.close()
 	}

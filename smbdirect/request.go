@@ -49,6 +49,7 @@ type request struct {
 	done    chan struct{} // one signal when the loop is finished with it
 	err     error         // set before done
 	cancels *request      // of reqCancel; its owner waits for both
+	why     error         // of reqCancel
 	next    *request      // in a list of the loop
 
 	n int // bytes
@@ -85,10 +86,10 @@ func newRequest(k requestKind) *request {
 	return r
 }
 
-// cancelOf makes the request to give up another.
-func cancelOf(r *request) *request {
+// cancelOf makes the request to give up another because of err.
+func cancelOf(r *request, err error) *request {
 	q := newRequest(reqCancel)
-	q.cancels = r
+	q.cancels, q.why = r, err
 	return q
 }
 

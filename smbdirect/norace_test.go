@@ -1,0 +1,5 @@
+//go:build !race
+
+package smbdirect
+
+const raceEnabled = false

@@ -1,0 +1,6 @@
+//go:build race
+
+package smbdirect
+
+// sync.Pool drops things at random under the race detector.
+const raceEnabled = true
