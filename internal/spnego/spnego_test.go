@@ -309,13 +309,18 @@ func TestHint(t *testing.T) {
 	if err != nil || len(m.Mechs) != 2 || !m.Mechs[0].Equal(oidNegoEx) || !m.Mechs[1].Equal(ntlm.OID) {
 		t.Errorf("%+v, %v", m, err)
 	}
-	// Samba's, byte for byte.
-	want := unhex(t, `604806062b0601050502a03e303ca00e300c060a2b06010401823702020aa32a3028a0261b246e6f745f64656669
-		6e65645f696e5f5246433431373840706c656173655f69676e6f7265`)
+	// RFC 4178's NegTokenInit with mechTypes alone.
+	want := unhex(t, `601c06062b0601050502a0123010a00e300c060a2b06010401823702020a`)
 	if b, err := Hint(ntlm.OID); err != nil || !bytes.Equal(b, want) {
 		t.Errorf("got %x, %v, want %x", b, err, want)
 	}
-	if m, err := ParseInit(want); err != nil || !m.Hints || m.MIC != nil || len(m.Mechs) != 1 {
+	// Samba's, with negHints, byte for byte.
+	samba := unhex(t, `604806062b0601050502a03e303ca00e300c060a2b06010401823702020aa32a3028a0261b246e6f745f64656669
+		6e65645f696e5f5246433431373840706c656173655f69676e6f7265`)
+	if b, err := (&Init{Mechs: []asn1.ObjectIdentifier{ntlm.OID}, Hints: true}).AppendBinary(nil); err != nil || !bytes.Equal(b, samba) {
+		t.Errorf("got %x, %v, want %x", b, err, samba)
+	}
+	if m, err := ParseInit(samba); err != nil || !m.Hints || m.MIC != nil || len(m.Mechs) != 1 {
 		t.Errorf("%+v, %v", m, err)
 	}
 	k, _ := twoLegs(oidKerberos)

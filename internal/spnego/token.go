@@ -277,8 +277,10 @@ func (m *Resp) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // Hint returns the token that a server puts into its NEGOTIATE response: the
-// mechanisms that it takes, in order of preference ([MS-SPNG] 3.2.5.2).
+// mechanisms that it takes, in order of preference ([MS-SPNG] 3.2.5.2). It has no
+// negHints: they are optional and say nothing, and dissectors that go by RFC 4178
+// take them for a malformed MIC.
 func Hint(mechs ...asn1.ObjectIdentifier) ([]byte, error) {
-	m := Init{Mechs: mechs, Hints: true}
+	m := Init{Mechs: mechs}
 	return m.AppendBinary(nil)
 }
