@@ -140,6 +140,9 @@ func (c *Conn) do(ctx context.Context, r *request) (int, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
+		if r.kind == reqInvalidate && c.soon(r) {
+			break
+		}
 		// The loop is at its end if it does not take this; it finishes r then.
 		if q := cancelOf(r, context.Cause(ctx)); c.request(q) {
 			<-q.done
@@ -153,6 +156,20 @@ func (c *Conn) do(ctx context.Context, r *request) (int, error) {
 	n, err := r.fromFile, r.err
 	r.free()
 	return n, err
+}
+
+// soon waits a little longer for an invalidation, whose context has ended: to
+// give it up costs the connection, and it takes no more than what was posted
+// before it.
+func (c *Conn) soon(r *request) bool {
+	t := time.NewTimer(c.cfg.CloseTimeout)
+	defer t.Stop()
+	select {
+	case <-r.done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // request puts a request into the inbox of the loop; it reports false if there is

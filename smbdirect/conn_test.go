@@ -698,6 +698,86 @@ func TestCloseIsSeenAsEOF(t *testing.T) {
 	}
 }
 
+// What the peer sent before it closed arrives, also while we go on sending.
+func TestMessagesBeforeTheEnd(t *testing.T) {
+	for range 20 {
+		client, server := pair(t, Config{}, Config{})
+		ctx := context.Background()
+		go func() { // ends with the connection
+			for client.Send(ctx, msg(make([]byte, 3000))) == nil {
+			}
+		}()
+		receive(t, server).Release()
+		const n = 50
+		for i := range n {
+			if err := server.Send(ctx, msg(bytes.Repeat([]byte{byte(i)}, 2000))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server.Close()
+		for i := range n {
+			m := receive(t, client)
+			if m.Data[0] != byte(i) {
+				t.Fatalf("message %d is %d", i, m.Data[0])
+			}
+			m.Release()
+		}
+		if _, err := client.Receive(ctx); err != io.EOF && !errors.Is(err, net.ErrClosed) {
+			t.Errorf("end: %v", err)
+		}
+		client.Close()
+	}
+}
+
+// An ended context does not cost the connection where the work is done soon.
+func TestDeregisterWithEndedContext(t *testing.T) {
+	client, server := pair(t, Config{}, Config{})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 50 {
+		r, err := client.RDMA().Register(context.Background(), make([]byte, 5000), transport.PeerReads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Deregister(ended, 0, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.Send(context.Background(), msg([]byte{1})); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, server).Release()
+}
+
+func TestListenAnyAddress(t *testing.T) {
+	l, err := Listen(context.Background(), provider(t), "iwarp", ":0", Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d, err := NewDialer(provider(t), "iwarp", Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with Accept
+		if c, err := l.Accept(context.Background()); err == nil {
+			c.Close()
+		}
+	}()
+	c, err := d.Dial(context.Background(), "localhost:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Receive(context.Background()); err != io.EOF {
+		t.Error(err)
+	}
+	c.Close()
+}
+
 func TestContexts(t *testing.T) {
 	client, server := pair(t, Config{}, Config{Memory: 8 << 20, Registrations: 1})
 	ended, cancel := context.WithCancel(context.Background())

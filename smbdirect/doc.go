@@ -53,6 +53,6 @@
 // sent; otherwise it ends the connection. One that ends while Write, WriteFile
 // or Read waits is obeyed until the first request is posted: after that the
 // buffer belongs to the adapter, and the call waits for its completion or the end of the
-// connection. Deregister ends the connection when its context ends, as only that
-// gives the memory back.
+// connection. Deregister ends the connection when its context has ended and
+// Config.CloseTimeout after that too, as only that gives the memory back.
 package smbdirect

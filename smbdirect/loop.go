@@ -531,7 +531,7 @@ func (c *Conn) flush() { c.postHeld(0) }
 
 func (c *Conn) postHeld(f ndk.OpFlags) {
 	l := &c.l
-	if !l.hasHeld || l.dead && !l.graceful {
+	if !l.hasHeld || l.wait || l.dead && !l.graceful {
 		l.hasHeld = false
 		return
 	}
@@ -564,13 +564,20 @@ func (c *Conn) postHeld(f ndk.OpFlags) {
 
 // postFailed ends the connection: the adapter refused what its limits allow. If
 // it did so because the connection is gone, the disconnect event knows better
-// why.
+// why, and messages that came before it are still to be read.
 func (c *Conn) postFailed(err error) {
-	c.mu.Lock()
-	lost := c.lost
-	c.mu.Unlock()
-	if !lost {
-		c.die(&LostError{Err: fmt.Errorf("post: %w", err)}, false)
+	if errors.Is(err, ntstatus.ConnectionInvalid) {
+		c.awaitLoss()
+		return
+	}
+	c.die(&LostError{Err: fmt.Errorf("post: %w", err)}, false)
+}
+
+// awaitLoss stops posting until the disconnect event comes, which is near.
+func (c *Conn) awaitLoss() {
+	if !c.l.wait {
+		c.l.wait = true
+		c.l.timer.Reset(flushPatience)
 	}
 }
 
@@ -597,8 +604,7 @@ func (c *Conn) completed(e *entry, r *ndk.ResultEx) {
 	case r.Status == ntstatus.Success:
 	case r.Status == ntstatus.Cancelled:
 		// Flushed: the disconnect event, which is near, says why.
-		l.wait = true
-		l.timer.Reset(flushPatience)
+		c.awaitLoss()
 	case r.Status == ntstatus.IODeviceError && e.file:
 		// The file could not be read; the connection goes on if it can.
 	default:

@@ -185,15 +185,18 @@ func (c *Conn) writeFileByBuffer(ctx context.Context, f *os.File, off int64, n i
 // the read limit go.
 func (c *Conn) pushTransfers() {
 	l := &c.l
-	for r := l.regs.head; r != nil && l.out[classRegister] < l.depth[classRegister] && !l.dead; r = l.regs.head {
+	if l.wait {
+		return
+	}
+	for r := l.regs.head; r != nil && l.out[classRegister] < l.depth[classRegister] && !l.dead && !l.wait; r = l.regs.head {
 		c.pushRegistration(r)
 	}
-	for r := l.writes.head; r != nil && l.out[classWrite] < l.depth[classWrite] && !l.dead; r = l.writes.head {
+	for r := l.writes.head; r != nil && l.out[classWrite] < l.depth[classWrite] && !l.dead && !l.wait; r = l.writes.head {
 		if c.pushPiece(r, classWrite); r.pos == r.n {
 			l.writes.pop()
 		}
 	}
-	for r := l.reads.head; r != nil && l.out[classRead] < l.depth[classRead] && !l.dead; r = l.reads.head {
+	for r := l.reads.head; r != nil && l.out[classRead] < l.depth[classRead] && !l.dead && !l.wait; r = l.reads.head {
 		if c.pushPiece(r, classRead); r.pos == r.n {
 			l.reads.pop()
 		}
