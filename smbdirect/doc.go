@@ -44,8 +44,8 @@
 //
 // As package transport states. Each Conn has one goroutine, ended and waited for
 // by Close; a Listener has one for each connection that is being set up, ended
-// and waited for by its Close. Lock order: Conn.regMu, then Conn.mu; no lock is
-// held during a call of the provider that may block.
+// and waited for by its Close. No two locks are held at a time, and none during a
+// call of the provider that may block.
 //
 // # Contexts
 //

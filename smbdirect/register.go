@@ -16,7 +16,9 @@ import (
 type part struct {
 	mr    ndk.MR
 	lam   ndk.LAM
-	mem   [1][]byte // what is registered; keeps it alive
+	mem   [1][]byte // what is registered; keeps it alive until the end of the access
+	base  uint64    // address of mem
+	n     int       // bytes of mem
 	fbo   uint32
 	built bool      // lam is
 	token ndk.Token // remote
@@ -26,9 +28,12 @@ type part struct {
 	dead   bool // the peer invalidated it
 }
 
-// base is the address that the peer counts from. Providers that map fast
-// registration to windows need the real one.
-func (p *part) base() uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p.mem[0])))) }
+// hold makes p the region for mem. The peer counts from the real address, which
+// providers that map fast registration to windows need.
+func (p *part) hold(mem []byte) {
+	p.mem[0], p.n = mem, len(mem)
+	p.base = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(mem))))
+}
 
 // registrations are the memory regions of a connection that its peer may reach.
 type registrations struct {
@@ -266,11 +271,7 @@ func (r *registration) make(ctx context.Context, p []byte, a transport.Access) e
 		return err
 	}
 	for _, p := range r.parts {
-		base := p.base()
-		if !g.fast {
-			base = p.mr.Base()
-		}
-		r.descs = append(r.descs, transport.Descriptor{Offset: base, Token: uint32(p.token), Length: uint32(len(p.mem[0]))})
+		r.descs = append(r.descs, transport.Descriptor{Offset: p.base, Token: uint32(p.token), Length: uint32(p.n)})
 	}
 	return nil
 }
@@ -292,22 +293,22 @@ func (r *registration) build(ctx context.Context, p []byte, a transport.Access) 
 			return fmt.Errorf("smbdirect: register: %w", err)
 		}
 		r.parts = append(r.parts, t)
-		t.mem[0] = p
+		t.hold(p)
 		t.active, t.dead = false, false
 		if !g.fast {
 			return nil
 		}
-		fbo := int(t.base() % ndk.PageSize)
-		t.mem[0] = p[:min(len(p), g.maxPages*ndk.PageSize-fbo)]
-		p = p[len(t.mem[0]):]
-		if pages := (fbo + len(t.mem[0]) + ndk.PageSize - 1) / ndk.PageSize; cap(t.lam.Pages) < pages {
+		fbo := int(t.base % ndk.PageSize)
+		t.hold(p[:min(len(p), g.maxPages*ndk.PageSize-fbo)])
+		p = p[t.n:]
+		if pages := (fbo + t.n + ndk.PageSize - 1) / ndk.PageSize; cap(t.lam.Pages) < pages {
 			k := 16
 			for k < pages {
 				k *= 2
 			}
 			t.lam.Pages = make([]ndk.LogicalAddress, 0, k)
 		}
-		if t.fbo, err = c.dev.adapter.BuildLAM(ctx, t.mem[:], len(t.mem[0]), &t.lam); err != nil {
+		if t.fbo, err = c.dev.adapter.BuildLAM(ctx, t.mem[:], t.n, &t.lam); err != nil {
 			return fmt.Errorf("smbdirect: register: %w", err)
 		}
 		t.built = true
@@ -325,9 +326,10 @@ func (r *registration) registerNormal(ctx context.Context, a transport.Access) e
 		f |= ndk.MRAllowRemoteWrite
 	}
 	p := r.parts[0]
-	if err := p.mr.Register(ctx, p.mem[:], len(p.mem[0]), f); err != nil {
+	if err := p.mr.Register(ctx, p.mem[:], p.n, f); err != nil {
 		return fmt.Errorf("smbdirect: register: %w", err)
 	}
+	p.base = p.mr.Base()
 	if p.token = p.mr.RemoteToken(); !r.c.regs.activate(p) {
 		_ = p.mr.Deregister(context.WithoutCancel(ctx)) // its Close does the same
 		return r.c.err()
@@ -378,7 +380,7 @@ func (c *Conn) pushRegistration(r *request) {
 	if !c.due(classRegister) {
 		f |= ndk.SilentSuccess
 	}
-	err := c.qp.FastRegister(c.newEntry(classRegister), p.mr, p.lam.Pages, p.fbo, uint64(len(p.mem[0])), p.base(), f)
+	err := c.qp.FastRegister(c.newEntry(classRegister), p.mr, p.lam.Pages, p.fbo, uint64(p.n), p.base, f)
 	if err != nil {
 		r.part0--
 		c.postFailed(err)
@@ -386,7 +388,7 @@ func (c *Conn) pushRegistration(r *request) {
 	}
 	p.token = p.mr.RemoteToken()
 	g.activate(p)
-	c.rec.add(event{at: c.now(), kind: evRegister, a: uint64(len(p.mem[0])), b: uint64(p.token)})
+	c.rec.add(event{at: c.now(), kind: evRegister, a: uint64(p.n), b: uint64(p.token)})
 	if last {
 		l.regs.pop()
 		r.finish(nil)
