@@ -21,6 +21,7 @@ type end struct {
 	free func()
 	t    testing.TB
 	buf  [1]ndk.ResultEx
+	sgl  []ndk.SGE
 }
 
 func newEnd(t testing.TB, cfg Config, size int) *end {
