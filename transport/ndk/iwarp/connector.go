@@ -188,10 +188,12 @@ func (c *connector) dial(ctx context.Context, src, dst netip.AddrPort) (*net.TCP
 		attempts = portAttempts
 	}
 	for i := 0; ; i++ {
+		var control func(network, address string, c syscall.RawConn) error
 		if src.Port() == 0 {
 			port = randomPort()
+			control = shareSource
 		}
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: addr.AsSlice(), Port: int(port), Zone: addr.Zone()}}
+		d := net.Dialer{Control: control, LocalAddr: &net.TCPAddr{IP: addr.AsSlice(), Port: int(port), Zone: addr.Zone()}}
 		conn, err := d.DialContext(ctx, "tcp", dst.String())
 		if err == nil {
 			t := conn.(*net.TCPConn)

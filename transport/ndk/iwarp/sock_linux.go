@@ -69,6 +69,13 @@ func resumeListen(raw syscall.RawConn) (err error) {
 	return errors.Join(cerr, err)
 }
 
+// shareSource lets a source port that we chose serve many destinations, and be
+// taken again while old connections from it are in TIME-WAIT.
+func shareSource(_, _ string, raw syscall.RawConn) (err error) {
+	cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+	return errors.Join(cerr, err)
+}
+
 // probeLocal checks that the machine owns the address.
 func probeLocal(a netip.Addr) error {
 	var c net.ListenConfig

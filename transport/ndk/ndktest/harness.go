@@ -86,7 +86,7 @@ func newSide(t *testing.T, a ndk.Adapter) *Side {
 	s.must(err)
 	s.must(s.MR.Register(ctx, ndk.Memory{mem}, memSize, ndk.MRAllowRemoteRead|ndk.MRAllowRemoteWrite|ndk.MRRDMAReadSink))
 	t.Cleanup(func() {
-		defer cancel()
+		cancel()
 		for i := len(s.close) - 1; i >= 0; i-- {
 			s.close[i]()
 		}
@@ -219,7 +219,9 @@ func connect(c Config, active, passive *Side, ap, pp ndk.ConnParams) {
 	active.must(err)
 	accepted := make(chan error, 1)
 	go func() { // ends with Accept; its result is waited for
-		passive.C = <-got
+		if passive.C = passive.take(got); passive.C == nil {
+			return
+		}
 		accepted <- passive.C.AcceptEx(passive.ctx, passive.QP, pp, func(r uint32) { passive.Lost <- r })
 	}()
 	active.must(active.C.Connect(active.ctx, active.QP, netip.AddrPort{}, addr, ap))
@@ -237,12 +239,24 @@ func connectTo(active, passive *Side, addr netip.AddrPort, got chan ndk.Connecto
 	active.must(err)
 	accepted := make(chan error, 1)
 	go func() { // ends with Accept; its result is waited for
-		passive.C = <-got
+		if passive.C = passive.take(got); passive.C == nil {
+			return
+		}
 		accepted <- passive.C.AcceptEx(passive.ctx, passive.QP, limits, func(r uint32) { passive.Lost <- r })
 	}()
 	active.must(active.C.Connect(active.ctx, active.QP, netip.AddrPort{}, addr, limits))
 	active.must(active.C.CompleteConnectEx(active.ctx, func(r uint32) { active.Lost <- r }))
 	active.must(<-accepted)
+}
+
+// take waits for a connect event; nil when the test is over without one.
+func (s *Side) take(got chan ndk.Connector) ndk.Connector {
+	select {
+	case c := <-got:
+		return c
+	case <-s.ctx.Done():
+		return nil
+	}
 }
 
 // hello exchanges the first message.
