@@ -137,6 +137,7 @@ type qp struct {
 	hardClose   bool // no linger
 	finSent     bool
 	term        []byte // payload of a Terminate to be sent; nil when there is none
+	terminating bool   // a Terminate is to be sent, or was
 	termSent    bool
 	reason      uint32
 	timedOut    bool // the peer did not end its half in time
@@ -230,11 +231,18 @@ func (q *qp) Flush() {
 	q.abort()
 }
 
-// abort ends the connection at once, if there is one, and flushes.
+// abort ends the connection at once, if there is one, and flushes. A Terminate
+// that was about to leave still does (RFC 5040 §5.4 wants the peer to hear why),
+// within LingerTimeout: the consumer may have closed the QP because of it.
 func (q *qp) abort() {
 	q.mu.Lock()
 	q.state = qpEnded
 	q.flushWanted = true
+	if q.terminating && !q.stopTx && !q.finSent {
+		q.kickLocked()
+		q.finishLocked()
+		return
+	}
 	q.stopTx = true
 	q.hardClose = true
 	q.wakeLocked()

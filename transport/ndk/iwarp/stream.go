@@ -139,6 +139,7 @@ func (q *qp) failLocked(c cause, o *offender) {
 	q.flushWanted = true
 	q.state = qpEnded
 	q.term = appendTerminate(make([]byte, 0, maxTerminateLen), c, o)
+	q.terminating = true
 	q.reason = reason(c, true)
 	// A fence that still stands at an error means that the first FPDU was bad.
 	// Its sender is in full operation, which is what the fence waits for.
