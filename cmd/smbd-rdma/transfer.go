@@ -137,12 +137,25 @@ func (m *mover) getFile(ctx context.Context, remote, local string, it item) (err
 		return err
 	}
 	defer src.Close()
-	dst, err := os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
+	// What is there and no regular file, as /dev/null, is written to as it is.
+	special := false
+	if i, err := os.Stat(local); err == nil {
+		special = !i.Mode().IsRegular()
+	}
+	var dst *os.File
+	if special {
+		dst, err = os.OpenFile(local, os.O_WRONLY, 0)
+	} else {
+		dst, err = os.CreateTemp(filepath.Dir(local), "."+filepath.Base(local)+".*")
+	}
 	if err != nil {
 		return err
 	}
 	defer func() {
 		err = errors.Join(err, dst.Close())
+		if special {
+			return
+		}
 		if err == nil {
 			err = os.Chmod(dst.Name(), 0o644)
 		}
