@@ -2,6 +2,7 @@ package dcerpc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -95,7 +96,8 @@ func (c *Client) Call(opnum uint16, stub []byte) ([]byte, error) {
 		return nil, c.broken
 	}
 	out, err := c.call(opnum, stub)
-	if _, ok := err.(Fault); err != nil && !ok {
+	var fault Fault
+	if err != nil && !errors.As(err, &fault) {
 		c.broken = err
 	}
 	return out, err

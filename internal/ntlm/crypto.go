@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //nolint:staticcheck // the NT hash is MD4; no other will do
 )
 
 // NTHash returns the NT hash of a password, NTOWFv1 of [MS-NLMP] 3.3.1: MD4 of the

@@ -1,6 +1,6 @@
 package smb2
 
-// SessionSetupFlagBinding, in a request, binds an existing session to a new
+// SessionSetupFlagBinding binds, in a request, an existing session to a new
 // connection ([MS-SMB2] 2.2.5).
 const SessionSetupFlagBinding uint8 = 0x01
 

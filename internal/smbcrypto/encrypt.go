@@ -60,18 +60,18 @@ func (c Cipher) aead(key []byte) (cipher.AEAD, error) {
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrKey, err)
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	if c == AES128CCM || c == AES256CCM {
 		a, err := ccm.NewCCM(block, tagSize, 11)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
+			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}
 		return a, nil
 	}
 	a, err := cipher.NewGCM(block)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
+		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 	}
 	return a, nil
 }

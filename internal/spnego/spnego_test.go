@@ -216,7 +216,7 @@ func TestMICMissing(t *testing.T) {
 	if r, perr := ParseResp(out); err != nil || done || perr != nil || r.State != RequestMIC || !r.Mech.Equal(oidNTLM) || r.Token != nil {
 		t.Fatalf("first answer %+v, %v, %v", r, done, err)
 	}
-	if out, done, err = a.Step(resp(Resp{State: NoState, Token: []byte("n")})); err != nil || done {
+	if _, done, err = a.Step(resp(Resp{State: NoState, Token: []byte("n")})); err != nil || done {
 		t.Fatal(done, err)
 	}
 	out, done, err = a.Step(resp(Resp{State: NoState, Token: []byte("a")}))
