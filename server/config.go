@@ -80,7 +80,9 @@ type Share struct {
 // Limits bound what peers can make the server hold. A zero field stands for the
 // default named with it; each must be at least 1 and at most what is named.
 type Limits struct {
-	Connections      int // at a time; default 1024, at most 65536
+	// Connections at a time; default 1024, at most 65536. One more takes the place
+	// of the oldest on which nobody has logged on, and is refused if there is none.
+	Connections      int
 	SessionsPerConn  int // default 64, at most 65536
 	TreesPerSession  int // default 256, at most 65536
 	OpensPerSession  int // default 16384, at most 1<<20

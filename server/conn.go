@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -47,11 +48,13 @@ type conn struct {
 	stopRecv   context.CancelFunc
 	done       chan struct{} // closed at the end of run
 	hasFailed  atomic.Bool
-	negotiated atomic.Bool  // a dialect has been chosen
-	authed     atomic.Bool  // somebody has logged on
-	received   atomic.Int64 // when the last message came, as Unix nanoseconds
-	sends      atomic.Int64 // Sends under way
-	sent       atomic.Int64 // when a Send last began or ended alone
+	negotiated atomic.Bool   // a dialect has been chosen
+	authed     atomic.Bool   // somebody has logged on
+	received   atomic.Int64  // when the last message came, as Unix nanoseconds
+	stranger   *list.Element // guarded by srv.mu: its place in srv.strangers
+	evicted    bool          // guarded by srv.mu
+	sends      atomic.Int64  // Sends under way
+	sent       atomic.Int64  // when a Send last began or ended alone
 
 	// What NEGOTIATE set. Written by the receive goroutine before any other
 	// command is dispatched, not changed after that.

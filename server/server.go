@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -46,6 +47,9 @@ type Server struct {
 	closing  bool                                      // guarded by mu: no more connections
 	janitor  bool                                      // guarded by mu: it runs
 	lastConn uint64                                    // guarded by mu
+
+	strangers list.List // guarded by mu: of *conn, oldest first, on which nobody has logged on
+	evicted   int       // guarded by mu: connections in conns that had to make room
 }
 
 // New makes a server. It starts nothing: Serve does.
@@ -127,26 +131,78 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 	}
 }
 
-// start serves a connection on its own goroutine, unless there are too many.
+// start serves a connection on its own goroutine, unless there are too many. Of
+// those the oldest on which nobody has logged on makes room, so that peers who
+// connect and say nothing do not keep others out.
 func (s *Server) start(tc transport.Conn, scheme string) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing || len(s.conns) >= s.cfg.Limits.Connections {
+	var victim *conn
+	if limit := s.cfg.Limits.Connections; !s.closing && len(s.conns)-s.evicted >= limit {
+		// Those that are on their way out are bounded too.
+		if s.evicted < max(limit/4, 1) {
+			victim = s.evictLocked()
+		}
+		if victim == nil {
+			s.mu.Unlock()
+			return false
+		}
+	}
+	if s.closing {
+		s.mu.Unlock()
 		return false
 	}
 	s.lastConn++
 	c := s.newConn(tc, s.lastConn, scheme)
 	s.conns[c] = struct{}{}
+	c.stranger = s.strangers.PushBack(c)
 	s.count.accepted.Add(1)
 	s.wg.Add(1)
 	go func() { // ends when the connection does; Close and Shutdown wait
 		defer s.wg.Done()
 		c.run()
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		delete(s.conns, c)
-		s.mu.Unlock()
+		s.introducedLocked(c)
+		if c.evicted {
+			s.evicted--
+		}
 	}()
+	s.mu.Unlock()
+	if victim != nil {
+		victim.fail("too many connections, and nobody logged on to this one")
+	}
 	return true
+}
+
+// evictLocked chooses who makes room, nil if all have logged on.
+func (s *Server) evictLocked() *conn {
+	e := s.strangers.Front()
+	if e == nil {
+		return nil
+	}
+	c := e.Value.(*conn)
+	s.introducedLocked(c)
+	c.evicted = true
+	s.evicted++
+	return c
+}
+
+// introduced notes that somebody logged on to c.
+func (s *Server) introduced(c *conn) {
+	if c.authed.Swap(true) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.introducedLocked(c)
+}
+
+func (s *Server) introducedLocked(c *conn) {
+	if c.stranger != nil {
+		s.strangers.Remove(c.stranger)
+		c.stranger = nil
+	}
 }
 
 // stopAccepting ends every Serve and returns the connections there are.

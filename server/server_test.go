@@ -70,6 +70,30 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
+// One who logs on is let in though others hold every place without a word; the
+// oldest of those goes. One who has logged on keeps its place.
+func TestStrangersMakeRoom(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Limits.Connections = 4 })
+	first := s.login(smb2.DialectSMB311)
+	var mute []*peer
+	for range 3 {
+		mute = append(mute, s.dial())
+	}
+	mute[1].negotiate(smb2.DialectSMB311)
+	for i := range mute {
+		p := s.login(smb2.DialectSMB311)
+		mute[i].gone()
+		p.mustConnect("data")
+	}
+	s.dial().gone()
+	if st, _ := first.do(smb2.CommandEcho, &smb2.EchoRequest{}); st != ntstatus.Success {
+		t.Errorf("ECHO of the first: %v", st)
+	}
+	if st := s.srv.Stats(); st.ConnectionsRefused != 1 || st.ConnectionsFailed != 3 {
+		t.Errorf("refused %d, ended %d, want 1 and 3", st.ConnectionsRefused, st.ConnectionsFailed)
+	}
+}
+
 func TestSessionAndTreeLimits(t *testing.T) {
 	s := newSite(t, memconn.Config{}, func(c *Config) { c.Limits.SessionsPerConn, c.Limits.TreesPerSession = 2, 3 })
 	p := s.login(smb2.DialectSMB302)

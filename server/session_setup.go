@@ -166,6 +166,7 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 		c.srv.endSession(sess, r)
 		return st
 	}
+	c.srv.introduced(c)
 	r.setSession(established)
 	r.signer = established.signer
 	if prev := req.PreviousSessionID; prev != 0 && prev != sess.id {
@@ -237,7 +238,6 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	}
 	sess.channels[c] = ch
 	sess.state = sessionValid
-	c.authed.Store(true)
 	return ch, ntstatus.Success
 }
 
@@ -350,7 +350,7 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 		c.dropSession(sess)
 		return ntstatus.UserSessionDeleted
 	}
-	c.authed.Store(true)
+	c.srv.introduced(c)
 	r.setSession(ch)
 	r.signer = ch.signer
 	resp.SessionFlags = sess.flags()

@@ -304,3 +304,6 @@ func (w *town) over(t *testing.T, scheme string, f func(t *testing.T, p *peer)) 
 	c.Close()
 	w.check(t)
 }
+
+// setupRequest begins a log-on with nothing that could end well.
+var setupRequest = &smb2.SessionSetupRequest{SecurityBuffer: []byte("NTLMSSP\x00\x01\x00\x00\x00")}

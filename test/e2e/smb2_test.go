@@ -335,7 +335,9 @@ func TestBadTransforms(t *testing.T) {
 	}
 }
 
-func ntoa(n int) string { return string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)}) }
+func ntoa(n int) string {
+	return string([]byte{byte('0' + n/100), byte('0' + n/10%10), byte('0' + n%10)})
+}
 
 // descriptors of buffers, [MS-SMBD] 2.2.3.1.
 func buffers(ds ...smb2.BufferDescriptor) []byte {
