@@ -110,7 +110,7 @@ const (
 	LogonTypeNotGranted              Status = 0xC000015B // STATUS_LOGON_TYPE_NOT_GRANTED
 	InvalidDeviceState               Status = 0xC0000184 // STATUS_INVALID_DEVICE_STATE
 	IODeviceError                    Status = 0xC0000185 // STATUS_IO_DEVICE_ERROR
-	TrustFailure                     Status = 0xC0000190 // STATUS_TRUSTED_DOMAIN_FAILURE
+	TrustFailure                     Status = 0xC0000190 // STATUS_TRUST_FAILURE
 	FSDriverRequired                 Status = 0xC000019C // STATUS_FS_DRIVER_REQUIRED
 	InvalidLockRange                 Status = 0xC00001A1 // STATUS_INVALID_LOCK_RANGE
 	UserSessionDeleted               Status = 0xC0000203 // STATUS_USER_SESSION_DELETED
@@ -264,7 +264,7 @@ var names = map[Status]string{
 	LogonTypeNotGranted:              "STATUS_LOGON_TYPE_NOT_GRANTED",
 	InvalidDeviceState:               "STATUS_INVALID_DEVICE_STATE",
 	IODeviceError:                    "STATUS_IO_DEVICE_ERROR",
-	TrustFailure:                     "STATUS_TRUSTED_DOMAIN_FAILURE",
+	TrustFailure:                     "STATUS_TRUST_FAILURE",
 	FSDriverRequired:                 "STATUS_FS_DRIVER_REQUIRED",
 	InvalidLockRange:                 "STATUS_INVALID_LOCK_RANGE",
 	UserSessionDeleted:               "STATUS_USER_SESSION_DELETED",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
 	"github.com/smbd-rdma/smbd-rdma/server"
@@ -130,6 +132,10 @@ func (a *app) demo(ctx context.Context, f demoFlags) (r *demoResult, err error) 
 	}
 	items, treeBytes, err := localItems(f.dir)
 	if err != nil {
+		return nil, err
+	}
+	// The tree twice, and the large file three times.
+	if err := checkSpace(os.TempDir(), 2*treeBytes+3*f.large<<20); err != nil {
 		return nil, err
 	}
 	work, err := os.MkdirTemp("", "smbd-rdma-demo-")
@@ -345,6 +351,19 @@ func (p *demoPair) close() (err error) {
 		err = errors.Join(err, p.fsys.Close())
 	}
 	return err
+}
+
+// checkSpace fails if less than need bytes are free at dir.
+func checkSpace(dir string, need int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	if free := float64(st.Bavail) * float64(st.Bsize); free < float64(need) {
+		return fmt.Errorf("%s has %.0f MB free and %.0f MB are needed: set TMPDIR, or give a smaller --large or --dir",
+			dir, free/1e6, float64(need)/1e6)
+	}
+	return nil
 }
 
 // randomFile writes size bytes that no compression or zero page helps with.

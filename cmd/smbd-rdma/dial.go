@@ -132,50 +132,61 @@ func readCredentials(name string) (user, password, domain string, err error) {
 	return user, password, domain, nil
 }
 
-// dialers returns what --transport allows, in the order of trying.
-func (f *connFlags) dialers() ([]transport.Dialer, []int, error) {
+// way is one way to a server.
+type way struct {
+	transport.Dialer
+	port int
+}
+
+// ways returns what --transport allows, in the order of trying.
+func (a *app) ways() ([]way, error) {
+	f := &a.conn
 	if f.port < 0 || f.port > 65535 {
-		return nil, nil, usagef("--port %d is not a port", f.port)
+		return nil, usagef("--port %d is not a port", f.port)
 	}
-	port := func(def int) int {
-		if f.port != 0 {
-			return f.port
-		}
-		return def
-	}
-	provider, err := iwarp.New(iwarp.Config{})
+	provider, err := iwarp.New(iwarp.Config{Logger: a.log})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	rdma, err := smbdirect.NewDialer(provider, "iwarp", smbdirect.Config{})
+	d, err := smbdirect.NewDialer(provider, "iwarp", smbdirect.Config{Logger: a.log})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	plain := &tcp.Dialer{}
+	t, err := tcp.NewDialer(tcp.Config{Logger: a.log})
+	if err != nil {
+		return nil, err
+	}
+	rdma, plain := way{d, smbdirect.DefaultIWARPPort}, way{t, tcp.DefaultPort}
+	if f.port != 0 {
+		rdma.port, plain.port = f.port, f.port
+	}
 	switch f.transport {
 	case "tcp":
-		return []transport.Dialer{plain}, []int{port(tcp.DefaultPort)}, nil
+		return []way{plain}, nil
 	case "iwarp":
-		return []transport.Dialer{rdma}, []int{port(smbdirect.DefaultIWARPPort)}, nil
+		return []way{rdma}, nil
 	case "auto":
-		// A port that was named belongs to one transport: 5445 is SMB Direct's
-		// on iWARP, any other is taken for TCP.
+		// The ports that are registered for one transport are that one's.
 		switch f.port {
-		case 0:
-			return []transport.Dialer{rdma, plain}, []int{smbdirect.DefaultIWARPPort, tcp.DefaultPort}, nil
 		case smbdirect.DefaultIWARPPort:
-			return []transport.Dialer{rdma}, []int{f.port}, nil
+			return []way{rdma}, nil
+		case tcp.DefaultPort:
+			return []way{plain}, nil
 		}
-		return []transport.Dialer{plain}, []int{f.port}, nil
+		return []way{rdma, plain}, nil
 	case "verbs":
-		return nil, nil, fmt.Errorf("--transport verbs: this binary was built without libibverbs; use --transport iwarp")
+		return nil, fmt.Errorf("--transport verbs: this binary was built without libibverbs; use --transport iwarp")
 	}
-	return nil, nil, usagef("--transport %q is not auto, tcp, iwarp or verbs", f.transport)
+	return nil, usagef("--transport %q is not auto, tcp, iwarp or verbs", f.transport)
 }
+
+// tryTime bounds an attempt after which there is another way: a firewall may
+// swallow what goes to SMB Direct's port.
+const tryTime = 5 * time.Second
 
 // dial connects and logs on to a host. What it falls back to is said on stderr.
 func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
-	ds, ports, err := a.conn.dialers()
+	ways, err := a.ways()
 	if err != nil {
 		return nil, err
 	}
@@ -186,12 +197,21 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 	host = strings.Trim(host, "[]")
 	cfg.ServerName = host
 	var errs []error
-	for i, d := range ds {
-		addr := net.JoinHostPort(host, strconv.Itoa(ports[i]))
-		conn, err := d.Dial(ctx, addr)
+	for i, d := range ways {
+		addr := net.JoinHostPort(host, strconv.Itoa(d.port))
+		last := i+1 == len(ways)
+		try, stop := ctx, context.CancelFunc(func() {})
+		if !last {
+			try, stop = context.WithTimeout(ctx, tryTime)
+		}
+		conn, err := d.Dial(try, addr)
+		stop()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s://%s: %w", d.Scheme(), addr, err))
-			if i+1 < len(ds) {
+			if ctx.Err() != nil {
+				break
+			}
+			if !last {
 				a.log.Warn("no SMB Direct, falling back to TCP", "addr", addr, "err", err)
 			}
 			continue

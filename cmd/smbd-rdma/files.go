@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -206,9 +207,14 @@ func (a *app) catCommand() *cobra.Command {
 		Example: "  smbd-rdma cat //server/data/report.txt -U alice%secret",
 		Args:    checkArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTargets(args, false); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				err := a.onShare(cmd, arg, func(sh *client.Share, t target) error {
-					f, err := sh.Open(cmd.Context(), t.path)
+					// Copy knows no context.
+					defer context.AfterFunc(cmd.Context(), func() { sh.Session().Close() })()
+					f, err := sh.CreateFile(cmd.Context(), t.path, client.CreateOptions{Options: client.OptNonDirectory})
 					if err != nil {
 						return err
 					}
@@ -234,11 +240,11 @@ func (a *app) rmCommand() *cobra.Command {
 		Example: "  smbd-rdma rm -r //server/data/old -U alice%secret",
 		Args:    checkArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTargets(args, true); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				err := a.onShare(cmd, arg, func(sh *client.Share, t target) error {
-					if t.path == "" {
-						return usagef("%s is a share: name what to remove on it", t)
-					}
 					if recursive {
 						if _, err := sh.Lstat(cmd.Context(), t.path); err != nil && !force {
 							return err
@@ -272,6 +278,9 @@ func (a *app) mkdirCommand() *cobra.Command {
 		Example: "  smbd-rdma mkdir --parents //server/data/2026/11 -U alice%secret",
 		Args:    checkArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTargets(args, true); err != nil {
+				return err
+			}
 			for _, arg := range args {
 				err := a.onShare(cmd, arg, func(sh *client.Share, t target) error {
 					if parents {
@@ -300,17 +309,21 @@ func (a *app) mvCommand() *cobra.Command {
 		Example: "  smbd-rdma mv //server/data/a.txt //server/data/b.txt -U alice%secret",
 		Args:    checkArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			from, err := parseShareTarget(args[0])
+			if err != nil {
+				return err
+			}
 			to, err := parseShareTarget(args[1])
 			if err != nil {
 				return err
 			}
-			return a.onShare(cmd, args[0], func(sh *client.Share, from target) error {
-				if !strings.EqualFold(from.host, to.host) || !strings.EqualFold(from.share, to.share) {
-					return usagef("%s and %s are not on one share: use get and put", from, to)
-				}
-				if from.path == "" {
-					return usagef("%s is a share: it has no name to change", from)
-				}
+			if !strings.EqualFold(from.host, to.host) || !strings.EqualFold(from.share, to.share) {
+				return usagef("%s and %s are not on one share: use get and put", from, to)
+			}
+			if from.path == "" {
+				return usagef("%s is a share: it has no name to change", from)
+			}
+			return a.onShare(cmd, args[0], func(sh *client.Share, _ target) error {
 				name := to.path
 				if i, err := sh.Stat(cmd.Context(), name); err == nil && i.IsDir() && !strings.EqualFold(name, from.path) {
 					name = path.Join(name, path.Base(from.path))
@@ -322,6 +335,21 @@ func (a *app) mvCommand() *cobra.Command {
 	c.Flags().BoolVarP(&force, "force", "f", false, "replace NEW if it is a file")
 	a.conn.register(c)
 	return c
+}
+
+// checkTargets finds mistakes in the arguments before anything is done. named
+// wants each to name something on its share.
+func checkTargets(args []string, named bool) error {
+	for _, arg := range args {
+		t, err := parseShareTarget(arg)
+		if err != nil {
+			return err
+		}
+		if named && t.path == "" {
+			return usagef("%s is a share: name something on it", t)
+		}
+	}
+	return nil
 }
 
 // onShare runs work on the share that arg names.
