@@ -223,7 +223,9 @@ func (g *registrations) partsFor(p []byte) int {
 func (g *registrations) take(c *Conn) *registration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.inUse++
+	if !g.closed { // or it counts for nothing, as drop has it
+		g.inUse++
+	}
 	if n := len(g.spare); n > 0 {
 		r := g.spare[n-1]
 		g.spare = g.spare[:n-1]
