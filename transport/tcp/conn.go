@@ -282,6 +282,8 @@ func (c *Conn) fail(cause error) error {
 			_ = t.CloseWrite() // what was sent goes out before the FIN
 		}
 		_ = c.nc.Close()
+		c.sendCtx.release()
+		c.recvCtx.release()
 		if c.onClose != nil {
 			c.onClose()
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -301,6 +302,50 @@ func TestSendContext(t *testing.T) {
 	m.Release()
 	if _, err := b.Receive(t.Context()); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("peer of a broken message: %v", err)
+	}
+}
+
+// countedCtx counts the watches on it.
+type countedCtx struct {
+	context.Context
+	done    chan struct{}
+	watches atomic.Int32
+}
+
+func (c *countedCtx) Done() <-chan struct{} { return c.done }
+
+// AfterFunc is what context.AfterFunc asks for.
+func (c *countedCtx) AfterFunc(func()) (stop func() bool) {
+	c.watches.Add(1)
+	return func() bool { c.watches.Add(-1); return true }
+}
+
+// A context may live longer than the connections that it was used with; a closed
+// one leaves nothing in it.
+func TestCloseEndsWatches(t *testing.T) {
+	a, b := pair(t, Config{})
+	ctx := &countedCtx{Context: context.Background(), done: make(chan struct{})}
+	if err := a.Send(ctx, &transport.Message{Parts: [][]byte{{1}}}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := b.Receive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Release()
+	if n := ctx.watches.Load(); n != 2 {
+		t.Fatalf("%d watches of two connections at work", n)
+	}
+	a.Close()
+	b.Close()
+	if n := ctx.watches.Load(); n != 0 {
+		t.Errorf("%d watches are left after Close", n)
+	}
+	if err := a.Send(ctx, &transport.Message{Parts: [][]byte{{1}}}); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if n := ctx.watches.Load(); n != 0 {
+		t.Errorf("%d watches after a Send that came too late", n)
 	}
 }
 

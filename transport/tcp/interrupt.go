@@ -4,17 +4,22 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 )
 
 // interrupter lets the end of a context interrupt the I/O of one direction. It
 // keeps its watch as long as calls come with the same context, so that a loop
-// with one context sets nothing up. One goroutine at a time uses it.
+// with one context sets nothing up. One goroutine at a time arms it; the end of
+// the connection releases it.
 type interrupter struct {
-	set   func(time.Time) error // SetReadDeadline or SetWriteDeadline
-	ctx   context.Context       // watched; nil if none
-	stop  func() bool
-	fired chan struct{} // closed when the watch has set the deadline
+	set func(time.Time) error // SetReadDeadline or SetWriteDeadline
+
+	mu       sync.Mutex
+	ctx      context.Context // guarded by mu; watched; nil if none
+	stop     func() bool     // guarded by mu
+	fired    chan struct{}   // closed when the watch has set the deadline
+	released bool            // guarded by mu
 }
 
 // aLongTimeAgo is a deadline in the past.
@@ -25,7 +30,9 @@ func (i *interrupter) arm(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if i.ctx != nil && i.ctx.Done() == ctx.Done() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.released || i.ctx != nil && i.ctx.Done() == ctx.Done() {
 		return nil
 	}
 	if i.ctx != nil {
@@ -47,8 +54,22 @@ func (i *interrupter) arm(ctx context.Context) error {
 	return nil
 }
 
+// release ends the watch for good, so that a context which outlives the
+// connection does not keep it.
+func (i *interrupter) release() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.released = true
+	if i.ctx != nil {
+		i.stop()
+		i.ctx = nil
+	}
+}
+
 // ended returns the error of the context if err is the interruption by it.
 func (i *interrupter) ended(err error) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.ctx != nil && errors.Is(err, os.ErrDeadlineExceeded) && i.ctx.Err() != nil {
 		return context.Cause(i.ctx)
 	}
