@@ -24,8 +24,8 @@ import (
 // c. Nobody else may use c meanwhile.
 func NetConn(c transport.Conn) net.Conn {
 	n := &netConn{c: c}
-	n.readDeadline.init()
-	n.writeDeadline.init()
+	n.readDeadline.now = newExpiry()
+	n.writeDeadline.now = newExpiry()
 	return n
 }
 
@@ -53,7 +53,7 @@ func (n *netConn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for n.cur == nil {
-		m, err := n.c.Receive(&n.readDeadline)
+		m, err := n.c.Receive(n.readDeadline.expiry())
 		if err != nil {
 			return 0, deadlineError("read", err)
 		}
@@ -79,14 +79,16 @@ func (n *netConn) Read(p []byte) (int, error) {
 func (n *netConn) Write(p []byte) (int, error) {
 	n.writeMu.Lock()
 	defer n.writeMu.Unlock()
-	if err := n.writeDeadline.Err(); err != nil {
+	ctx := n.writeDeadline.expiry()
+	if err := ctx.Err(); err != nil {
 		return 0, deadlineError("write", err)
 	}
 	written := 0
 	for len(p) > 0 {
 		// Octets of the message that come first, as far as they are here.
 		k := 0
-		if len(n.begun) < prefixSize {
+		kept := len(n.begun)
+		if kept < prefixSize {
 			k = min(prefixSize-len(n.begun), len(p))
 			n.begun = append(n.begun, p[:k]...)
 			if len(n.begun) < prefixSize {
@@ -95,6 +97,7 @@ func (n *netConn) Write(p []byte) (int, error) {
 		}
 		size := int(binary.BigEndian.Uint32(n.begun))
 		if size == 0 || size > n.c.MaxSendSize() {
+			n.begun = n.begun[:kept]
 			return written, fmt.Errorf("smbdirect: write of a message with prefix %#08x: %w", size, ErrTooLong)
 		}
 		missing := prefixSize + size - len(n.begun)
@@ -103,7 +106,8 @@ func (n *netConn) Write(p []byte) (int, error) {
 			return written + len(p), nil
 		}
 		m := transport.Message{Parts: [][]byte{n.begun[prefixSize:], p[k : k+missing]}}
-		if err := n.c.Send(&n.writeDeadline, &m); err != nil {
+		if err := n.c.Send(ctx, &m); err != nil {
+			n.begun = n.begun[:kept] // the rest of p is the caller's to write again
 			return written, deadlineError("write", err)
 		}
 		n.begun = n.begun[:0]
@@ -163,20 +167,21 @@ func deadlineError(op string, err error) error {
 	return err
 }
 
-// deadline is a time that may be moved, as a context: Done is closed while the
-// time has passed.
+// deadline is a time that may be moved while somebody waits for it.
 type deadline struct {
 	mu    sync.Mutex
 	timer *time.Timer
-	at    time.Time
-	done  chan struct{} // guarded by mu; closed when the time has passed
-	past  bool          // guarded by mu; done is closed
-	era   int           // guarded by mu; tells an old timer from a new one
+	now   *expiry // guarded by mu; another one after it was over
+	era   int     // guarded by mu; tells an old timer from a new one
 }
 
-var _ context.Context = (*deadline)(nil)
-
-func (d *deadline) init() { d.done = make(chan struct{}) }
+// expiry returns the context of an operation that begins now. It ends when the
+// time has passed, also if that is moved meanwhile.
+func (d *deadline) expiry() *expiry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.now
+}
 
 // set moves the deadline; the zero time is none.
 func (d *deadline) set(t time.Time) {
@@ -187,18 +192,15 @@ func (d *deadline) set(t time.Time) {
 		d.timer = nil
 	}
 	d.era++
-	d.at = t
-	if d.past {
-		d.done = make(chan struct{})
-		d.past = false
+	if d.now.Err() != nil {
+		d.now = newExpiry()
 	}
 	if t.IsZero() {
 		return
 	}
 	left := time.Until(t)
 	if left <= 0 {
-		d.past = true
-		close(d.done)
+		close(d.now.done)
 		return
 	}
 	era := d.era
@@ -206,37 +208,36 @@ func (d *deadline) set(t time.Time) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.era == era {
-			d.past = true
-			close(d.done)
+			close(d.now.done)
 		}
 	})
 }
 
 func (d *deadline) stop() { d.set(time.Time{}) }
 
-// Deadline implements context.Context.
-func (d *deadline) Deadline() (time.Time, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.at, !d.at.IsZero()
-}
+// expiry is a context that ends with os.ErrDeadlineExceeded, and then for good:
+// who saw it end finds that error, whatever became of the deadline.
+type expiry struct{ done chan struct{} }
+
+var _ context.Context = (*expiry)(nil)
+
+func newExpiry() *expiry { return &expiry{make(chan struct{})} }
+
+// Deadline implements context.Context. The time may be moved, so there is none.
+func (e *expiry) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // Done implements context.Context.
-func (d *deadline) Done() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.done
-}
+func (e *expiry) Done() <-chan struct{} { return e.done }
 
 // Err implements context.Context.
-func (d *deadline) Err() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.past {
+func (e *expiry) Err() error {
+	select {
+	case <-e.done:
 		return os.ErrDeadlineExceeded
+	default:
+		return nil
 	}
-	return nil
 }
 
 // Value implements context.Context.
-func (d *deadline) Value(any) any { return nil }
+func (e *expiry) Value(any) any { return nil }

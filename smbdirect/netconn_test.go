@@ -2,13 +2,17 @@ package smbdirect
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
 func frame(p []byte) []byte {
@@ -113,5 +117,69 @@ func TestNetConnDeadlines(t *testing.T) {
 	nb.Close()
 	if _, err := nb.Read(p); err == nil {
 		t.Error("read after close")
+	}
+}
+
+// shyConn is a connection whose Sends wait for nothing but their context until
+// open is closed.
+type shyConn struct {
+	transport.Conn
+	open chan struct{}
+	sent [][]byte
+}
+
+func (c *shyConn) MaxSendSize() int { return 1 << 20 }
+
+func (c *shyConn) Send(ctx context.Context, m *transport.Message) error {
+	select {
+	case <-c.open:
+		c.sent = append(c.sent, bytes.Join(m.Parts, nil))
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("send: %w", context.Cause(ctx))
+	}
+}
+
+// A Write that timed out says how much it took, and the caller goes on from
+// there: nothing of the rest may be kept.
+func TestNetConnWriteAgainAfterDeadline(t *testing.T) {
+	for cut := range 7 {
+		c := &shyConn{open: make(chan struct{})}
+		n := NetConn(c)
+		p := frame([]byte("abc"))
+		if k, err := n.Write(p[:cut]); k != cut || err != nil {
+			t.Fatal(k, err)
+		}
+		n.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		k, err := n.Write(p[cut:])
+		if k != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("cut %d: %d, %v", cut, k, err)
+		}
+		n.SetWriteDeadline(time.Time{})
+		close(c.open)
+		if k, err := n.Write(p[cut:]); k != len(p)-cut || err != nil {
+			t.Errorf("cut %d, again: %d, %v", cut, k, err)
+		}
+		if len(c.sent) != 1 || string(c.sent[0]) != "abc" {
+			t.Errorf("cut %d: sent %q", cut, c.sent)
+		}
+	}
+}
+
+// What waited for a deadline that has passed reports that, though the deadline is
+// moved before it looks.
+func TestNetConnDeadlineMovedTooLate(t *testing.T) {
+	var d deadline
+	d.now = newExpiry()
+	ctx := d.expiry()
+	d.set(time.Now().Add(-time.Second))
+	<-ctx.Done()
+	d.set(time.Now().Add(time.Hour))
+	defer d.stop()
+	if err := context.Cause(ctx); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if err := d.expiry().Err(); err != nil {
+		t.Errorf("the next operation: %v", err)
 	}
 }
