@@ -53,7 +53,7 @@ type call struct {
 	info    []byte   // channel information, scratch for READ and WRITE
 
 	// What was done to the request, and so is demanded of the answer. Written
-	// before the request is sent.
+	// before onWire is set, and not changed after.
 	signed, encrypted bool
 
 	// The fields up to next are guarded by conn.mu.
@@ -62,6 +62,7 @@ type call struct {
 	need     int // credits that a queued call waits for
 	asyncID  uint64
 	async    bool // an interim response came, with the credits
+	onWire   bool // how it is protected is decided: an answer may come
 	gone     bool // the waiter has given up
 	expired  bool // deadline passed
 	deadline time.Time

@@ -330,12 +330,14 @@ func (c *conn) take(first *call) bool {
 	if c.credits < first.need {
 		return false
 	}
-	c.credits -= first.need
+	fresh := c.credits // those of them from nextID on
 	for i := range c.holes {
 		h := &c.holes[i]
+		fresh -= h.n
 		if h.n < first.need {
 			continue
 		}
+		c.credits -= first.need
 		first.id = h.id
 		h.id += uint64(first.need)
 		h.n -= first.need
@@ -344,6 +346,12 @@ func (c *conn) take(first *call) bool {
 		}
 		return true
 	}
+	if fresh < first.need {
+		// A request's MessageIds are consecutive ([MS-SMB2] 3.2.4.1.5): behind
+		// those left the server's window would be exceeded.
+		return false
+	}
+	c.credits -= first.need
 	first.id = c.nextID
 	c.nextID += uint64(first.need)
 	return true
@@ -366,7 +374,7 @@ func (c *conn) register(calls []*call, deadline time.Time) {
 	for _, k := range calls {
 		k.id = id
 		id += uint64(k.charge)
-		k.state, k.async, k.asyncID, k.expired, k.err = callSending, false, 0, false, nil
+		k.state, k.async, k.asyncID, k.expired, k.onWire, k.err = callSending, false, 0, false, false, nil
 		k.deadline = deadline
 		c.pending[k.id] = k
 		c.owing++
@@ -431,7 +439,13 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 	sec := c.sec.Load()
 	last := len(calls) - 1
 	encrypt := false
+	for _, k := range calls {
+		encrypt = encrypt || sec != nil && k.protect&protectRaw == 0 && (sec.encrypt || k.protect&protectEncrypt != 0)
+	}
 	for i, k := range calls {
+		k.encrypted = encrypt
+		k.signed = !encrypt && sec != nil && sec.signer != nil && k.protect&protectRaw == 0 &&
+			(sec.sign || k.protect&protectSign != 0)
 		if i != last {
 			for len(k.buf)%8 != 0 {
 				k.buf = append(k.buf, 0)
@@ -446,6 +460,7 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 		} else {
 			c.mu.Lock()
 			h.Credits = c.creditRequest(k)
+			k.onWire = true
 			c.mu.Unlock()
 		}
 		if k.async {
@@ -459,18 +474,11 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 			h.SessionID = sec.sessionID
 		}
 		h.Put(k.buf)
-		k.encrypted = sec != nil && k.protect&protectRaw == 0 && (sec.encrypt || k.protect&protectEncrypt != 0)
-		k.signed = !k.encrypted && sec != nil && sec.signer != nil && k.protect&protectRaw == 0 &&
-			(sec.sign || k.protect&protectSign != 0)
-		encrypt = encrypt || k.encrypted
 	}
 	first := calls[0]
 	m := &first.out
 	m.Parts = append(first.parts[:0], m.Parts[:0]...)
 	for i, k := range calls {
-		if encrypt {
-			k.encrypted, k.signed = true, false
-		}
 		var err error
 		m.Parts = append(m.Parts, k.buf)
 		if i == last && len(k.payload) > 0 {

@@ -87,6 +87,10 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		}
 		return c.protocolError("3.2.5.1.2", "%v answer to %v message %d", h.Command, k.cmd, h.MessageID)
 	}
+	if !k.onWire {
+		c.mu.Unlock()
+		return c.protocolError("3.2.5.1.2", "answer to message %d, which was not sent yet", h.MessageID)
+	}
 	raw, wantSigned, wantEncrypted := k.protect&protectRaw != 0, k.signed, k.encrypted
 	c.mu.Unlock()
 
@@ -109,6 +113,11 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.err
+	}
+	if c.pending[h.MessageID] != k {
+		// It could not be sent after all, so this answers nothing. The request
+		// may be another one by now.
+		return nil
 	}
 	c.credits = min(c.credits+int(h.Credits), maxGranted)
 	if !k.async { // an interim answer has brought the credits already
@@ -193,7 +202,7 @@ func (c *conn) closeOrphans(ctx context.Context) {
 		k.treeID, k.protect = o.treeID, o.protect
 		if k.encode(&smb2.CloseRequest{FileID: o.id}) == nil && c.start(ctx, k.self[:]) == nil {
 			c.mu.Lock()
-			k.gone = true
+			k.gone = k.state != callAnswered // else it is ours, with its answer
 			c.mu.Unlock()
 		}
 		k.free()
