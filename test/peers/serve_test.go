@@ -27,7 +27,7 @@ type binServer struct {
 	log       *bytes.Buffer
 }
 
-func binary(t *testing.T) string {
+func binary(t testing.TB) string {
 	t.Helper()
 	bin := os.Getenv("SMBD_RDMA_BIN")
 	if bin == "" {
@@ -41,7 +41,7 @@ func binary(t *testing.T) string {
 
 // startBinServer starts the command and stops it with SIGTERM at the end of the
 // test, which fails if it does not exit with 0.
-func startBinServer(t *testing.T, dir string, args ...string) *binServer {
+func startBinServer(t testing.TB, dir string, args ...string) *binServer {
 	t.Helper()
 	s := &binServer{log: &bytes.Buffer{}}
 	args = append([]string{"serve", "--share", "test=" + dir, "--user", "tester%secret",

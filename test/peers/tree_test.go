@@ -25,7 +25,7 @@ func goSource(t *testing.T) string {
 	return src
 }
 
-func bigFile(t *testing.T, name string) {
+func bigFile(t testing.TB, name string) {
 	t.Helper()
 	f, err := os.Create(name)
 	if err != nil {
