@@ -83,7 +83,9 @@ func (r *request) fsctl(req *smb2.IoctlRequest, maxOut int) ([]byte, ntstatus.St
 
 // validateNegotiate is [MS-SMB2] 3.3.5.15.12: what was negotiated is compared
 // with what the client says, under a signature, that it sent. A difference is an
-// attacker's doing and ends the connection.
+// attacker's doing and ends the connection. Of the dialects only the one they lead
+// to counts for a server without 3.1.1: what the Linux client says here is then not
+// the list that it sent.
 func (c *conn) validateNegotiate(req *smb2.IoctlRequest, maxOut int) ([]byte, ntstatus.Status) {
 	m, err := smb2.ParseValidateNegotiateInfoRequest(req.Input)
 	switch {
@@ -91,7 +93,8 @@ func (c *conn) validateNegotiate(req *smb2.IoctlRequest, maxOut int) ([]byte, nt
 		c.fail("VALIDATE_NEGOTIATE_INFO in dialect 3.1.1")
 	case err != nil, maxOut < 24:
 		c.fail("malformed VALIDATE_NEGOTIATE_INFO", "err", err)
-	case !slices.Equal(m.Dialects, c.clientDialects), m.GUID != c.clientGUID,
+	case c.srv.cfg.MaxDialect >= Dialect311 && !slices.Equal(m.Dialects, c.clientDialects),
+		c.choose(m.Dialects) != c.dialect, m.GUID != c.clientGUID,
 		m.SecurityMode != c.clientMode, m.Capabilities != c.clientCaps:
 		c.fail("NEGOTIATE was tampered with, [MS-SMB2] 3.3.5.15.12")
 	default:

@@ -26,6 +26,16 @@ func (c *conn) hasDialect(d uint16) bool {
 	return d >= cfg.MinDialect && d <= cfg.MaxDialect && (c.rdma == nil || d >= Dialect300)
 }
 
+// choose returns the greatest dialect that is offered and spoken here, or 0.
+func (c *conn) choose(offered []smb2.Dialect) uint16 {
+	for _, d := range dialects {
+		if c.hasDialect(d) && slices.Contains(offered, smb2.Dialect(d)) {
+			return d
+		}
+	}
+	return 0
+}
+
 // signingPolicy reports whether the connection requires signing,
 // RequireMessageSigning.
 func (c *conn) signingPolicy() bool {
@@ -89,13 +99,7 @@ func negotiate(r *request) ntstatus.Status {
 	if err != nil || len(req.Dialects) == 0 {
 		return ntstatus.InvalidParameter
 	}
-	chosen := uint16(0)
-	for _, d := range dialects {
-		if c.hasDialect(d) && req.HasDialect(smb2.Dialect(d)) {
-			chosen = d
-			break
-		}
-	}
+	chosen := c.choose(req.Dialects)
 	if chosen == 0 {
 		c.log.Info("no common dialect", "client", req.Dialects)
 		return ntstatus.NotSupported

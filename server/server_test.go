@@ -299,6 +299,43 @@ func TestValidateNegotiateInfoTampered(t *testing.T) {
 	}
 }
 
+// 3.3.5.15.12: a server without 3.1.1 looks at the dialect that the list leads to,
+// not at the list, as clients forget those that cannot have been chosen.
+func TestValidateNegotiateInfoBelow311(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ds   []smb2.Dialect
+		ok   bool
+	}{
+		{"the list", []smb2.Dialect{smb2.DialectSMB210, smb2.DialectSMB300, smb2.DialectSMB311}, true},
+		{"the one chosen", []smb2.Dialect{smb2.DialectSMB300}, true},
+		{"a lower one", []smb2.Dialect{smb2.DialectSMB210}, false},
+		{"a higher one", []smb2.Dialect{smb2.DialectSMB300, smb2.DialectSMB302}, false},
+		{"none that is spoken", []smb2.Dialect{smb2.DialectSMB311}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newSite(t, memconn.Config{}, func(c *Config) { c.MaxDialect = Dialect302 }).dial()
+			p.negotiate(smb2.DialectSMB210, smb2.DialectSMB300, smb2.DialectSMB311)
+			want(t, "logon", p.logon("ann", "secret"), ntstatus.Success)
+			p.mustConnect("IPC$")
+			m := smb2.ValidateNegotiateInfoRequest{Capabilities: p.caps, GUID: p.guid, SecurityMode: p.mode, Dialects: c.ds}
+			in, err := m.AppendBinary(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := &smb2.IoctlRequest{CtlCode: smb2.FsctlValidateNegotiateInfo,
+				FileID: smb2.AnyFileID, Flags: 1, MaxOutputResponse: 24, Input: in}
+			if !c.ok {
+				p.post(p.header(smb2.CommandIoctl), req)
+				p.gone()
+				return
+			}
+			st, _ := p.do(smb2.CommandIoctl, req)
+			want(t, "VALIDATE_NEGOTIATE_INFO", st, ntstatus.Success)
+		})
+	}
+}
+
 // BenchmarkIO is one client's I/O of 1 MiB in memory: what the server itself
 // costs.
 func BenchmarkIO(b *testing.B) {
