@@ -176,11 +176,12 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 	switch {
 	case q.CreateDisposition > smb2.FileOverwriteIf,
 		q.ShareAccess&^validShare != 0,
-		q.FileAttributes&^validAttributes != 0,
 		q.CreateOptions&invalidOptions != 0:
 		return ntstatus.InvalidParameter
-	case access == 0, access&invalidAccess != 0:
+	case access == 0, access&invalidAccess != 0: // comes before the attributes on Windows
 		return ntstatus.AccessDenied
+	case q.FileAttributes&^validAttributes != 0:
+		return ntstatus.InvalidParameter
 	case access&smb2.AccessSystemSecurity != 0:
 		return ntstatus.PrivilegeNotHeld
 	case q.CreateOptions&unsupportedOptions != 0:
@@ -280,6 +281,10 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 		o.name = name
 		o.isDir = info.IsDir()
 		o.isLink = info.Mode&fs.ModeSymlink != 0
+		// Once it is entered, other opens of the object reach it.
+		o.refs.Store(1)
+		o.notify.init(o.isDir)
+		o.search.init(o.isDir)
 		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
 			_ = o.file.Close()
 			return info, 0, st
@@ -296,7 +301,7 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			_ = o.file.Close()
 			return info, 0, st
 		}
-		return c.finish(ctx, o, action)
+		return c.finish(ctx, o, info, action)
 	}
 }
 
@@ -386,10 +391,10 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 
 // setFile fills in what follows from the file.
 func (c *creation) setFile(o *open, opts vfs.OpenOptions) {
+	o.osFiler, o.dir = nil, nil
 	if f, ok := o.file.(vfs.OSFiler); ok && opts.Access != 0 {
-		o.osFile = f.OSFile()
+		o.osFiler = f
 	}
-	o.dir = nil
 	if d, ok := o.file.(vfs.Dir); ok && opts.Access&vfs.AccessRead != 0 {
 		o.dir = d
 	}
@@ -476,11 +481,8 @@ func (c *creation) checkExisting(o *open, info *vfs.Info, action vfs.Action) nts
 }
 
 // finish does what remains when the open has been entered: overwriting, and the
-// create contexts that change a new file.
-func (c *creation) finish(ctx context.Context, o *open, did vfs.Action) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
-	o.refs.Store(1)
-	o.notify.init(o.isDir)
-	o.search.init(o.isDir)
+// create contexts that change a new file. info is what the file was before that.
+func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.Action) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
 	if c.req.CreateOptions&smb2.FileDeleteOnClose != 0 {
 		o.setDeleteOnClose()
 	}
@@ -490,10 +492,10 @@ func (c *creation) finish(ctx context.Context, o *open, did vfs.Action) (vfs.Inf
 		o.release()
 		return vfs.Info{}, 0, st
 	}
-	action := smb2.FileOpened
+	action, changed := smb2.FileOpened, c.overwrites()
 	switch {
 	case did == vfs.Created:
-		action = smb2.FileCreated
+		action, changed = smb2.FileCreated, c.hasContexts()
 		if st := c.applyContexts(ctx, o); st != ntstatus.Success {
 			return fail(st)
 		}
@@ -514,11 +516,20 @@ func (c *creation) finish(ctx context.Context, o *open, did vfs.Action) (vfs.Inf
 			}
 		}
 	}
+	if !changed {
+		o.srv.files.changeTimes.apply(&info)
+		return info, action, ntstatus.Success
+	}
 	info, err := o.stat(ctx)
 	if err != nil {
 		return fail(ntstatus.FromError(err))
 	}
 	return info, action, ntstatus.Success
+}
+
+// hasContexts reports whether there are create contexts that change a new file.
+func (c *creation) hasContexts() bool {
+	return c.ctxs.ea != nil || c.ctxs.sd != nil || c.ctxs.hasAllocation
 }
 
 // applyContexts applies the create contexts meant for new files: 3.3.5.9.1 to

@@ -129,6 +129,10 @@ func TestCreateRefused(t *testing.T) {
 		}, ntstatus.AccessDenied},
 		{"no access", func(m *m) { m.DesiredAccess = 0 }, ntstatus.AccessDenied},
 		{"access bits that are reserved", func(m *m) { m.DesiredAccess |= 0x04000000 }, ntstatus.AccessDenied},
+		{"wrong access and wrong attributes", func(m *m) {
+			m.DesiredAccess = 0x04000000
+			m.FileAttributes = 8
+		}, ntstatus.AccessDenied},
 		{"audit", func(m *m) { m.DesiredAccess |= smb2.AccessSystemSecurity }, ntstatus.PrivilegeNotHeld},
 		{"unknown share access", func(m *m) { m.ShareAccess = 8 }, ntstatus.InvalidParameter},
 		{"unknown disposition", func(m *m) { m.CreateDisposition = 6 }, ntstatus.InvalidParameter},

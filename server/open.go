@@ -26,9 +26,9 @@ type open struct {
 	tree *tree
 	fs   vfs.FS // nil for a pipe
 
-	file   vfs.File // nil for a pipe
-	osFile *os.File // the descriptor behind file, if it has one for data
-	dir    vfs.Dir  // file, if it is a directory opened for listing
+	file    vfs.File    // nil for a pipe
+	osFiler vfs.OSFiler // file, if there may be a descriptor for data behind it
+	dir     vfs.Dir     // file, if it is a directory opened for listing
 
 	isDir, isPipe bool
 	isLink        bool            // a symbolic link opened itself
@@ -97,6 +97,15 @@ func (o *open) release() {
 		// to go to; FLUSH is what reports them.
 		_ = o.file.Close()
 	}
+}
+
+// osFile is the descriptor behind the file, nil if it has none for data. Asking
+// for it costs the first time, which CREATE leaves to the operation that needs it.
+func (o *open) osFile() *os.File {
+	if o.osFiler == nil {
+		return nil
+	}
+	return o.osFiler.OSFile()
 }
 
 // path is the name in the share by which the object was opened, as renames have

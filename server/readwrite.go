@@ -23,7 +23,11 @@ const (
 
 // checkChannel applies the rules about Channel that READ and WRITE share,
 // [MS-SMB2] 3.3.5.12 and 3.3.5.13. It returns whether data goes by RDMA.
-func (c *conn) checkChannel(ch smb2.Channel) (rdma bool, st ntstatus.Status) {
+//
+// An encrypted request whose data would go by RDMA, in the clear, is refused:
+// there are no RDMA transforms here, and without them no client does that.
+func (r *request) checkChannel(ch smb2.Channel) (rdma bool, st ntstatus.Status) {
+	c := r.conn
 	if c.dialect < Dialect300 || ch == smb2.ChannelNone {
 		return false, ntstatus.Success // below 3.0 the field is reserved
 	}
@@ -33,7 +37,7 @@ func (c *conn) checkChannel(ch smb2.Channel) (rdma bool, st ntstatus.Status) {
 	default:
 		return false, ntstatus.InvalidParameter
 	}
-	if c.rdma == nil {
+	if c.rdma == nil || r.encrypted {
 		return false, ntstatus.InvalidParameter
 	}
 	return true, ntstatus.Success
@@ -102,7 +106,7 @@ func read(ctx context.Context, r *request) ntstatus.Status {
 	if uint64(req.Length) > uint64(c.maxRead) {
 		return ntstatus.InvalidParameter
 	}
-	rdma, st := c.checkChannel(req.Channel)
+	rdma, st := r.checkChannel(req.Channel)
 	if st != ntstatus.Success {
 		return st
 	}
@@ -178,10 +182,10 @@ func (r *request) readRDMA(ctx context.Context, o *open, req *smb2.ReadRequest, 
 		return ntstatus.InvalidParameter
 	}
 	fromFile := false
-	if o.osFile != nil {
+	if f := o.osFile(); f != nil {
 		// The client's memory must not change after the answer, so the transfer is
 		// the connection's to end, not the request's.
-		n, err = c.rdma.WriteFile(c.ctx, o.osFile, off, n, descs)
+		n, err = c.rdma.WriteFile(c.ctx, f, off, n, descs)
 		fromFile = true
 	} else {
 		n, err = r.readLeased(o, off, n, descs)
@@ -293,7 +297,7 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	if o.access&(smb2.FileWriteData|smb2.FileAppendData) == 0 || r.tree.readOnly() {
 		return ntstatus.AccessDenied
 	}
-	rdma, st := c.checkChannel(req.Channel)
+	rdma, st := r.checkChannel(req.Channel)
 	if st != ntstatus.Success {
 		return st
 	}

@@ -118,6 +118,29 @@ func TestReadShortForSmallMessages(t *testing.T) {
 	}
 }
 
+// A file's octets do not travel in the clear for a client that encrypts: without RDMA
+// transforms, [MS-SMB2] 2.2.43, an encrypted request must not name a channel.
+func TestNoRDMAForEncryptedRequests(t *testing.T) {
+	s := newSite(t, memconn.Config{RDMA: true}, nil)
+	s.write("f", octets(100))
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	f := p.openFile("f")
+	p.seal = true
+	buf := make([]byte, 100)
+	g, ci := p.register(buf, transport.PeerWrites|transport.PeerReads)
+	defer g.Deregister(s.ctx, 0, false)
+	st, _ := p.do(smb2.CommandRead, &smb2.ReadRequest{FileID: f, Length: 100, Channel: smb2.ChannelRDMAV1, ChannelInfo: ci})
+	want(t, "READ", st, ntstatus.InvalidParameter)
+	if !bytes.Equal(buf, make([]byte, 100)) {
+		t.Error("READ has written to the buffer")
+	}
+	st, _ = p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: f, RemainingBytes: 100, Channel: smb2.ChannelRDMAV1, ChannelInfo: ci})
+	want(t, "WRITE", st, ntstatus.InvalidParameter)
+	if !bytes.Equal(s.read("f"), octets(100)) {
+		t.Error("WRITE has changed the file")
+	}
+}
+
 // 3.3.5.13 with SMB2_CHANNEL_NONE.
 func TestWriteInline(t *testing.T) {
 	s := newSite(t, memconn.Config{}, nil)
