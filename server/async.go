@@ -83,6 +83,7 @@ func (c *conn) goAsync(r *request) ntstatus.Status {
 	c.reqMu.Unlock()
 	r.chain.interim(r)
 	r.pending = true
+	r.chain.served() // AsyncPerConn bounds those that wait
 	return ntstatus.Success
 }
 

@@ -88,8 +88,8 @@ type Limits struct {
 	OpensPerSession  int // default 16384, at most 1<<20
 	LocksPerOpen     int // default 4096, at most 65536
 	AsyncPerConn     int // requests answered STATUS_PENDING; default 1024, at most 65536
-	CreditsPerConn   int // default 512, at most 8192; at least 16
-	WatchesPerConn   int // CHANGE_NOTIFY requests; default 256, at most 65536
+	CreditsPerConn   int // held by a client, and of requests being served; default 512, at most 8192; at least 16
+	WatchesPerConn   int // directories that a session watches by CHANGE_NOTIFY; default 256, at most 65536
 	CompoundElements int // requests in one message; default 64, at most 1024
 
 	// MaxReadSize, MaxWriteSize and MaxTransactSize are what NEGOTIATE announces

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/transport"
@@ -76,6 +78,9 @@ type conn struct {
 	maxPayload        int // of a response
 
 	window creditWindow
+	// serving holds the credits' worth of requests being served: the window alone
+	// does not bound them, as credits are granted before answers have been taken.
+	serving *semaphore.Weighted
 
 	chanMu   sync.RWMutex
 	channels map[uint64]*channel // guarded by chanMu: Connection.SessionTable
@@ -103,6 +108,7 @@ func (s *Server) newConn(tc transport.Conn, id uint64, scheme string) *conn {
 		requests: map[uint64]*request{},
 		async:    map[uint64]*request{},
 		work:     make(chan *chain),
+		serving:  semaphore.NewWeighted(int64(s.cfg.Limits.CreditsPerConn)),
 	}
 	c.log = s.log.With("conn", id, "peer", addrString(tc.RemoteAddr()), "transport", scheme)
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
@@ -186,14 +192,35 @@ func (c *conn) receive() error {
 	}
 }
 
-// dispatch gives a chain to a worker.
-func (c *conn) dispatch(ch *chain) {
+// dispatch gives a chain to a worker, as soon as not too many are being served. It
+// reports false if the connection has ended meanwhile.
+func (c *conn) dispatch(ch *chain) bool {
+	weight := int64(0)
+	for i := range ch.reqs {
+		weight += int64(max(ch.reqs[i].hdr.CreditCharge, 1))
+	}
+	weight = min(weight, int64(c.srv.cfg.Limits.CreditsPerConn))
+	if c.serving.Acquire(c.recvCtx, weight) != nil {
+		for i := range ch.reqs {
+			c.unregister(&ch.reqs[i])
+		}
+		ch.free()
+		return false
+	}
+	ch.weight = weight
 	select {
 	case c.work <- ch:
 	default:
 		c.workers.Add(1)
 		go c.worker(ch) // ends when work is closed or enough others are idle; run waits
 	}
+	return true
+}
+
+// served says that the chain is not being served any more, or only waits.
+func (ch *chain) served() {
+	ch.c.serving.Release(ch.weight)
+	ch.weight = 0
 }
 
 func (c *conn) worker(ch *chain) {

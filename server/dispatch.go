@@ -63,6 +63,8 @@ type chain struct {
 	reqs  []request
 	enc   *session // whose keys the message came under; nil if in the clear
 
+	weight int64 // what conn.serving holds for it
+
 	// What an element hands on to the next if that is related, 3.3.5.2.7.2.
 	open  *open // with a reference
 	last  ntstatus.Status
@@ -113,7 +115,7 @@ func (ch *chain) free() {
 	clear(ch.parts[:cap(ch.parts)])
 	clear(ch.queue[:cap(ch.queue)])
 	s := ch.c.srv
-	ch.c, ch.recv, ch.enc = nil, nil, nil
+	ch.c, ch.recv, ch.enc, ch.weight = nil, nil, nil, 0
 	ch.open, ch.last, ch.noIDs = nil, 0, false
 	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
 	ch.parts, ch.msg = ch.parts[:0], transport.Message{}
@@ -198,8 +200,7 @@ func (c *conn) incoming(m *transport.Received) bool {
 		ch.serve()
 		return !c.hasFailed.Load()
 	}
-	c.dispatch(ch)
-	return true
+	return c.dispatch(ch)
 }
 
 // admit fills the chain with the requests in data and makes the checks that
@@ -313,6 +314,7 @@ func (ch *chain) serve() {
 		ch.respond(r, st)
 	}
 	ch.flush()
+	ch.served()
 	ch.free()
 }
 

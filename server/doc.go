@@ -44,6 +44,10 @@
 // on or say anything. Close and Shutdown wait for all of them. Lock order is
 // with [Server].
 //
+// Requests that are being served and have not been answered STATUS_PENDING cost no
+// more than Limits.CreditsPerConn at a time. A connection that has reached that is
+// not received from: a client that takes no answers is not listened to for long.
+//
 // A request that may wait (LOCK, CHANGE_NOTIFY, reading a pipe) is first
 // answered STATUS_PENDING; its context ends by CANCEL, LOGOFF, TREE_DISCONNECT
 // and the end of the connection. Responses are sent whatever becomes of that
@@ -59,7 +63,12 @@
 // # What there is not
 //
 // Oplocks and leases are never granted, durable and persistent handles neither;
-// compression, RDMA transforms ([MS-SMB2] 2.2.43), DFS, named streams, Kerberos
-// and SMB over QUIC do not exist. A session may have several channels, with
-// RDMA and without ([MS-SMB2] 3.3.5.5, binding); it lives as long as one of them.
+// compression, RDMA transforms ([MS-SMB2] 2.2.43), DFS, named streams, snapshots,
+// quotas, Kerberos and SMB over QUIC do not exist. No access control list is
+// stored: what clients see and set is made of owner, group and permission bits, no
+// list is inherited, and access is what the share and the operating system allow
+// the server's own user. A change time that a client sets is forgotten with the
+// server or under many others; that a file was made sparse, when its last open is
+// closed. A session may have several channels, with RDMA and without ([MS-SMB2]
+// 3.3.5.5, binding); it lives as long as one of them.
 package server

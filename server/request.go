@@ -180,7 +180,7 @@ func (c *reqCtx) AfterFunc(f func()) (stop func() bool) {
 	c.mu.Lock()
 	if c.ended {
 		c.mu.Unlock()
-		f()
+		go f() // not here: the caller holds a lock that f takes
 		return func() bool { return false }
 	}
 	if c.after == nil {
