@@ -17,10 +17,11 @@ import (
 // liar makes a server say what it should not, from when it is armed on.
 type liar struct {
 	mu     sync.Mutex
-	armed  smb2.Command           // guarded by mu; answers to it are spoilt
-	on     bool                   // guarded by mu
-	tokens []uint32               // guarded by mu: of the requests seen
-	stale  []transport.Descriptor // guarded by mu: where the last Write went
+	armed  smb2.Command                    // guarded by mu; answers to it are spoilt
+	on     bool                            // guarded by mu
+	tokens []uint32                        // guarded by mu: of the requests seen
+	where  map[uint32]transport.Descriptor // guarded by mu: by token
+	over   []transport.Descriptor          // guarded by mu: of the last answer, whose token is dead
 	change func(l *liar, b []byte, m *transport.Message) [][]byte
 	// after is called when the answer has gone.
 	after func(l *liar, c transport.Conn)
@@ -34,10 +35,16 @@ type liarConn struct {
 func (c *liarConn) Send(ctx context.Context, m *transport.Message) error {
 	b := bytes.Join(m.Parts, nil)
 	c.l.mu.Lock()
-	lie := c.l.on && len(b) >= smb2.HeaderSize && smb2.Command(uint16(b[12])) == c.l.armed
+	// Of requests that failed, as those behind a lie may, there is nothing to tell.
+	lie := c.l.on && len(b) >= smb2.HeaderSize+16 && smb2.Command(b[12]) == c.l.armed && bytes.Equal(b[8:12], make([]byte, 4))
 	c.l.mu.Unlock()
 	if !lie {
 		return c.Conn.Send(ctx, m)
+	}
+	if m.HasInvalidate {
+		c.l.mu.Lock()
+		c.l.over = []transport.Descriptor{c.l.where[m.Invalidate]}
+		c.l.mu.Unlock()
 	}
 	out := *m
 	for _, msg := range c.l.change(c.l, b, &out) {
@@ -68,8 +75,8 @@ type liarRDMA struct {
 
 func (r *liarRDMA) WriteFile(ctx context.Context, f *os.File, off int64, n int, remote []transport.Descriptor) (int, error) {
 	r.l.mu.Lock()
-	r.l.stale = append(r.l.stale[:0], remote...)
 	for _, d := range remote {
+		r.l.where[d.Token] = d
 		r.l.tokens = append(r.l.tokens, d.Token)
 	}
 	r.l.mu.Unlock()
@@ -145,7 +152,7 @@ func TestLyingServers(t *testing.T) {
 		}, nil, either},
 		{"writes to a token that is over", "iwarp", r, same, func(l *liar, c transport.Conn) {
 			l.mu.Lock()
-			to := append([]transport.Descriptor(nil), l.stale...)
+			to := l.over
 			l.mu.Unlock()
 			buf, err := c.RDMA().Lease(context.Background(), 1000)
 			if err != nil {
@@ -164,7 +171,7 @@ func TestLyingServers(t *testing.T) {
 				continue
 			}
 			t.Run(c.name+"/"+scheme, func(t *testing.T) {
-				l := &liar{armed: c.cmd, change: c.change, after: c.after}
+				l := &liar{where: map[uint32]transport.Descriptor{}, armed: c.cmd, change: c.change, after: c.after}
 				s := newSite(t, options{
 					wrap:   func(tc transport.Conn) transport.Conn { return &liarConn{tc, l} },
 					server: func(c *server.Config) { c.Signing = server.PolicyOffered },
