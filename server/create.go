@@ -89,8 +89,12 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 		shareAccess: c.req.ShareAccess,
 		closing:     make(chan struct{}),
 	}
+	if st := r.reserveOpen(); st != ntstatus.Success {
+		return st
+	}
 	info, action, st := c.open(ctx, o)
 	if st != ntstatus.Success {
+		r.sess.opens.unreserve()
 		return st
 	}
 	if st := r.addOpen(o); st != ntstatus.Success {
@@ -99,14 +103,23 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 	return c.respond(r, o, &info, action)
 }
 
-// addOpen makes the open known by its FileID, or closes it if there are too many
-// or the session or tree has ended meanwhile.
+// reserveOpen makes room for one more open in the session; addOpen or unreserve
+// follows.
+func (r *request) reserveOpen() ntstatus.Status {
+	if !r.sess.opens.reserve(r.srv.cfg.Limits.OpensPerSession) {
+		return ntstatus.InsufficientResources
+	}
+	return ntstatus.Success
+}
+
+// addOpen makes the open known by its FileID, or closes it if the session or tree
+// has ended meanwhile.
 func (r *request) addOpen(o *open) ntstatus.Status {
 	o.refs.Add(1) // ours, for shut
 	defer o.release()
-	if !o.sess.opens.add(o, r.srv.cfg.Limits.OpensPerSession) {
+	if !o.sess.opens.add(o) {
 		o.shut(context.Background())
-		return ntstatus.InsufficientResources
+		return ntstatus.UserSessionDeleted
 	}
 	if o.tree.gone.Load() || o.sess.gone.Load() {
 		o.shut(context.Background())
@@ -483,7 +496,9 @@ func (c *creation) checkExisting(o *open, info *vfs.Info, action vfs.Action) nts
 // finish does what remains when the open has been entered: overwriting, and the
 // create contexts that change a new file. info is what the file was before that.
 func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.Action) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
-	if c.req.CreateOptions&smb2.FileDeleteOnClose != 0 {
+	// What was there before goes only if all has gone well.
+	deletes := c.req.CreateOptions&smb2.FileDeleteOnClose != 0
+	if deletes && did == vfs.Created {
 		o.setDeleteOnClose()
 	}
 	fail := func(st ntstatus.Status) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
@@ -516,13 +531,16 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 			}
 		}
 	}
-	if !changed {
+	if changed {
+		var err error
+		if info, err = o.stat(ctx); err != nil {
+			return fail(ntstatus.FromError(err))
+		}
+	} else {
 		o.srv.files.changeTimes.apply(&info)
-		return info, action, ntstatus.Success
 	}
-	info, err := o.stat(ctx)
-	if err != nil {
-		return fail(ntstatus.FromError(err))
+	if deletes {
+		o.setDeleteOnClose()
 	}
 	return info, action, ntstatus.Success
 }

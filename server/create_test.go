@@ -51,6 +51,34 @@ func (s *site) mkdir(name string) {
 	}
 }
 
+// A CREATE for which there is no room has changed nothing.
+func TestCreateOverTheLimit(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Limits.OpensPerSession = 2 })
+	s.write("f", []byte("content"))
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	missing, _ := p.tryCreate(createRequest("none", smb2.FileOpen)) // takes no room
+	want(t, "a missing file", missing, ntstatus.ObjectNameNotFound)
+	a := p.openFile("a")
+	p.openFile("b")
+	overwrite := createRequest("f", smb2.FileOverwriteIf)
+	remove := createRequest("f", smb2.FileOpen)
+	remove.CreateOptions |= smb2.FileDeleteOnClose
+	for name, m := range map[string]*smb2.CreateRequest{
+		"overwriting": overwrite, "to be deleted on close": remove, "new": createRequest("new", smb2.FileCreate),
+	} {
+		st, _ := p.tryCreate(m)
+		want(t, name, st, ntstatus.InsufficientResources)
+	}
+	if s.exists("new") || string(s.read("f")) != "content" {
+		t.Errorf("new exists: %v; f holds %q", s.exists("new"), s.read("f"))
+	}
+	p.close(a)
+	p.openFile("a")
+	p.mustConnect("IPC$")
+	st, _ := p.tryCreate(createRequest("srvsvc", smb2.FileOpen))
+	want(t, "a pipe", st, ntstatus.InsufficientResources)
+}
+
 // [MS-SMB2] 2.2.13 and 2.2.14: every disposition, on a file that exists and on one
 // that does not.
 func TestCreateDispositions(t *testing.T) {

@@ -120,6 +120,10 @@ func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElem
 		return ntstatus.InsufficientResources
 	}
 	t := &o.state.locks
+	if int(t.n.Load()) >= maxLocksPerFile {
+		o.nlocks.Add(-int32(len(locks)))
+		return ntstatus.InsufficientResources
+	}
 	taken := make([]byteLock, 0, 4)
 	fail := func(st ntstatus.Status) ntstatus.Status {
 		t.undo(taken)

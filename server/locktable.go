@@ -37,8 +37,13 @@ type lockWaiter struct {
 	granted chan struct{} // closed by the table when the lock is held
 }
 
+// maxLocksPerFile bounds what many opens of a file can make every READ and WRITE
+// of it look through. It is asked once for a request, which may go beyond it.
+const maxLocksPerFile = 1 << 16
+
 // lockTable holds the byte-range locks of one file. Every operation is a scan:
-// files with many locks are rare and Limits.LocksPerOpen bounds them.
+// files with many locks are rare, and Limits.LocksPerOpen and maxLocksPerFile bound
+// them.
 type lockTable struct {
 	n atomic.Int32 // len(held), to tell READ and WRITE quickly that there are none
 

@@ -202,8 +202,9 @@ func (o *open) ending() bool {
 type openSet struct {
 	mu sync.RWMutex
 	// guarded by mu
-	m      map[uint64]*open
-	closed bool
+	m        map[uint64]*open
+	reserved int // opens to be added
+	closed   bool
 
 	watches atomic.Int32 // CHANGE_NOTIFY watches of the opens
 }
@@ -220,12 +221,32 @@ func (s *openSet) get(id smb2.FileID) *open {
 	return o
 }
 
-// add gives the open a FileID and makes it known, unless there are limit opens
-// already or the session has been closed.
-func (s *openSet) add(o *open, limit int) bool {
+// reserve makes room for an open, if with it there are no more than limit. It is
+// asked before CREATE changes anything. add or unreserve must follow.
+func (s *openSet) reserve(limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.m) >= limit {
+	if len(s.m)+s.reserved >= limit {
+		return false
+	}
+	s.reserved++
+	return true
+}
+
+// unreserve gives the room back: there is no open after all.
+func (s *openSet) unreserve() {
+	s.mu.Lock()
+	s.reserved--
+	s.mu.Unlock()
+}
+
+// add gives an open for which there is room reserved a FileID and makes it known,
+// unless the session has been closed.
+func (s *openSet) add(o *open) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserved--
+	if s.closed {
 		return false
 	}
 	if s.m == nil {

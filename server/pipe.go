@@ -34,12 +34,16 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 	case req.ImpersonationLevel == smb2.ImpersonationDelegate:
 		return ntstatus.BadImpersonationLevel
 	}
+	if st := r.reserveOpen(); st != ntstatus.Success {
+		return st
+	}
 	h := &dcerpc.Handler{
 		Server: dcerpc.ServerInfo{Name: r.srv.cfg.ServerName, Domain: r.srv.cfg.Domain},
 		Shares: r.srv.listShares, // not through r, which other requests use later
 	}
 	p, err := h.Open(name)
 	if err != nil {
+		r.sess.opens.unreserve()
 		return ntstatus.ObjectNameNotFound
 	}
 	access := (req.DesiredAccess &^ smb2.MaximumAllowed).Expand()

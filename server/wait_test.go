@@ -82,6 +82,19 @@ func TestLockLimit(t *testing.T) {
 	want(t, "lock", p.lock(f, smb2.LockElement{Offset: 9, Length: 1, Flags: lockNow}), ntstatus.Success)
 }
 
+// So is the number of locks of a file, however many opens have them.
+func TestLockLimitOfFile(t *testing.T) {
+	s, p := disk(t)
+	f := p.openFile("f")
+	s.srv.files.mu.Lock()
+	for _, st := range s.srv.files.files {
+		st.locks.held = make([]byteLock, maxLocksPerFile) // of no range: they stop nobody
+		st.locks.n.Store(maxLocksPerFile)
+	}
+	s.srv.files.mu.Unlock()
+	want(t, "lock", p.lock(f, smb2.LockElement{Length: 1, Flags: lockNow}), ntstatus.InsufficientResources)
+}
+
 // A lock that has to wait is granted, cancelled, or ends with its open.
 func TestLockWait(t *testing.T) {
 	_, p := disk(t)
