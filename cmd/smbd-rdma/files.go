@@ -81,7 +81,7 @@ func (a *app) lsCommand() *cobra.Command {
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 			for _, r := range rows {
-				name := r.Name
+				name := a.shown(r.Name)
 				if r.Directory {
 					name += "/"
 				}
@@ -129,7 +129,7 @@ func (a *app) listShares(cmd *cobra.Command, s *client.Session, asJSON bool) err
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, r.Type, r.Comment)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", a.shown(r.Name), r.Type, a.shown(r.Comment))
 	}
 	return w.Flush()
 }

@@ -20,9 +20,11 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/pkg/profile"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // Exit statuses.
@@ -91,8 +93,30 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return exitFailed
 }
 
-// oneLine keeps an error on one line.
-func oneLine(err error) string { return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ") }
+// oneLine keeps an error on one line, and names in it from doing things to a
+// terminal.
+func oneLine(err error) string {
+	return printable(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+}
+
+// printable has ? for what is no visible character.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// shown is how a name of the server's is printed: as it is, but on a terminal
+// without what would do things to that.
+func (a *app) shown(name string) string {
+	if f, ok := a.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return printable(name)
+	}
+	return name
+}
 
 // isCobraUsage knows the one mistake that cobra reports without giving us a
 // place to mark it.

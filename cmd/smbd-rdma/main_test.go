@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +95,14 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 		if n := strings.Count(stdout, "\n"); n > 40 {
 			t.Errorf("%s --help takes %d lines", c.Name(), n)
 		}
+	}
+}
+
+// Names come from servers, and must do nothing to a terminal.
+func TestErrorsAreOneVisibleLine(t *testing.T) {
+	got := oneLine(errors.New("open \x1b[2Jx\ty ü\u009b: no\nsuch\n"))
+	if want := "open ?[2Jx?y ü?: no; such"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -63,6 +63,34 @@ func permitted(rule []string, imp string) bool {
 	return false
 }
 
+func TestPermitted(t *testing.T) {
+	for _, c := range []struct {
+		dir, imp string
+		want     bool
+	}{
+		{"server", "transport", true},
+		{"server", "smbdirect", false},
+		{"server", "transport/ndk", false},
+		{"server/vfs", "server", false},
+		{"server/vfs/posix", "server/vfs", true},
+		{"client", "server", false},
+		{"smbdirect", "transport/ndk", true},
+		{"smbdirect", "transport/ndk/iwarp", false},
+		{"transport/ndk/iwarp", "smbdirect", false},
+		{"internal/smb2", "internal/smbcrypto", false},
+		{"cmd/smbd-rdma", "transport/ndk/iwarp", true},
+		{"test/e2e", "smbdirect/wire", true},
+	} {
+		r, ok := rule(c.dir)
+		if !ok || permitted(r, c.imp) != c.want {
+			t.Errorf("%s may import %s: %v, want %v", c.dir, c.imp, !c.want, c.want)
+		}
+	}
+	if _, ok := rule("somewhere/else"); ok {
+		t.Error("a directory that nobody has listed has a rule")
+	}
+}
+
 func TestImportsPointDownward(t *testing.T) {
 	root := filepath.Join("..", "..")
 	files := 0
