@@ -130,7 +130,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) (r *demoResult, err error) 
 	if f.dir, err = filepath.EvalSymlinks(f.dir); err != nil {
 		return nil, err
 	}
-	items, treeBytes, err := localItems(f.dir)
+	items, treeBytes, err := localItems(f.dir, nil)
 	if err != nil {
 		return nil, err
 	}

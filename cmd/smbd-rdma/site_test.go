@@ -329,6 +329,42 @@ func TestWhatFailsIsNamed(t *testing.T) {
 	wantFile(t, filepath.Join(back, "sub", "good"), "sub/good")
 }
 
+// The same for what can't be read, on either side.
+func TestWhatMayNotBeReadIsNamed(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	s := newSite(t)
+	local := t.TempDir()
+	tree := filepath.Join(local, "tree")
+	for _, top := range []string{tree, filepath.Join(s.dir, "t")} {
+		writeFile(t, filepath.Join(top, "good"), "good")
+		writeFile(t, filepath.Join(top, "file"), "file")
+		writeFile(t, filepath.Join(top, "dir", "in"), "in")
+		for _, n := range []string{"file", "dir"} {
+			name := filepath.Join(top, n)
+			if err := os.Chmod(name, 0); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.Chmod(name, 0o700) }) // so that it can be removed
+		}
+	}
+	_, stderr := s.do(exitFailed, "iwarp", "put", "-r", tree, "//127.0.0.1/data/p")
+	for _, want := range []string{filepath.Join(tree, "file"), filepath.Join(tree, "dir"), "put: 2 files or directories failed"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("put says %q, without %q", stderr, want)
+		}
+	}
+	wantFile(t, filepath.Join(s.dir, "p", "good"), "good")
+	_, stderr = s.do(exitFailed, "iwarp", "get", "-r", "//127.0.0.1/data/t", filepath.Join(local, "g"))
+	for _, want := range []string{"t/file", "t/dir", "get: 2 files or directories failed"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("get says %q, without %q", stderr, want)
+		}
+	}
+	wantFile(t, filepath.Join(local, "g", "good"), "good")
+}
+
 // get writes by way of another name, which must fit and must not stay, and keeps
 // the mode of what it replaces.
 func TestGetReplacesWholeFiles(t *testing.T) {

@@ -37,7 +37,7 @@ type mover struct {
 	keepOn bool
 
 	files, bytes atomic.Int64
-	failures     failures
+	failures     *failures
 }
 
 // failures are what went wrong in a tree while the rest was moved.
@@ -75,7 +75,7 @@ func (f *failures) print(w io.Writer, name string) error {
 }
 
 func newMover(sh *client.Share, parallel int) *mover {
-	m := &mover{sh: sh, parallel: parallel, perFile: 4, progress: &progress{}}
+	m := &mover{sh: sh, parallel: parallel, perFile: 4, progress: &progress{}, failures: &failures{}}
 	m.buffers.New = func() any { b := make([]byte, chunk); return &b }
 	return m
 }
@@ -374,9 +374,14 @@ func (m *mover) pieces(ctx context.Context, size int64, parallel int, move func(
 }
 
 // localItems lists a local file or tree. The root is an item with an empty name,
-// and the only one if it is a file.
-func localItems(root string) (items []item, total int64, err error) {
+// and the only one if it is a file. What can't be looked at below it goes to
+// failed, or ends the listing if that is nil.
+func localItems(root string, failed *failures) (items []item, total int64, err error) {
 	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil && failed != nil && p != root {
+			failed.add(err)
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -387,6 +392,10 @@ func localItems(root string) (items []item, total int64, err error) {
 			} else if err == nil && i.IsDir() && p != root {
 				return nil // may lead around in a circle
 			}
+		}
+		if err != nil && failed != nil && p != root {
+			failed.add(err)
+			return nil
 		}
 		if err != nil {
 			return err
@@ -413,7 +422,7 @@ func localItems(root string) (items []item, total int64, err error) {
 }
 
 // remoteItems lists a file or tree of a share likewise.
-func remoteItems(ctx context.Context, sh *client.Share, root string) (items []item, total int64, err error) {
+func remoteItems(ctx context.Context, sh *client.Share, root string, failed *failures) (items []item, total int64, err error) {
 	i, err := sh.Stat(ctx, root)
 	if err != nil {
 		return nil, 0, err
@@ -427,7 +436,9 @@ func remoteItems(ctx context.Context, sh *client.Share, root string) (items []it
 		dir := dirs[len(dirs)-1]
 		dirs = dirs[:len(dirs)-1]
 		entries, err := sh.ReadDir(ctx, path.Join(root, dir))
-		if err != nil {
+		if err != nil && dir != "" && ctx.Err() == nil && sh.Session().Err() == nil {
+			failed.add(err)
+		} else if err != nil {
 			return nil, 0, err
 		}
 		for _, e := range entries {
@@ -527,7 +538,8 @@ directories, links that lead nowhere, and devices are left out.`,
 				base = full
 			}
 			base = filepath.Base(base)
-			items, total, err := localItems(root)
+			failed := &failures{}
+			items, total, err := localItems(root, failed)
 			if err != nil {
 				return err
 			}
@@ -541,7 +553,7 @@ directories, links that lead nowhere, and devices are left out.`,
 				m := newMover(sh, f.parallel)
 				m.progress = newProgress(a.stderr, "put", total)
 				start := time.Now()
-				m.keepOn = true
+				m.keepOn, m.failures = true, failed
 				err := m.put(cmd.Context(), root, dst, items)
 				m.progress.done()
 				return a.finish(m, start, f.json, "put", err)
@@ -574,7 +586,8 @@ and the rest is copied.`,
 				return usagef("%s is not a local name; to copy to a share use put", args[1])
 			}
 			return a.onShare(cmd, args[0], func(sh *client.Share, t target) error {
-				items, total, err := remoteItems(cmd.Context(), sh, t.path)
+				failed := &failures{}
+				items, total, err := remoteItems(cmd.Context(), sh, t.path, failed)
 				if err != nil {
 					return err
 				}
@@ -596,7 +609,7 @@ and the rest is copied.`,
 				m := newMover(sh, f.parallel)
 				m.progress = newProgress(a.stderr, "get", total)
 				start := time.Now()
-				m.keepOn = true
+				m.keepOn, m.failures = true, failed
 				err = m.get(cmd.Context(), t.path, dst, items)
 				m.progress.done()
 				return a.finish(m, start, f.json, "get", err)
