@@ -37,7 +37,8 @@ type Conn struct {
 	cq        ndk.CQ
 	event     *ndk.Event
 	qp        ndk.QP
-	file      ndk.FileWriter // nil if the provider has none
+	file      ndk.FileWriter  // nil if the provider has none
+	copies    ndk.CopyCounter // nil if the provider never copies
 	connector ndk.Connector
 	local     Addr
 	remote    Addr
@@ -319,6 +320,10 @@ func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 // Stats implements transport.Conn.
 func (c *Conn) Stats() transport.Stats {
 	s := &c.stats
+	var copied uint64
+	if c.copies != nil {
+		copied = c.copies.BytesCopied()
+	}
 	return transport.Stats{
 		MessagesSent:      s.sent.Load(),
 		MessagesReceived:  s.received.Load(),
@@ -327,6 +332,7 @@ func (c *Conn) Stats() transport.Stats {
 		RDMABytesWritten:  s.written.Load(),
 		RDMABytesRead:     s.read.Load(),
 		RDMABytesFromFile: s.fromFile.Load(),
+		BytesCopied:       copied,
 		Registrations:     c.regs.count(),
 		LeasedBuffers:     int(c.leased.Load()),
 		CreditStalls:      s.stalls.Load(),

@@ -76,7 +76,8 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	c.regs.init(&dev.info, dev.fast, &cfg)
 	l := &c.l
 	l.eng = eng
-	l.timer = time.NewTimer(time.Hour)
+	l.timer, l.stall = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	l.stall.Stop()
 	defer func() {
 		if err != nil {
 			c.die(err, false)
@@ -111,6 +112,9 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	})
 	if err != nil {
 		return c, err
+	}
+	if x, err := c.qp.Extension(ndk.CopyCounterExtension, ndk.Version{Major: 1}); err == nil {
+		c.copies, _ = x.(ndk.CopyCounter)
 	}
 	if x, err := c.qp.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1}); err == nil {
 		c.file, _ = x.(ndk.FileWriter)

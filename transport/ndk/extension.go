@@ -26,3 +26,21 @@ type FileWriter interface {
 	// Flags: SilentSuccess, ReadFence, Defer.
 	WriteFile(rc any, r FileRange, remoteAddr uint64, remote Token, f OpFlags) error
 }
+
+// CopyCounterExtension names the extension of a QP by which a provider tells how
+// much of the RDMA payload it copied. QP.Extension returns a [CopyCounter] for it.
+var CopyCounterExtension = GUID{0x73, 0x6d, 0x62, 0x64, 0x2d, 0x72, 0x64, 0x6d, 0x61, 0x2f, 0x63, 0x6f, 0x70, 0x79, 0x00, 0x01}
+
+// CopyCounter counts the payload of RDMA Writes and Read Responses, in and out,
+// that did not travel between the socket and its place in memory, or in a file,
+// at once. The payload of Sends does not count: a message has a buffer of its
+// own on either side. An adapter that places payload itself has no need of the
+// extension.
+type CopyCounter interface {
+	// BytesCopied is the number of payload bytes, since the QP was made, that
+	// passed through a buffer of the provider. A byte counts once for each side
+	// that did so. Those of a request are counted when it completes, and those
+	// of the peer's when the completion of a receive behind them is there. It may
+	// be called at any time, also after Close.
+	BytesCopied() uint64
+}

@@ -32,7 +32,6 @@ type fileTx struct {
 	sendFn func(fd uintptr) bool
 	fileFn func(fd uintptr) bool
 	zeroFn func(fd uintptr) bool
-	buf    []byte
 }
 
 var (
@@ -212,6 +211,7 @@ func (q *qp) copyPayload(wr *sendWR) (ndk.Status, bool) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return ntstatus.IODeviceError, false
 	}
+	q.copied.Add(uint64(n))
 	f.off += int64(n)
 	f.real += uint32(n)
 	f.left -= n
@@ -254,6 +254,7 @@ func (q *qp) copyFile(wr *sendWR) (st ndk.Status, ok bool) {
 			if err != nil && !errors.Is(err, io.EOF) {
 				return ntstatus.IODeviceError, off == 0
 			}
+			q.copied.Add(uint64(k))
 			f.off += int64(k)
 			f.real += uint32(k)
 			f.eof = k < len(buf)

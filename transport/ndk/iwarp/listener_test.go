@@ -206,6 +206,8 @@ func TestInvalidateWaitsForPins(t *testing.T) {
 	if _, ok := r.pin(); ok {
 		t.Error("a pin after the invalidation began")
 	}
+	second := make(chan bool)
+	go func() { second <- r.invalidate(0) }() // ends with the first
 	if r.publish(func(*region) {}) {
 		t.Error("registered anew while the old users are at work")
 	}
@@ -213,11 +215,16 @@ func TestInvalidateWaitsForPins(t *testing.T) {
 	select {
 	case <-done:
 		t.Error("invalidated under a pin")
+	case <-second:
+		t.Error("a second invalidation did not wait for the pins")
 	default:
 	}
 	r.unpin()
 	if !<-done {
 		t.Error("not invalidated")
+	}
+	if <-second {
+		t.Error("invalidated twice")
 	}
 	if !r.publish(func(*region) {}) || r.repin(gen) {
 		t.Error("the old generation lives on")

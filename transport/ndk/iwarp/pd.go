@@ -2,6 +2,7 @@ package iwarp
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -11,6 +12,7 @@ import (
 type pd struct {
 	object
 	privileged *tokenSlot
+	writable   atomic.Int32 // registrations and bindings that a peer may write to
 }
 
 // CreatePD implements ndk.Adapter.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,7 +78,7 @@ type readJob struct {
 	seg segment // of the request, for a Terminate
 }
 
-// qp implements ndk.QP and ndk.FileWriter.
+// qp implements ndk.QP, ndk.FileWriter and ndk.CopyCounter.
 //
 // Lock order: rmu and mu are never held together; cq.mu and mr.mu may be taken
 // under either. No lock is held across a system call.
@@ -96,6 +97,7 @@ type qp struct {
 	maxRecvSGE int
 	maxInitSGE int
 	inlineMax  int
+	copied     atomic.Uint64 // see ndk.CopyCounter; added to once for each segment or batch
 	recvDepth  uint32
 	initDepth  uint32
 
@@ -126,7 +128,8 @@ type qp struct {
 	reads    []uint32 // ring of len ord: the Reads on the wire, as positions in wrs
 	readHead int
 	readsOut int
-	serial   uint32 // of Reads, for sinkTO
+	reading  atomic.Int32 // readsOut, for the receiver to look at without mu
+	serial   uint32       // of Reads, for sinkTO
 	sendMSN  uint32
 	readMSN  uint32
 
@@ -202,13 +205,22 @@ func (p *pd) CreateQP(_ context.Context, c ndk.QPConfig) (ndk.QP, error) {
 	return q, nil
 }
 
-// Extension implements ndk.Object: ndk.FileWriterExtension 1.0.
+// Extension implements ndk.Object: ndk.FileWriterExtension and
+// ndk.CopyCounterExtension, both 1.0.
 func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
-	if id == ndk.FileWriterExtension && !(ndk.Version{Major: 1}).Less(v) {
-		return ndk.FileWriter(q), nil
+	if !(ndk.Version{Major: 1}).Less(v) {
+		switch id {
+		case ndk.FileWriterExtension:
+			return ndk.FileWriter(q), nil
+		case ndk.CopyCounterExtension:
+			return ndk.CopyCounter(q), nil
+		}
 	}
 	return q.object.Extension(id, v)
 }
+
+// BytesCopied implements ndk.CopyCounter.
+func (q *qp) BytesCopied() uint64 { return q.copied.Load() }
 
 // Close implements ndk.Object.
 func (q *qp) Close() {
@@ -284,6 +296,7 @@ func (q *qp) flushLocked() (fire bool) {
 	q.sent, q.next = q.tail, q.tail
 	q.cur = txMessage{}
 	q.jobCount, q.readsOut = 0, 0
+	q.reading.Store(0)
 	return q.completeLocked()
 }
 
@@ -502,6 +515,9 @@ func (q *qp) data(op wrOp, rc any, sgl []ndk.SGE, raddr uint64, token uint32, f 
 		wr.inline = true
 		for i := range sgl {
 			wr.buf = append(wr.buf, sgl[i].Inline...)
+		}
+		if op == wrWrite {
+			q.copied.Add(uint64(length))
 		}
 	} else {
 		wr.nsge = uint8(len(sgl))

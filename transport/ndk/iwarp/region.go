@@ -26,7 +26,8 @@ type region struct {
 	state atomic.Uint64 // generation 32 | valid 1 | waiter 1 | pins 30
 	drain chan struct{} // the last pin tells the waiter; capacity 1
 
-	mu sync.Mutex // serialises publish
+	mu     sync.Mutex // serialises publish
+	ending sync.Mutex // serialises invalidate; held while it waits for pins
 
 	// Written by publish while the region is invalid and unpinned, read under a
 	// pin.
@@ -100,31 +101,37 @@ func (r *region) publish(set func(*region)) bool {
 		return false
 	}
 	set(r)
+	if r.remoteWritable() {
+		r.pd.writable.Add(1)
+	}
 	r.state.Store(s | regionValid)
 	return true
 }
 
+func (r *region) remoteWritable() bool { return r.pd != nil && r.rights&rightRemoteWrite != 0 }
+
 // invalidate ends the registration, and returns when nobody works in the region
 // any more; false if it was not valid, or if it was not the registration with
-// remote token want (0 is any).
+// remote token want (0 is any). If somebody else is about to end it, it waits for
+// that: whoever calls with 0 may use the memory for something else afterwards.
 func (r *region) invalidate(want uint32) bool {
-	gen, ok := r.pin()
-	if !ok {
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	if _, ok := r.pin(); !ok {
 		return false
 	}
+	// Nobody else makes it invalid now.
 	if want != 0 && r.rtoken != want {
 		r.unpin()
 		return false
 	}
+	if r.remoteWritable() {
+		r.pd.writable.Add(-1)
+	}
 	for {
 		s := r.state.Load()
-		if s&regionValid == 0 || generation(s) != gen {
-			r.unpin()
-			return false
-		}
 		// Our own pin goes with the same step.
-		n := s + regionGenUnit - 1
-		n &^= regionValid
+		n := (s + regionGenUnit - 1) &^ regionValid
 		if n&regionPinMask != 0 {
 			n |= regionWaiter
 		}

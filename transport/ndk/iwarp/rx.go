@@ -27,6 +27,9 @@ const (
 	// message: the next one is tagged most likely, and so its payload starts in
 	// a call of its own, at the place where it belongs.
 	nextHeader = lenField + taggedLen
+	// maxPatience is how many small FPDUs without a pause are read one by one, so
+	// that their payload is not copied. More of them cost less with a copy.
+	maxPatience = 16
 )
 
 var stagePool = sync.Pool{New: func() any { return new([stageBig]byte) }}
@@ -49,13 +52,15 @@ type receiver struct {
 	big   *[stageBig]byte
 	r, w  int // stage[r:w] is unread
 	bulk  bool
-	fin   bool
+	fine  bool // the peer cuts its transfers into small FPDUs
+	tiny  int  // small FPDUs since the socket was empty
 
 	iov    [maxSGE + 2]unix.Iovec
 	pins   [maxSGE + 1]*region
 	npins  int
 	direct int // octets to be read straight to dst
 	ahead  int // and behind them into the stage
+	least  int // ahead, if payload that has a place of its own may follow
 	n      int
 	err    error
 	readFn func(fd uintptr) bool
@@ -82,7 +87,7 @@ type receiver struct {
 	readOff uint32
 	sinkBuf [maxSGE]sge
 	sinkDst target
-	copied  uint64 // octets of payload that went through the stage
+	copied  int // octets of payload of this segment that went through the stage
 }
 
 func newReceiver(q *qp) *receiver {
@@ -117,7 +122,7 @@ func (rx *receiver) run() error {
 
 // fpdu handles one FPDU.
 func (rx *receiver) fpdu() error {
-	if err := rx.fill(lenField); err != nil {
+	if err := rx.fill(lenField, nextHeader); err != nil {
 		if err == io.ErrUnexpectedEOF && rx.r == rx.w {
 			return io.EOF
 		}
@@ -126,7 +131,7 @@ func (rx *receiver) fpdu() error {
 	n := int(binary.BigEndian.Uint16(rx.stage[rx.r:]))
 	if rx.q.crc {
 		total := fpduLen(n)
-		if err := rx.fill(total); err != nil {
+		if err := rx.fill(total, 0); err != nil {
 			return err
 		}
 		f := rx.stage[rx.r : rx.r+total]
@@ -135,11 +140,11 @@ func (rx *receiver) fpdu() error {
 		}
 	} else {
 		// The tagged length first: more would take payload into the stage.
-		if err := rx.fill(lenField + min(n, taggedLen)); err != nil {
+		if err := rx.fill(lenField+min(n, taggedLen), nextHeader); err != nil {
 			return err
 		}
 		if n > taggedLen && rx.stage[rx.r+lenField]&ddpTagged == 0 {
-			if err := rx.fill(lenField + min(n, untaggedLen)); err != nil {
+			if err := rx.fill(lenField+min(n, untaggedLen), fpduLen(n)+nextHeader); err != nil {
 				return err
 			}
 		}
@@ -153,14 +158,21 @@ func (rx *receiver) fpdu() error {
 	if c, bad := rx.check(&s); bad {
 		return &protocolError{c, &offender{valid: true, seg: s, ulpdu: n}}
 	}
+	rx.observe(&s, payload)
 	if err := rx.segment(&s, payload, n); err != nil {
 		return err
+	}
+	if rx.copied > 0 {
+		if s.tagged() {
+			rx.q.copied.Add(uint64(rx.copied))
+		}
+		rx.copied = 0
 	}
 	rx.bulk = payload >= 2*directMin
 	if k := padLen(n) + crcField; rx.w-rx.r >= k {
 		rx.r += k
 	} else {
-		if err := rx.fill(k); err != nil {
+		if err := rx.fill(k, k+nextHeader); err != nil {
 			return err
 		}
 		rx.r += k
@@ -235,12 +247,12 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		if c, bad := rx.checkReadRequest(s, payload); bad {
 			return fail(c)
 		}
-		if err := rx.fill(payload); err != nil {
+		if err := rx.fill(payload, payload); err != nil {
 			return err
 		}
 		return rx.readRequest(s, ulpdu)
 	case opTerminate:
-		if err := rx.fill(min(payload, 4)); err != nil {
+		if err := rx.fill(min(payload, 4), 0); err != nil {
 			return err
 		}
 		c, ok := parseTerminate(rx.stage[rx.r : rx.r+min(payload, 4)])
@@ -457,6 +469,7 @@ func (rx *receiver) completeRead() {
 	wr.done = true
 	q.readHead = (q.readHead + 1) % q.ord
 	q.readsOut--
+	q.reading.Store(int32(q.readsOut))
 	fire := q.completeLocked()
 	if q.next != q.tail {
 		q.kickLocked() // it may have waited for this
@@ -480,6 +493,27 @@ func (q *qp) invalidateLocal(token uint32) {
 	}
 }
 
+// observe learns from a segment how the peer cuts its stream.
+func (rx *receiver) observe(s *segment, payload int) {
+	switch {
+	case payload >= directMin:
+		rx.tiny = 0
+		rx.fine = rx.fine && !s.tagged()
+		return
+	case s.tagged() && !s.last():
+		rx.fine = true
+	}
+	rx.tiny++
+}
+
+// careful reports whether payload that has a place of its own may be next in the
+// stream, and is worth a call of its own: no more than the header in front of it
+// is then read into the stage.
+func (rx *receiver) careful() bool {
+	q := rx.q
+	return !q.crc && !rx.fine && rx.tiny < maxPatience && (q.reading.Load() > 0 || q.pd.writable.Load() > 0)
+}
+
 // place moves n octets of payload to t: what is in the stage by copy, much of
 // the rest straight from the socket.
 func (rx *receiver) place(t *target, n, ulpdu int, last bool) error {
@@ -494,8 +528,9 @@ func (rx *receiver) place(t *target, n, ulpdu int, last bool) error {
 		}
 		rx.r, rx.w = 0, 0
 		var err error
-		if n >= directMin {
-			rx.ahead = padLen(ulpdu) + crcField + nextHeader
+		rx.least = padLen(ulpdu) + crcField + nextHeader
+		if n >= directMin || rx.careful() {
+			rx.ahead = rx.least
 			if last {
 				rx.ahead = stageSmall
 			}
@@ -504,6 +539,7 @@ func (rx *receiver) place(t *target, n, ulpdu int, last bool) error {
 			n -= min(n, rx.n)
 		} else {
 			rx.ahead = rx.room()
+			rx.least += n
 			err = rx.readSocket(nil)
 		}
 		if err != nil {
@@ -521,8 +557,9 @@ func (rx *receiver) room() int {
 	return len(rx.stage) - rx.w
 }
 
-// fill makes at least n octets lie in stage[r:w].
-func (rx *receiver) fill(n int) error {
+// fill makes at least n octets lie in stage[r:w]. Behind careful octets payload
+// may begin that is not to be read along.
+func (rx *receiver) fill(n, careful int) error {
 	for rx.w-rx.r < n {
 		if rx.r == rx.w {
 			rx.r, rx.w = 0, 0
@@ -534,10 +571,11 @@ func (rx *receiver) fill(n int) error {
 			rx.enlarge()
 		}
 		rx.ahead = max(rx.room(), n-(rx.w-rx.r))
+		rx.least = min(max(n, careful)-(rx.w-rx.r), len(rx.stage)-rx.w)
 		if err := rx.readSocket(nil); err != nil {
 			return err
 		}
-		if rx.n == rx.ahead && !rx.bulk && rx.big == nil {
+		if rx.n == rx.ahead && rx.ahead != rx.least && !rx.bulk && rx.big == nil {
 			rx.enlarge() // the peer sends more than the small stage takes at once
 		}
 	}
@@ -598,6 +636,9 @@ func (rx *receiver) read(fd uintptr) bool {
 				return true
 			}
 		}
+		if rx.ahead > rx.least && rx.careful() {
+			rx.ahead = rx.least
+		}
 		if rx.ahead > 0 {
 			rx.iov[n].Base = &rx.stage[rx.w]
 			rx.iov[n].SetLen(rx.ahead)
@@ -613,9 +654,10 @@ func (rx *receiver) read(fd uintptr) bool {
 		case errno == unix.EINTR:
 			continue
 		case errno == unix.EAGAIN:
+			rx.tiny = 0
 			if rx.w == 0 && rx.direct == 0 && rx.big != nil {
 				rx.reduce()
-				rx.ahead = min(rx.ahead, len(rx.stage))
+				rx.ahead, rx.least = min(rx.ahead, len(rx.stage)), min(rx.least, len(rx.stage))
 			}
 			return false
 		case errno != 0:
@@ -694,7 +736,7 @@ func (t *target) advance(n int) {
 
 // copyTo copies p to t; false if the memory is gone.
 func (rx *receiver) copyTo(t *target, p []byte) bool {
-	rx.copied += uint64(len(p))
+	rx.copied += len(p)
 	if t.region != nil {
 		if !t.region.repin(t.gen) {
 			return false
@@ -734,7 +776,7 @@ func (rx *receiver) discard(until time.Time) {
 	}
 	rx.bulk = false
 	for {
-		rx.r, rx.w, rx.ahead = 0, 0, len(rx.stage)
+		rx.r, rx.w, rx.ahead, rx.least = 0, 0, len(rx.stage), len(rx.stage)
 		if rx.readSocket(nil) != nil {
 			return
 		}

@@ -54,6 +54,7 @@ type txBatch struct {
 	crc   uint32
 	// For streams with markers: FPDUs are built in plain and go out from copied.
 	plain, copied []byte
+	tagged        int // octets of payload of Writes and Responses that only markers copy
 	jobs          int // Responses that end in the batch
 	trailer       int // octets at its start that end the FPDU of a file
 	last          bool
@@ -64,7 +65,7 @@ var batchPool = sync.Pool{New: func() any { return new(txBatch) }}
 func (b *txBatch) reset() {
 	clear(b.iov[:b.n])
 	clear(b.own[:b.n])
-	b.n, b.pos, b.hn, b.size, b.jobs, b.trailer = 0, 0, 0, 0, 0, 0
+	b.n, b.pos, b.hn, b.size, b.jobs, b.trailer, b.tagged = 0, 0, 0, 0, 0, 0, 0
 	b.open, b.last = false, false
 	b.plain, b.copied = b.plain[:0], b.copied[:0]
 }
@@ -156,6 +157,7 @@ func (q *qp) mark(b *txBatch) bool {
 		q.streamPos += uint64(len(b.copied) - from)
 		p = p[k:]
 	}
+	q.copied.Add(uint64(b.tagged))
 	clear(b.own[:b.n])
 	b.iov[0].Base = unsafe.SliceData(b.copied)
 	b.iov[0].SetLen(len(b.copied))
@@ -480,6 +482,7 @@ func (q *qp) buildReadRequest(b *txBatch, wr *sendWR) {
 	b.end(untaggedLen + readRequestLen)
 	q.reads[(q.readHead+q.readsOut)%q.ord] = q.next
 	q.readsOut++
+	q.reading.Store(int32(q.readsOut))
 	q.next++
 }
 
@@ -550,6 +553,8 @@ func (q *qp) buildMessage(b *txBatch) bool {
 			wr.status = ntstatus.AccessViolation
 			q.breakLocked()
 			return false
+		case s.tagged():
+			b.tagged += int(n)
 		}
 		b.end(u)
 		m.off += n
@@ -635,6 +640,7 @@ func (q *qp) buildResponse(b *txBatch) bool {
 		if n > 0 {
 			b.payload(mem, r, gen)
 			r.unpin()
+			b.tagged += int(n)
 		}
 		b.end(u)
 		m.off += n
