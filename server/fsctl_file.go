@@ -328,7 +328,7 @@ func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status)
 // storage back, if the backend can.
 func zeroRange(ctx context.Context, f vfs.File, off, n int64, sparse bool) error {
 	if a, ok := f.(vfs.Allocator); ok {
-		err := error(vfs.ErrNotSupported)
+		err := vfs.ErrNotSupported
 		if sparse {
 			err = a.PunchHole(ctx, off, n)
 		}

@@ -137,7 +137,6 @@ type peer struct {
 
 	sid       uint64
 	tid       uint32
-	key       []byte
 	signer    *smbcrypto.Signer
 	altSigner *smbcrypto.Signer // as the Linux client would sign; nil unless the cipher has 256 bits
 	sealer    *smbcrypto.Sealer

@@ -215,11 +215,3 @@ func (c *reqCtx) cancel() {
 		f()
 	}
 }
-
-// reset readies the context for another request. The request is over: nobody
-// waits any more.
-func (c *reqCtx) reset() {
-	c.mu.Lock()
-	c.done, c.ended, c.after = nil, false, nil
-	c.mu.Unlock()
-}

@@ -22,8 +22,7 @@ import (
 type site struct {
 	t    *testing.T
 	dir  string
-	port map[string]string // by scheme, of 127.0.0.1
-	http string
+	port map[string]string                // by scheme, of 127.0.0.1
 	stop func() (code int, stderr string) // ends serve as a signal does
 }
 

@@ -149,10 +149,10 @@ func newMACKey(alg SigningAlgorithm, key []byte) (*macKey, error) {
 	case AESCMAC:
 		block, err := aes.NewCipher(k.key)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrKey, err)
+			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
 		if _, err := cmac.New(block); err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
+			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}
 		k.pool.New = func() any {
 			// The same call succeeded above and depends on the block size alone.
@@ -162,10 +162,10 @@ func newMACKey(alg SigningAlgorithm, key []byte) (*macKey, error) {
 	case AESGMAC:
 		block, err := aes.NewCipher(k.key)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrKey, err)
+			return nil, fmt.Errorf("%w: %w", ErrKey, err)
 		}
 		if k.gmac, err = cipher.NewGCM(block); err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrAlgorithm, err)
+			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}
 		k.pool.New = func() any { return new(macState) }
 	default:

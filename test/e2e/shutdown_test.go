@@ -87,7 +87,7 @@ func TestShutdownWithDeafPeers(t *testing.T) {
 	s := newSite(t, options{})
 	var peers []*peer
 	for _, scheme := range []string{"tcp", "iwarp"} {
-		var c wire = nil
+		var c wire
 		if scheme == "tcp" {
 			c = dialHosting(t, s.addr(scheme))
 		} else {
