@@ -106,7 +106,8 @@ func (c *connector) attach(target ndk.QP) (*qp, ndk.Status) {
 	return q, ntstatus.Success
 }
 
-// begin moves c from one state to the next for a call that waits.
+// begin moves c from one state to the next for a call that waits. It takes a
+// reference for the call, which releases it.
 func (c *connector) begin(from, to connState, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,6 +115,7 @@ func (c *connector) begin(from, to connState, cancel context.CancelFunc) bool {
 		return false
 	}
 	c.state, c.cancel = to, cancel
+	c.retain() // the owner's is there still: Close gives it back after it had mu
 	return true
 }
 
@@ -145,6 +147,7 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 	if !c.begin(connIdle, connConnecting, cancel) {
 		return wrap(op, ntstatus.InvalidDeviceState, nil)
 	}
+	defer c.release()
 	q, st := c.attach(target)
 	if st != ntstatus.Success {
 		c.settle(connIdle)
@@ -198,7 +201,11 @@ func (c *connector) dial(ctx context.Context, src, dst netip.AddrPort) (*net.TCP
 		if err == nil {
 			t := conn.(*net.TCPConn)
 			c.setAddrs(t)
-			return t, c.adapter.tune(t)
+			if err := c.adapter.tune(t); err != nil {
+				_ = t.Close()
+				return nil, err
+			}
+			return t, nil
 		}
 		// A random source port that is taken is not the consumer's business.
 		if src.Port() == 0 && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) && !badLocal(addr)) && ctx.Err() == nil {
@@ -262,9 +269,13 @@ func readStartup(conn io.Reader, reply bool) (startup, error) {
 }
 
 // negotiate exchanges the startup frames of the active side.
-func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.ConnParams) error {
+func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.ConnParams) (err error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer func() {
+		if !stop() && err == nil {
+			err = ctx.Err() // the deadline of the connection has passed with it
+		}
+	}()
 	cfg := &c.adapter.cfg
 	ird, ord := min(p.InboundReadLimit, maxReadLimit), min(p.OutboundReadLimit, maxReadLimit)
 	req := startup{Revision: byte(cfg.Revision), Private: p.Private}
@@ -418,6 +429,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	if !c.begin(connRequest, connAccepting, cancel) {
 		return wrap(op, ntstatus.InvalidDeviceState, nil)
 	}
+	defer c.release()
 	q, st := c.attach(target)
 	if st != ntstatus.Success {
 		c.settle(connRequest)
