@@ -53,6 +53,10 @@ type Config struct {
 	// CreditTimeout ends a connection whose peer gives no credits while messages
 	// wait; 60 s.
 	CreditTimeout time.Duration
+	// TransferTimeout ends a connection on which RDMA Reads and Writes are under
+	// way and none was completed for this time; 60 s. A peer that is awake but
+	// answers no Read would keep leased buffers, which all connections share.
+	TransferTimeout time.Duration
 	// CloseTimeout bounds the graceful end of a connection; 1 s.
 	CloseTimeout time.Duration
 
@@ -126,6 +130,7 @@ func (c Config) check() (Config, error) {
 		{"KeepaliveInterval", &c.KeepaliveInterval, 120 * time.Second},
 		{"KeepaliveTimeout", &c.KeepaliveTimeout, 5 * time.Second},
 		{"CreditTimeout", &c.CreditTimeout, 60 * time.Second},
+		{"TransferTimeout", &c.TransferTimeout, 60 * time.Second},
 		{"CloseTimeout", &c.CloseTimeout, time.Second},
 	} {
 		if *f.v == 0 {

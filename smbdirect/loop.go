@@ -84,8 +84,11 @@ type loop struct {
 	head, n   int
 	depth     [classes]int
 	out       [classes]int
-	silent    [classes]int // posted in a row without a signal
-	sendsDone int          // not told to the engine yet
+	moved     time.Duration // when a transfer was completed, or posted as the only one
+	stall     *time.Timer   // looks at moved
+	watching  bool          // stall runs
+	silent    [classes]int  // posted in a row without a signal
+	sendsDone int           // not told to the engine yet
 
 	flushed list // requests that the adapter flushed
 	wait    bool // for the disconnect event
@@ -122,6 +125,8 @@ func (c *Conn) run() {
 			select {
 			case <-l.timer.C:
 				c.timerDue()
+			case <-l.stall.C:
+				c.stallDue()
 			default:
 			}
 			continue
@@ -135,6 +140,8 @@ func (c *Conn) run() {
 		case <-c.wake:
 		case <-l.timer.C:
 			c.timerDue()
+		case <-l.stall.C:
+			c.stallDue()
 		}
 	}
 	c.teardown()
@@ -626,10 +633,12 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 		}
 		return
 	case classRead:
+		l.moved = c.now()
 		if st == ntstatus.Success {
 			c.stats.read.Add(uint64(e.bytes))
 		}
 	case classWrite:
+		l.moved = c.now()
 		if st != ntstatus.Success {
 			break
 		}
@@ -689,6 +698,7 @@ func (c *Conn) die(cause error, graceful bool) {
 func (c *Conn) teardown() {
 	l := &c.l
 	l.timer.Stop()
+	l.stall.Stop()
 	c.mu.Lock()
 	c.sealed = true
 	in := c.inbox

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/core"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
@@ -234,6 +235,36 @@ func (c *Conn) pushPiece(r *request, k class) {
 	if k == classRead {
 		w.op = ndk.OpRead
 	}
+	c.watchTransfers()
 	c.rec.add(event{at: c.now(), kind: evTransfer, word: w.op.String(), a: uint64(n), b: uint64(d.Token)})
 	c.post(w)
+}
+
+// transfersOut is how many transfers are posted and not completed.
+func (l *loop) transfersOut() int { return l.out[classRead] + l.out[classWrite] }
+
+// watchTransfers notes that a transfer is posted.
+func (c *Conn) watchTransfers() {
+	l := &c.l
+	if l.transfersOut() == 1 {
+		l.moved = c.now()
+	}
+	if !l.watching {
+		l.watching = true
+		l.stall.Reset(c.cfg.TransferTimeout)
+	}
+}
+
+// stallDue ends the connection if transfers do not move, and else looks again
+// when they might have stood still for long enough.
+func (c *Conn) stallDue() {
+	l := &c.l
+	if l.watching = l.transfersOut() > 0; !l.watching {
+		return
+	}
+	if left := c.cfg.TransferTimeout - (c.now() - l.moved); left > 0 {
+		l.stall.Reset(left)
+		return
+	}
+	c.die(&core.TimeoutError{Section: "3.1.4.5, 3.1.4.6", Waiting: "completion of an RDMA transfer"}, false)
 }
