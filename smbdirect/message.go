@@ -9,7 +9,7 @@ import (
 
 // messageClasses are the sizes of buffers for SMB2 messages. A message gets the
 // third at most before it has shown that it is longer.
-var messageClasses = [...]int{2 << 10, 16 << 10, 128 << 10, 1 << 20, 16 << 20}
+var messageClasses = [...]int{2 << 10, 16 << 10, 128 << 10, 1 << 20, 2 << 20, 16 << 20}
 
 const unprovenMessage = 128 << 10
 

@@ -187,7 +187,7 @@ func TestHostilePeers(t *testing.T) {
 		{"SD-63 length", [][]byte{neg, with(func(h *wire.DataTransfer) { h.DataLength = 0xffffffff }, 8)}, 1},
 		{"SD-64 longer than the receive", [][]byte{neg, append(bytes.Clone(small), make([]byte, 1025-len(small))...)}, 1},
 		{"SD-64 request longer than the receive", [][]byte{append(bytes.Clone(neg), make([]byte, 493)...)}, 0},
-		{"SD-65 too long", [][]byte{neg, with(func(h *wire.DataTransfer) { h.RemainingDataLength = 1 << 20 }, 8)}, 1},
+		{"SD-65 too long", [][]byte{neg, with(func(h *wire.DataTransfer) { h.RemainingDataLength = 1<<20 + 64<<10 }, 8)}, 1},
 		{"SD-65 overflow", [][]byte{neg, with(func(h *wire.DataTransfer) { h.RemainingDataLength = 0xffffffff }, 8)}, 1},
 		{"SD-68 more than remains", [][]byte{neg, with(func(h *wire.DataTransfer) { h.RemainingDataLength = 4 }, 8), small}, 1},
 		{"SD-69 nothing remains", [][]byte{neg, with(func(h *wire.DataTransfer) { h.RemainingDataLength = 9 }, 8), small}, 1},
@@ -249,8 +249,8 @@ func TestSD26ResponseOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := p.next()
-	// Versions, credits 255 and 10, status 0, 8 MiB, 1024, 2048, 1 MiB.
-	want, _ := hex.DecodeString("0001000100010000" + "ff000a0000000000" + "0000800000040000" + "0008000000001000")
+	// Versions, credits 255 and 10, status 0, 8 MiB, 1024, 2048, 1 MiB and 64 KiB.
+	want, _ := hex.DecodeString("0001000100010000" + "ff000a0000000000" + "0000800000040000" + "0008000000001100")
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  % x\nwant % x", got, want)
 	}
