@@ -12,9 +12,10 @@
 //		switch a.Kind {
 //		case core.PostReceives:    // post, then tell how many were posted
 //			e.Posted(now, post(a.Count, a.Size))
-//		case core.Send:            // a.Header, then a.Length octets of message a.ID
+//		case core.SendRequest:     // a.Request; an acceptor gets SendResponse
+//		case core.SendData:        // a.Header, then a.Length octets of message a.ID
 //		case core.ArmTimer:        // call TimerDue at a.At, forget an earlier timer
-//		case core.Established:     // tell the user
+//		case core.Connected:       // tell the user
 //		case core.Terminate:       // end the connection because of a.Err
 //		}
 //	}
@@ -25,7 +26,7 @@
 //  2. Posted follows every PostReceives; a grant leaves the engine only after it.
 //  3. Each completed receive goes to Received. A Delivery is copied out before
 //     the next input; the receive buffer is free then.
-//  4. Each Send that was handed to the adapter and completed is counted by
+//  4. Each send, of whatever kind, that was handed to the adapter and completed is counted by
 //     SendCompleted. At most Config.SendDepth are under way.
 //  5. now never goes back; it counts from any origin.
 //
