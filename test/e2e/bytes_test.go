@@ -220,7 +220,7 @@ func TestBadDirect(t *testing.T) {
 		{"offset 0xFFFFFFF8", [][]byte{goodNegotiate, data(10, 10, 0, 0, 0xFFFFFFF8, 8, eight)}},
 		{"length 9 of 8", [][]byte{goodNegotiate, data(10, 10, 0, 0, 24, 9, eight)}},
 		{"length 0xFFFFFFFF", [][]byte{goodNegotiate, data(10, 10, 0, 0, 24, 0xFFFFFFFF, eight)}},
-		{"remaining above MaxFragmentedSize", [][]byte{goodNegotiate, data(10, 10, 0, 1<<20, 24, 8, eight)}},
+		{"remaining above MaxFragmentedSize", [][]byte{goodNegotiate, data(10, 10, 0, 1<<20+64<<10, 24, 8, eight)}},
 		{"remaining 0xFFFFFFFF", [][]byte{goodNegotiate, data(10, 10, 0, 0xFFFFFFFF, 24, 8, eight)}},
 		{"remaining that grows", [][]byte{goodNegotiate, data(10, 10, 0, 16, 24, 8, eight), data(10, 0, 0, 16, 24, 8, eight)}},
 		{"remaining that skips", [][]byte{goodNegotiate, data(10, 10, 0, 24, 24, 8, eight), data(10, 0, 0, 8, 24, 8, eight)}},
