@@ -22,9 +22,10 @@ type Stats struct {
 	// RDMADeclined counts the inline requests that were long enough for RDMA on a
 	// connection that has it, but whose session or share signs or encrypts.
 	RDMADeclined uint64
-	// BytesCopied counts file bytes that this package copied from one buffer in
-	// user space to another: those that came inline, and those that were
-	// encrypted. File bytes moved by RDMA are never among them.
+	// BytesCopied counts file bytes that were copied from one buffer in user space
+	// to another: those that came inline, those that were encrypted, and of RDMA
+	// what the transport says it copied, which is nothing unless CRCs or markers
+	// are on.
 	BytesCopied uint64
 	// Reauthentications counts renewals of an expired session.
 	Reauthentications uint64
@@ -47,7 +48,7 @@ func (c *conn) stats() Stats {
 		RDMABytesRead: n.rdmaRead.Load(), RDMABytesWritten: n.rdmaWritten.Load(),
 		InlineReads: n.inlineReads.Load(), InlineWrites: n.inlineWrites.Load(),
 		InlineBytesRead: n.inlineRead.Load(), InlineBytesWritten: n.inlineWrit.Load(),
-		RDMADeclined: n.declined.Load(), BytesCopied: n.copied.Load(), Reauthentications: n.reauths.Load(),
+		RDMADeclined: n.declined.Load(), BytesCopied: n.copied.Load() + c.tr.Stats().BytesCopied, Reauthentications: n.reauths.Load(),
 	}
 	c.mu.Lock()
 	s.Credits, s.InFlight = c.credits, len(c.pending)

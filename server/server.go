@@ -163,6 +163,7 @@ func (s *Server) start(tc transport.Conn, scheme string) bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.conns, c)
+		s.count.copied.Add(c.tc.Stats().BytesCopied)
 		s.introducedLocked(c)
 		if c.evicted {
 			s.evicted--

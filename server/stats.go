@@ -30,7 +30,8 @@ type Stats struct {
 	ReadFromFile uint64
 	// BytesCopied counts bytes of files that were copied from one buffer of this
 	// process to another or lie in a message that travels through the socket's
-	// buffers: all inline bytes, none of RDMA.
+	// buffers: all inline bytes, and of RDMA what the transports say they copied
+	// (transport.Stats), which is nothing unless CRCs or markers are on.
 	BytesCopied uint64
 
 	// Requests and Errors count requests, and answers with an error status, by the
@@ -60,7 +61,6 @@ func (s *Server) Stats() Stats {
 		ReadRDMA:            n.readRDMA.Load(),
 		WriteRDMA:           n.writeRDMA.Load(),
 		ReadFromFile:        n.readFromFile.Load(),
-		BytesCopied:         n.copied.Load(),
 		Requests:            map[string]uint64{},
 		Errors:              map[string]uint64{},
 	}
@@ -75,11 +75,19 @@ func (s *Server) Stats() Stats {
 	}
 	s.mu.Lock()
 	st.Connections = len(s.conns)
+	st.BytesCopied = n.copied.Load()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
 	sessions := make([]*session, 0, len(s.sessions))
 	for _, sess := range s.sessions {
 		sessions = append(sessions, sess)
 	}
 	s.mu.Unlock()
+	for _, c := range conns { // those that end meanwhile are not in the sum above
+		st.BytesCopied += c.tc.Stats().BytesCopied
+	}
 	for _, sess := range sessions {
 		sess.mu.Lock()
 		if sess.state == sessionValid {

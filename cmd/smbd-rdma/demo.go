@@ -186,10 +186,10 @@ func (a *app) demo(ctx context.Context, f demoFlags) (r *demoResult, err error) 
 	}
 	r.Files = m.files.Load()/2 + 1
 	r.Bytes = m.bytes.Load()
-	st, ts := sess.Stats(), sess.TransportStats()
+	st := sess.Stats()
 	r.RDMABytes = st.RDMABytesRead + st.RDMABytesWritten
 	srvStats := pair.srv.Stats()
-	r.BytesCopied = st.BytesCopied + ts.BytesCopied + srvStats.BytesCopied
+	r.BytesCopied = st.BytesCopied + srvStats.BytesCopied
 	r.BytesFromPageCache = srvStats.ReadFromFile
 	r.BytesRead = srvStats.ReadRDMA + srvStats.ReadInline
 	r.Dialect = dialectName(sess.Info().Dialect)

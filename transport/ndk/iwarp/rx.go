@@ -27,9 +27,11 @@ const (
 	// message: the next one is tagged most likely, and so its payload starts in
 	// a call of its own, at the place where it belongs.
 	nextHeader = lenField + taggedLen
-	// maxPatience is how many small FPDUs without a pause are read one by one, so
-	// that their payload is not copied. More of them cost less with a copy.
-	maxPatience = 16
+	// maxPatience is how many FPDUs in a row with less than tinyPayload are read
+	// one by one: a flood of them, which no peer in its senses sends, shall not
+	// cost a call each.
+	maxPatience = 64
+	tinyPayload = 64
 )
 
 var stagePool = sync.Pool{New: func() any { return new([stageBig]byte) }}
@@ -52,8 +54,9 @@ type receiver struct {
 	big   *[stageBig]byte
 	r, w  int // stage[r:w] is unread
 	bulk  bool
+	wary  bool // there were transfers to us on this connection
 	fine  bool // the peer cuts its transfers into small FPDUs
-	tiny  int  // small FPDUs since the socket was empty
+	tiny  int  // FPDUs with next to nothing in them, in a row
 
 	iov    [maxSGE + 2]unix.Iovec
 	pins   [maxSGE + 1]*region
@@ -496,22 +499,28 @@ func (q *qp) invalidateLocal(token uint32) {
 // observe learns from a segment how the peer cuts its stream.
 func (rx *receiver) observe(s *segment, payload int) {
 	switch {
+	case !s.tagged():
 	case payload >= directMin:
-		rx.tiny = 0
-		rx.fine = rx.fine && !s.tagged()
-		return
-	case s.tagged() && !s.last():
+		rx.fine = false
+	case !s.last():
 		rx.fine = true
 	}
-	rx.tiny++
+	if rx.tiny++; payload >= tinyPayload {
+		rx.tiny = 0
+	}
 }
 
 // careful reports whether payload that has a place of its own may be next in the
 // stream, and is worth a call of its own: no more than the header in front of it
-// is then read into the stage.
+// is then read into the stage. Where there was one transfer there will be more,
+// so it does not go back and forth with each registration: one that is made
+// between this answer and the call to the kernel would come too late.
 func (rx *receiver) careful() bool {
 	q := rx.q
-	return !q.crc && !rx.fine && rx.tiny < maxPatience && (q.reading.Load() > 0 || q.pd.writable.Load() > 0)
+	if !rx.wary {
+		rx.wary = !q.crc && (q.reading.Load() > 0 || q.pd.writable.Load() > 0)
+	}
+	return rx.wary && !rx.fine && rx.tiny < maxPatience
 }
 
 // place moves n octets of payload to t: what is in the stage by copy, much of
