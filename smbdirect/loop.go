@@ -439,7 +439,7 @@ func (c *Conn) makeSlab(recvSize int) bool {
 		l.sendFree[i] = int32(sends - 1 - i)
 	}
 	l.slots = make([]slot, recvs)
-	l.recvFree = make([]int32, recvs, recvs)
+	l.recvFree = make([]int32, recvs)
 	for i := range l.slots {
 		l.slots[i] = slot{region: r, off: sends*l.sendSize + i*recvStride, size: recvSize, index: int32(i)}
 		l.recvFree[i] = int32(recvs - 1 - i)

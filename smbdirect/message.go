@@ -82,8 +82,6 @@ func (r *ring[T]) pop() (v T) {
 	return v
 }
 
-func (r *ring[T]) front() T { return r.of[r.head] }
-
 // Leased buffers have a power of two of bytes.
 const minClass = 12 // 4 KiB
 

@@ -23,27 +23,26 @@ func headerOf(req, grant uint16, n uint32) wire.DataTransfer {
 // side is an engine with its end of a simulated link and the model beside it:
 // the counters S, R, G, H, P of the credit rules.
 type side struct {
-	name     string
-	e        *Engine
-	timer    time.Duration
-	in       [][]byte // messages on the way to this side
-	sent     int      // S: Data Transfer messages sent
-	recvd    int      // R: received
-	granted  int      // G: credits granted
-	heard    int      // H: credits that arrived
-	posted   int      // P: data receives posted and unused
-	max      int
-	done     int // sends not reported complete
-	submit   []byte
-	gotten   []byte
-	partial  []byte
-	nextID   uint64
-	lengths  map[uint64][]byte
-	bare     int // empty messages sent
-	up       bool
-	dead     error
-	midID    uint64 // message whose fragments are on the way; 0 between
-	lastSeen uint64
+	name    string
+	e       *Engine
+	timer   time.Duration
+	in      [][]byte // messages on the way to this side
+	sent    int      // S: Data Transfer messages sent
+	recvd   int      // R: received
+	granted int      // G: credits granted
+	heard   int      // H: credits that arrived
+	posted  int      // P: data receives posted and unused
+	max     int
+	done    int // sends not reported complete
+	submit  []byte
+	gotten  []byte
+	partial []byte
+	nextID  uint64
+	lengths map[uint64][]byte
+	bare    int // empty messages sent
+	up      bool
+	dead    error
+	midID   uint64 // message whose fragments are on the way; 0 between
 }
 
 type world struct {

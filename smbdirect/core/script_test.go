@@ -15,15 +15,14 @@ import (
 
 // rig drives an engine and writes down what it does, a line for each action.
 type rig struct {
-	t        testing.TB
-	e        *Engine
-	now      time.Duration
-	timer    time.Duration
-	posts    int // receives that the adapter still takes; negative: any number
-	out      []string
-	sent     []Action
-	noCheck  bool
-	silentOK bool
+	t       testing.TB
+	e       *Engine
+	now     time.Duration
+	timer   time.Duration
+	posts   int // receives that the adapter still takes; negative: any number
+	out     []string
+	sent    []Action
+	noCheck bool
 }
 
 func newRig(t testing.TB, cfg Config) *rig {
