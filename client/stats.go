@@ -25,7 +25,7 @@ type Stats struct {
 	// BytesCopied counts file bytes that were copied from one buffer in user space
 	// to another: those that came inline, those that were encrypted, and of RDMA
 	// what the transport says it copied, which is nothing unless CRCs or markers
-	// are on.
+	// are on, or FPDUs are cut to the segments of an Ethernet.
 	BytesCopied uint64
 	// Reauthentications counts renewals of an expired session.
 	Reauthentications uint64

@@ -31,7 +31,8 @@ type Stats struct {
 	// BytesCopied counts bytes of files that were copied from one buffer of this
 	// process to another or lie in a message that travels through the socket's
 	// buffers: all inline bytes, and of RDMA what the transports say they copied
-	// (transport.Stats), which is nothing unless CRCs or markers are on.
+	// (transport.Stats), which is nothing unless CRCs or markers are
+	// on, or FPDUs are cut to the segments of an Ethernet.
 	BytesCopied uint64
 
 	// Requests and Errors count requests, and answers with an error status, by the

@@ -111,7 +111,7 @@ func (q *qp) sendFile() bool {
 	wr := *q.wr(q.next)
 	q.mu.Unlock()
 	var st ndk.Status
-	ok := true
+	var ok bool
 	f := &q.file
 	f.fd, f.off, f.eof, f.real, f.refuse = int(wr.file.Fd()), wr.fileOff, false, 0, false
 	if q.crc || q.markers {

@@ -100,11 +100,8 @@ func newReceiver(q *qp) *receiver {
 	return rx
 }
 
-// errors that end the receive loop without anything to tell the peer.
-var (
-	errTerminated = errors.New("iwarp: the peer sent a Terminate")
-	errStopped    = errors.New("iwarp: stopped")
-)
+// errTerminated ends the receive loop without anything to tell the peer.
+var errTerminated = errors.New("iwarp: the peer sent a Terminate")
 
 // protocolError ends the receive loop with a Terminate.
 type protocolError struct {
