@@ -44,7 +44,8 @@ type Config struct {
 	// connection; 0 is no bound. Least 256.
 	MaxFPDU int
 	// SendBuffer and ReceiveBuffer are socket buffer sizes in octets; 0 leaves
-	// them to the kernel, which adapts them to the traffic.
+	// them to the kernel, which adapts them to the traffic, but for SendBuffer
+	// between two ends on one machine, where it is 256 KiB.
 	SendBuffer, ReceiveBuffer int
 	// Logger gets connection errors at level Debug; nil discards them.
 	Logger *slog.Logger

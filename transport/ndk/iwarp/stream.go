@@ -28,6 +28,12 @@ type streamParams struct {
 // machine: FPDUs of whole pages.
 const localSegment = fileChunk + taggedLen + lenField + crcField + 2
 
+// localSendBuffer bounds what is on its way on such a connection, in octets. There
+// is no distance to fill, and what the kernel would let it grow to, megabytes, has
+// left the caches before the receiver copies it: on two cores RDMA Reads of 1 MiB
+// ran 1.6 times as fast with it, Writes 1.2 times.
+const localSendBuffer = 256 << 10
+
 // sameHost reports whether both ends of a connection are on this machine, as far
 // as addresses tell.
 func sameHost(c *net.TCPConn) bool {
@@ -75,6 +81,9 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 		// any length (RFC 5044 §5.2); what the kernel reports this early is half
 		// of the first window.
 		emss = localSegment
+		if cfg.SendBuffer == 0 {
+			_ = p.conn.SetWriteBuffer(localSendBuffer) // a refusal costs speed only
+		}
 	}
 	emss = min(emss, cfg.MaxFPDU)
 
