@@ -85,8 +85,13 @@ func FuzzEvents(f *testing.F) {
 				t.Fatalf("%d sends under way", sends)
 			}
 		}
-		receive := func(b []byte, grant int, has bool) {
+		receive := func(b []byte, has bool) {
 			if e.Connection().Role == Established {
+				// Whatever it was meant to be, it is read as Data Transfer (SD-14).
+				grant := 0
+				if h, err := wire.ParseDataTransfer(b); err == nil {
+					grant = int(h.CreditsGranted)
+				}
 				if posted == 0 {
 					return // the adapter ends such a connection itself
 				}
@@ -128,13 +133,13 @@ func FuzzEvents(f *testing.F) {
 					if e.Connection().Role == Active {
 						heard = grant
 					}
-					receive(b, 0, false)
+					receive(b, false)
 				} else {
 					b, _ := wire.NegotiateRequest{
 						MinVersion: 0x100, MaxVersion: uint16(next()) << 1, CreditsRequested: uint16(next()), PreferredSendSize: uint32(next()),
 						MaxReceiveSize: uint32(next()) << 1, MaxFragmentedSize: uint32(next()) << 11,
 					}.AppendBinary(nil)
-					receive(b, 0, false)
+					receive(b, false)
 				}
 			case 1, 2, 3:
 				n := next()
@@ -151,18 +156,14 @@ func FuzzEvents(f *testing.F) {
 				}
 				b, _ := h.AppendBinary(nil)
 				b = append(b, make([]byte, h.DataLength)...)
-				receive(b, int(h.CreditsGranted), next()%4 == 0)
+				receive(b, next()%4 == 0)
 			case 4:
 				b := make([]byte, next())
 				for i := range b {
 					b[i] = byte(next())
 				}
-				grant := 0
-				if h, err := wire.ParseDataTransfer(b); err == nil {
-					grant = int(h.CreditsGranted)
-				}
 				if e.Connection().Role == Established {
-					receive(b, grant, false)
+					receive(b, false)
 				}
 			case 5:
 				id++
