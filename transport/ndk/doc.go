@@ -53,6 +53,8 @@
 //
 // # Errors
 //
-// Slow calls return *[Error], which wraps an ntstatus.Status; post calls return
-// the bare Status, as they allocate nothing. Both match with errors.Is.
+// Slow calls return *[Error], which wraps an ntstatus.Status; posts return a
+// *[PostError], made once for each [Rule], as they allocate nothing; a completion
+// has a Status, and its ProviderError may be the Rule that was broken. All match
+// their status with errors.Is.
 package ndk

@@ -27,7 +27,9 @@ type Error struct {
 // Error prints operation, status and cause.
 func (e *Error) Error() string {
 	s := "ndk: " + e.Op + ": " + e.Status.String()
-	if e.ProviderError != 0 {
+	if rule, ok := ruleTexts[Rule(e.ProviderError)]; ok {
+		s += ": " + rule
+	} else if e.ProviderError != 0 {
 		s += fmt.Sprintf(" (provider error %#x)", e.ProviderError)
 	}
 	if e.Err != nil {

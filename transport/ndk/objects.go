@@ -272,7 +272,7 @@ type SRQ interface {
 // QP is a queue pair: a receive queue and an initiator queue. Requests of one
 // queue start and complete in the order of their posts. An error from a post
 // means no completion, and leaves the QP usable; a failed completion ends the
-// connection. Inline errors, as bare Status: ConnectionInvalid,
+// connection. Inline errors, as *PostError: ConnectionInvalid,
 // InvalidParameter, NoMoreEntries (queue full), DataOverrun (too many SGEs),
 // BufferOverflow (too long).
 //
