@@ -26,6 +26,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ndktest.Run(t, ndktest.Config{
+				Column: "iwarp", Variant: tc.name,
 				Listen: netip.MustParseAddrPort(tc.listen),
 				Open: func(t testing.TB) (ndk.Adapter, ndk.Adapter) {
 					open := func(c Config) ndk.Adapter {

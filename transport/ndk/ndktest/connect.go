@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
-	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
 var connectTests = []test{
-	{"NDK_FN_CONNECT/addresses", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_CONNECT/addresses", func(t *T) {
+		s, p := t.Connected()
 		sl, err := s.C.LocalAddr()
 		s.must(err)
 		pp, err := p.C.PeerAddr()
@@ -33,9 +32,9 @@ var connectTests = []test{
 		s.want(err, ntstatus.ConnectionInvalid, "PeerAddr of an idle connector")
 		idle.Close()
 	}},
-	{"NDK_FN_CONNECT/nobody listens", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		l, addr, _ := p.listen(c)
+	{"NDK_FN_CONNECT/nobody listens", func(t *T) {
+		s, p := t.Pair()
+		l, addr, _ := p.listen()
 		l.Close()
 		p.must(ndk.CloseWait(p.ctx, l))
 		k, err := s.A.CreateConnector(s.ctx)
@@ -45,9 +44,9 @@ var connectTests = []test{
 		k.Close()
 		s.must(s.QP.Receive("r", nil)) // a failed attempt leaves the QP as it was
 	}},
-	{"NDK_FN_CONNECT/a context that ends", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		_, addr, got := p.listen(c)
+	{"NDK_FN_CONNECT/a context that ends", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
 		k, err := s.A.CreateConnector(s.ctx)
 		s.must(err)
 		ctx, cancel := context.WithCancel(s.ctx)
@@ -66,9 +65,9 @@ var connectTests = []test{
 		cancel()
 		k.Close()
 	}},
-	{"NDK_FN_GET_CONNECTION_DATA/private data and limits", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		_, addr, got := p.listen(c)
+	{"NDK_FN_GET_CONNECTION_DATA/private data and limits", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
 		var err error
 		s.C, err = s.A.CreateConnector(s.ctx)
 		s.must(err)
@@ -125,9 +124,9 @@ var connectTests = []test{
 		s.want(k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, ndk.ConnParams{Private: make([]byte, s.Info.MaxCallerData+1)}), ntstatus.InvalidBufferSize, "too much private data")
 		k.Close()
 	}},
-	{"NDK_FN_REJECT/passive", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		_, addr, got := p.listen(c)
+	{"NDK_FN_REJECT/passive", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
 		k, err := s.A.CreateConnector(s.ctx)
 		s.must(err)
 		res := make(chan error, 1)
@@ -144,9 +143,9 @@ var connectTests = []test{
 		r.Close()
 		k.Close()
 	}},
-	{"NDK_FN_REJECT/active", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		_, addr, got := p.listen(c)
+	{"NDK_FN_REJECT/active", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
 		var err error
 		s.C, err = s.A.CreateConnector(s.ctx)
 		s.must(err)
@@ -166,9 +165,9 @@ var connectTests = []test{
 			p.want(err, ntstatus.ConnectionAborted, "Accept")
 		}
 	}},
-	{"NDK_FN_CONNECT_EVENT_CALLBACK/closed without an answer", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		_, addr, got := p.listen(c)
+	{"NDK_FN_CONNECT_EVENT_CALLBACK/closed without an answer", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
 		k, err := s.A.CreateConnector(s.ctx)
 		s.must(err)
 		res := make(chan error, 1)
@@ -177,9 +176,9 @@ var connectTests = []test{
 		s.want(<-res, ntstatus.ConnectionRefused, "Connect")
 		k.Close()
 	}},
-	{"NDK_FN_LISTEN/states", func(t *testing.T, c Config) {
-		_, p := Pair(t, c)
-		l, addr, _ := p.listen(c)
+	{"NDK_FN_LISTEN/states", func(t *T) {
+		_, p := t.Pair()
+		l, addr, _ := p.listen()
 		if addr.Port() < 49152 {
 			t.Errorf("port %d, want one from 49152 up", addr.Port())
 		}
@@ -192,9 +191,9 @@ var connectTests = []test{
 		p.want(o.Listen(p.ctx, netip.MustParseAddrPort("192.0.2.1:0")), ntstatus.InvalidAddress, "an address of somebody else")
 		o.Close()
 	}},
-	{"NDK_FN_CONTROL_CONNECT_EVENTS/pause", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		l, addr, got := p.listen(c)
+	{"NDK_FN_CONTROL_CONNECT_EVENTS/pause", func(t *T) {
+		s, p := t.Pair()
+		l, addr, got := p.listen()
 		try := func(want ndk.Status, what string) {
 			t.Helper()
 			k, err := s.A.CreateConnector(s.ctx)
@@ -231,8 +230,8 @@ var connectTests = []test{
 			try(ntstatus.Success, "restarted")
 		}
 	}},
-	{"NDK_FN_DISCONNECT/graceful", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_DISCONNECT/graceful", func(t *T) {
+		s, p := t.Connected()
 		s.must(s.QP.Receive("sr", nil))
 		p.must(p.QP.Receive("pr1", []ndk.SGE{p.SGE(0, 8)}))
 		p.must(p.QP.Receive("pr2", nil))
@@ -258,8 +257,8 @@ var connectTests = []test{
 		default:
 		}
 	}},
-	{"NDK_FN_DISCONNECT_EVENT_CALLBACK/peer closes", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_DISCONNECT_EVENT_CALLBACK/peer closes", func(t *T) {
+		s, p := t.Connected()
 		p.must(p.QP.Receive("r", nil))
 		s.C.Close()
 		p.lost()

@@ -5,29 +5,15 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"testing"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
-// Config says what to test.
-type Config struct {
-	// Open opens two adapters that can reach each other, of one provider or of
-	// two. The suite closes them.
-	Open func(t testing.TB) (active, passive ndk.Adapter)
-	// Listen is where passive ends listen, with port 0; the zero value is
-	// 127.0.0.1.
-	Listen netip.AddrPort
-}
-
-// patience bounds every wait; a test that needs it has failed.
-const patience = 30 * time.Second
-
 // Side is one end of a connection, with a registered buffer of 1 MiB.
 type Side struct {
-	t     *testing.T
+	t     *T
 	ctx   context.Context
 	A     ndk.Adapter
 	Info  ndk.AdapterInfo
@@ -64,7 +50,7 @@ func (s *Side) QPConfig() ndk.QPConfig {
 }
 
 // newSide makes all but the connection.
-func newSide(t *testing.T, a ndk.Adapter) *Side {
+func newSide(t *T, a ndk.Adapter) *Side {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	s := &Side{t: t, ctx: ctx, A: a, rev: ndk.NewEvent(), iev: ndk.NewEvent(), Lost: make(chan uint32, 4)}
@@ -177,43 +163,39 @@ func (s *Side) expect(r ndk.ResultEx, rc any, st ndk.Status, typ ndk.OpType) {
 }
 
 // listen makes a listener of s that sends its connectors to the channel.
-func (s *Side) listen(c Config) (ndk.Listener, netip.AddrPort, chan ndk.Connector) {
+func (s *Side) listen() (ndk.Listener, netip.AddrPort, chan ndk.Connector) {
 	s.t.Helper()
 	got := make(chan ndk.Connector, 16)
 	l, err := s.A.CreateListener(s.ctx, func(c ndk.Connector) { got <- c })
 	s.must(err)
 	s.close = append(s.close, l.Close)
-	at := c.Listen
-	if !at.IsValid() {
-		at = netip.MustParseAddrPort("127.0.0.1:0")
-	}
-	s.must(l.Listen(s.ctx, at))
+	s.must(l.Listen(s.ctx, s.t.Listen))
 	addr, err := l.LocalAddr()
 	s.must(err)
 	return l, addr, got
 }
 
 // Pair returns two sides that are not connected.
-func Pair(t *testing.T, c Config) (active, passive *Side) {
+func (t *T) Pair() (active, passive *Side) {
 	t.Helper()
-	a, p := c.Open(t)
+	a, p := t.Open(t)
 	return newSide(t, a), newSide(t, p)
 }
 
 var limits = ndk.ConnParams{InboundReadLimit: 4, OutboundReadLimit: 4}
 
 // Connected returns two sides with a connection.
-func Connected(t *testing.T, c Config) (active, passive *Side) {
+func (t *T) Connected() (active, passive *Side) {
 	t.Helper()
-	active, passive = Pair(t, c)
-	connect(c, active, passive, limits, limits)
+	active, passive = t.Pair()
+	connect(active, passive, limits, limits)
 	return active, passive
 }
 
-func connect(c Config, active, passive *Side, ap, pp ndk.ConnParams) {
+func connect(active, passive *Side, ap, pp ndk.ConnParams) {
 	t := active.t
 	t.Helper()
-	_, addr, got := passive.listen(c)
+	_, addr, got := passive.listen()
 	var err error
 	active.C, err = active.A.CreateConnector(active.ctx)
 	active.must(err)

@@ -1,15 +1,13 @@
 package ndktest
 
 import (
-	"testing"
-
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
 var memoryTests = []test{
-	{"NDK_FN_BUILD_LAM/pages", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_BUILD_LAM/pages", func(t *T) {
+		s, _ := t.Pair()
 		for _, tc := range []struct{ off, n, pages, fbo int }{
 			{0, 1, 1, 0}, {0, 4096, 1, 0}, {0, 4097, 2, 0}, {4095, 2, 2, 4095}, {100, 8192, 3, 100},
 		} {
@@ -27,8 +25,8 @@ var memoryTests = []test{
 			s.A.ReleaseLAM(&lam)
 		}
 	}},
-	{"NDK_FN_BUILD_LAM/refusals", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_BUILD_LAM/refusals", func(t *T) {
+		s, _ := t.Pair()
 		var lam ndk.LAM
 		_, err := s.A.BuildLAM(s.ctx, ndk.Memory{s.Mem[:10], s.Mem[11:20]}, 19, &lam)
 		s.want(err, ntstatus.InvalidParameter, "a gap")
@@ -41,8 +39,8 @@ var memoryTests = []test{
 		_, err = s.A.BuildLAM(s.ctx, ndk.Memory{s.Mem[:8192]}, 8192, &lam)
 		s.want(err, ntstatus.BufferTooSmall, "room for one page")
 	}},
-	{"NDK_FN_RELEASE_LAM/old addresses", func(t *testing.T, c Config) {
-		s, _ := Connected(t, c)
+	{"NDK_FN_RELEASE_LAM/old addresses", func(t *T) {
+		s, _ := t.Connected()
 		var lam ndk.LAM
 		fbo, err := s.A.BuildLAM(s.ctx, ndk.Memory{s.Mem[:64]}, 64, &lam)
 		s.must(err)
@@ -51,8 +49,8 @@ var memoryTests = []test{
 		s.must(s.QP.Send("s", []ndk.SGE{{Addr: addr, Length: 8, Token: s.PD.PrivilegedToken()}}, 0))
 		s.expect(s.Done(), "s", ntstatus.AccessViolation, ndk.OpSend)
 	}},
-	{"NDK_FN_GET_PRIVILEGED_MEMORY_REGION_TOKEN/use", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_GET_PRIVILEGED_MEMORY_REGION_TOKEN/use", func(t *T) {
+		s, p := t.Connected()
 		var lam ndk.LAM
 		s.Fill(5000, 10000, 3)
 		fbo, err := s.A.BuildLAM(s.ctx, ndk.Memory{s.Mem[5000:15000]}, 10000, &lam)
@@ -66,8 +64,8 @@ var memoryTests = []test{
 		}
 		s.A.ReleaseLAM(&lam)
 	}},
-	{"NDK_FN_REGISTER_MR/arguments", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_REGISTER_MR/arguments", func(t *T) {
+		s, _ := t.Pair()
 		m, err := s.PD.CreateMR(s.ctx, false)
 		s.must(err)
 		s.want(m.Deregister(s.ctx), ntstatus.InvalidDeviceState, "Deregister before Register")
@@ -91,7 +89,7 @@ var memoryTests = []test{
 		s.want(f.Register(s.ctx, ndk.Memory{s.Mem[:8]}, 8, 0), ntstatus.InvalidDeviceRequest, "a fast MR")
 		f.Close()
 	}},
-	{"NDK_FN_GET_LOCAL_TOKEN_FROM_MR/bounds", func(t *testing.T, c Config) {
+	{"NDK_FN_GET_LOCAL_TOKEN_FROM_MR/bounds", func(t *T) {
 		for _, tc := range []struct {
 			name string
 			sge  func(s *Side) ndk.SGE
@@ -101,15 +99,15 @@ var memoryTests = []test{
 			{"unknown token", func(s *Side) ndk.SGE { g := s.SGE(0, 8); g.Token ^= 0x5500; return g }},
 			{"a wrap", func(s *Side) ndk.SGE { g := s.SGE(0, 8); g.Addr = ^uint64(0) - 3; return g }},
 		} {
-			t.Run(tc.name, func(t *testing.T) {
-				s, _ := Connected(t, c)
+			t.Sub(tc.name, func(t *T) {
+				s, _ := t.Connected()
 				s.must(s.QP.Send("s", []ndk.SGE{tc.sge(s)}, 0))
 				s.expect(s.Done(), "s", ntstatus.AccessViolation, ndk.OpSend)
 			})
 		}
 	}},
-	{"NDK_FN_CREATE_PD/another domain", func(t *testing.T, c Config) {
-		s, _ := Connected(t, c)
+	{"NDK_FN_CREATE_PD/another domain", func(t *T) {
+		s, _ := t.Connected()
 		pd, err := s.A.CreatePD(s.ctx)
 		s.must(err)
 		m, err := pd.CreateMR(s.ctx, false)
@@ -120,7 +118,7 @@ var memoryTests = []test{
 		m.Close()
 		pd.Close()
 	}},
-	{"NDK_FN_REGISTER_MR/remote rights", func(t *testing.T, c Config) {
+	{"NDK_FN_REGISTER_MR/remote rights", func(t *T) {
 		for _, tc := range []struct {
 			name  string
 			flags ndk.MRFlags
@@ -139,8 +137,8 @@ var memoryTests = []test{
 				return s.QP.Read("x", []ndk.SGE{s.SGE(0, 65)}, addr, tok, 0)
 			}},
 		} {
-			t.Run(tc.name, func(t *testing.T) {
-				s, p := Connected(t, c)
+			t.Sub(tc.name, func(t *T) {
+				s, p := t.Connected()
 				m, err := p.PD.CreateMR(p.ctx, false)
 				p.must(err)
 				p.must(m.Register(p.ctx, ndk.Memory{p.Mem[:64]}, 64, tc.flags))
@@ -157,8 +155,8 @@ var memoryTests = []test{
 			})
 		}
 	}},
-	{"NDK_FN_DEREGISTER_MR/old token", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_DEREGISTER_MR/old token", func(t *T) {
+		s, p := t.Connected()
 		m, err := p.PD.CreateMR(p.ctx, false)
 		p.must(err)
 		p.must(m.Register(p.ctx, ndk.Memory{p.Mem[:64]}, 64, ndk.MRAllowRemoteWrite))
@@ -170,8 +168,8 @@ var memoryTests = []test{
 		p.lost()
 		m.Close()
 	}},
-	{"NDK_FN_FAST_REGISTER/cycle", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_FAST_REGISTER/cycle", func(t *T) {
+		s, p := t.Connected()
 		m, lam, fbo := s.fast(1000, 20000)
 		last := ndk.Token(0)
 		for i := range 20 {
@@ -197,8 +195,8 @@ var memoryTests = []test{
 		p.must(p.QP.Write("w", []ndk.SGE{p.SGE(0, 1)}, uint64(fbo), last, 0))
 		s.lost()
 	}},
-	{"NDK_FN_FAST_REGISTER/refusals", func(t *testing.T, c Config) {
-		s, _ := Connected(t, c)
+	{"NDK_FN_FAST_REGISTER/refusals", func(t *T) {
+		s, _ := t.Connected()
 		m, lam, fbo := s.fast(1000, 20000)
 		fr := func(pages []ndk.LogicalAddress, fbo uint32, n, base uint64, f ndk.OpFlags) error {
 			return s.QP.FastRegister("f", m, pages, fbo, n, base, f)
@@ -221,16 +219,16 @@ var memoryTests = []test{
 		s.must(fr(lam.Pages, fbo, 100, ok, ndk.AllowRemoteRead|ndk.SilentSuccess))
 		s.expect(s.Done(), "f", ntstatus.InvalidDeviceRequest, ndk.OpFastRegister)
 	}},
-	{"NDK_FN_INVALIDATE/twice", func(t *testing.T, c Config) {
-		s, _ := Connected(t, c)
+	{"NDK_FN_INVALIDATE/twice", func(t *T) {
+		s, _ := t.Connected()
 		m, lam, fbo := s.fast(0, 4096)
 		s.must(s.QP.FastRegister("f", m, lam.Pages, fbo, 4096, uint64(fbo), ndk.AllowRemoteRead|ndk.SilentSuccess))
 		s.must(s.QP.Invalidate("i", m, ndk.SilentSuccess))
 		s.must(s.QP.Invalidate("j", m, ndk.SilentSuccess))
 		s.expect(s.Done(), "j", ntstatus.InvalidDeviceRequest, ndk.OpInvalidate)
 	}},
-	{"NDK_FN_BIND/window", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_BIND/window", func(t *T) {
+		s, p := t.Connected()
 		if s.Info.MaxWindowSize == 0 {
 			_, err := s.PD.CreateMW(s.ctx)
 			s.want(err, ntstatus.NotSupported, "CreateMW")

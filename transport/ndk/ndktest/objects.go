@@ -2,15 +2,14 @@ package ndktest
 
 import (
 	"errors"
-	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
 var objectTests = []test{
-	{"NDK_FN_QUERY_ADAPTER_INFO/limits", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_QUERY_ADAPTER_INFO/limits", func(t *T) {
+		s, _ := t.Pair()
 		again, err := s.A.Info(s.ctx)
 		s.must(err)
 		if again != s.Info {
@@ -49,8 +48,8 @@ var objectTests = []test{
 		s.want(m.InitializeFastRegister(s.ctx, s.Info.FRMRPageCount, true), ntstatus.Success, "as many pages as there may be")
 		m.Close()
 	}},
-	{"NDK_FN_CREATE_CQ/depth", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_CREATE_CQ/depth", func(t *T) {
+		s, _ := t.Pair()
 		for depth, want := range map[int]ndk.Status{0: ntstatus.InvalidParameter, -1: ntstatus.InvalidParameter, 1: ntstatus.Success,
 			s.Info.MaxCQDepth: ntstatus.Success, s.Info.MaxCQDepth + 1: ntstatus.InvalidParameter} {
 			q, err := s.A.CreateCQ(s.ctx, ndk.CQConfig{Depth: depth})
@@ -60,15 +59,15 @@ var objectTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_CREATE_QP/foreign CQ", func(t *testing.T, c Config) {
-		s, o := Pair(t, c)
+	{"NDK_FN_CREATE_QP/foreign CQ", func(t *T) {
+		s, o := t.Pair()
 		q := s.QPConfig()
 		q.InitiatorCQ = o.ICQ
 		_, err := s.PD.CreateQP(s.ctx, q)
 		s.want(err, ntstatus.InvalidParameter, "a CQ of another adapter")
 	}},
-	{"NDK_FN_CREATE_SRQ/support", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_CREATE_SRQ/support", func(t *T) {
+		s, _ := t.Pair()
 		if s.Info.MaxSRQDepth > 0 {
 			t.Skip("the adapter has shared receive queues")
 		}
@@ -77,22 +76,22 @@ var objectTests = []test{
 		_, err = s.PD.CreateQPWithSRQ(s.ctx, s.QPConfig(), nil)
 		s.want(err, ntstatus.NotSupported, "CreateQPWithSRQ")
 	}},
-	{"NDK_FN_CREATE_LISTENER/nil callback", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_CREATE_LISTENER/nil callback", func(t *T) {
+		s, _ := t.Pair()
 		_, err := s.A.CreateListener(s.ctx, nil)
 		s.want(err, ntstatus.InvalidParameter, "CreateListener")
 	}},
-	{"NDK_FN_QUERY_EXTENSION_INTERFACE/unknown", func(t *testing.T, c Config) {
-		s, _ := Connected(t, c)
+	{"NDK_FN_QUERY_EXTENSION_INTERFACE/unknown", func(t *T) {
+		s, _ := t.Connected()
 		for _, o := range []ndk.Object{s.A, s.PD, s.RCQ, s.QP, s.MR, s.C} {
 			if x, err := o.Extension(ndk.GUID{1, 2, 3}, ndk.Version{Major: 1}); !errors.Is(err, ntstatus.NotSupported) || x != nil {
 				t.Errorf("%v: %v, %v", o.Kind(), x, err)
 			}
 		}
 	}},
-	{"NDK_OBJECT_HEADER/kinds", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
-		l, _, _ := p.listen(c)
+	{"NDK_OBJECT_HEADER/kinds", func(t *T) {
+		s, p := t.Connected()
+		l, _, _ := p.listen()
 		for want, o := range map[ndk.ObjectKind]ndk.Object{ndk.ObjectAdapter: s.A, ndk.ObjectQP: s.QP, ndk.ObjectCQ: s.RCQ,
 			ndk.ObjectMR: s.MR, ndk.ObjectPD: s.PD, ndk.ObjectConnector: s.C, ndk.ObjectListener: l} {
 			if o.Kind() != want {
@@ -103,8 +102,8 @@ var objectTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_CLOSE_OBJECT/antecedents wait", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_CLOSE_OBJECT/antecedents wait", func(t *T) {
+		s, _ := t.Pair()
 		pd, err := s.A.CreatePD(s.ctx)
 		s.must(err)
 		cq, err := s.A.CreateCQ(s.ctx, ndk.CQConfig{Depth: 4})
@@ -128,8 +127,8 @@ var objectTests = []test{
 			s.must(ndk.CloseWait(s.ctx, o))
 		}
 	}},
-	{"NDK_FN_CLOSE_OBJECT/QP flushes", func(t *testing.T, c Config) {
-		s, _ := Connected(t, c)
+	{"NDK_FN_CLOSE_OBJECT/QP flushes", func(t *T) {
+		s, _ := t.Connected()
 		for i := range 5 {
 			s.must(s.QP.Receive(i, []ndk.SGE{s.SGE(0, 8)}))
 		}

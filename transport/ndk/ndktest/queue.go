@@ -1,17 +1,15 @@
 package ndktest
 
 import (
-	"testing"
-
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
 // armed makes a CQ whose notifications go to a channel, and a connected QP that
 // receives on it.
-func armed(t *testing.T, c Config, depth int) (s, p *Side, cq ndk.CQ, fired chan ndk.Status) {
+func armed(t *T, depth int) (s, p *Side, cq ndk.CQ, fired chan ndk.Status) {
 	t.Helper()
-	s, p = Pair(t, c)
+	s, p = t.Pair()
 	fired = make(chan ndk.Status, 16)
 	cq, err := p.A.CreateCQ(p.ctx, ndk.CQConfig{Depth: depth, Notify: func(st ndk.Status) { fired <- st }})
 	p.must(err)
@@ -22,13 +20,13 @@ func armed(t *testing.T, c Config, depth int) (s, p *Side, cq ndk.CQ, fired chan
 	p.must(err)
 	old.Close()
 	p.close = append(p.close, cq.Close)
-	_, addr, got := p.listen(c)
+	_, addr, got := p.listen()
 	connectTo(s, p, addr, got)
 	return s, p, cq, fired
 }
 
 var queueTests = []test{
-	{"NDK_FN_ARM_CQ/types", func(t *testing.T, c Config) {
+	{"NDK_FN_ARM_CQ/types", func(t *T) {
 		for _, tc := range []struct {
 			name string
 			arm  []ndk.ArmType
@@ -45,8 +43,8 @@ var queueTests = []test{
 			{"any then solicited", []ndk.ArmType{ndk.ArmAny, ndk.ArmSolicited}, 0, true},
 			{"solicited then errors", []ndk.ArmType{ndk.ArmSolicited, ndk.ArmErrors}, 0, false},
 		} {
-			t.Run(tc.name, func(t *testing.T) {
-				s, p, cq, fired := armed(t, c, 16)
+			t.Sub(tc.name, func(t *T) {
+				s, p, cq, fired := armed(t, 16)
 				for _, a := range tc.arm {
 					cq.Arm(a)
 				}
@@ -76,8 +74,8 @@ var queueTests = []test{
 			})
 		}
 	}},
-	{"NDK_FN_ARM_CQ/what is queued already", func(t *testing.T, c Config) {
-		s, p, cq, fired := armed(t, c, 16)
+	{"NDK_FN_ARM_CQ/what is queued already", func(t *T) {
+		s, p, cq, fired := armed(t, 16)
 		for i := range 3 {
 			p.must(p.QP.Receive(i, nil))
 		}
@@ -89,8 +87,8 @@ var queueTests = []test{
 		cq.Arm(ndk.ArmAny)
 		p.fired(fired)
 	}},
-	{"NDK_FN_ARM_CQ/a failed request is solicited", func(t *testing.T, c Config) {
-		_, p, cq, fired := armed(t, c, 16)
+	{"NDK_FN_ARM_CQ/a failed request is solicited", func(t *T) {
+		_, p, cq, fired := armed(t, 16)
 		p.must(p.QP.Receive("r", nil))
 		cq.Arm(ndk.ArmSolicited)
 		p.QP.Flush()
@@ -98,8 +96,8 @@ var queueTests = []test{
 			t.Errorf("notified with %v", st)
 		}
 	}},
-	{"NDK_FN_CQ_NOTIFICATION_CALLBACK/overrun", func(t *testing.T, c Config) {
-		s, p, cq, fired := armed(t, c, 2)
+	{"NDK_FN_CQ_NOTIFICATION_CALLBACK/overrun", func(t *T) {
+		s, p, cq, fired := armed(t, 2)
 		for i := range 3 {
 			p.must(p.QP.Receive(i, nil))
 		}
@@ -115,8 +113,8 @@ var queueTests = []test{
 			t.Errorf("%d completions of a failed CQ", n)
 		}
 	}},
-	{"NDK_FN_CQ_NOTIFICATION_CALLBACK/posts from inside", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
+	{"NDK_FN_CQ_NOTIFICATION_CALLBACK/posts from inside", func(t *T) {
+		s, p := t.Pair()
 		done := make(chan struct{})
 		var cq ndk.CQ
 		n := 0
@@ -142,7 +140,7 @@ var queueTests = []test{
 		old.Close()
 		p.close = append(p.close, cq.Close)
 		p.must(p.QP.Receive("r", nil))
-		_, addr, got := p.listen(c)
+		_, addr, got := p.listen()
 		connectTo(s, p, addr, got)
 		cq.Arm(ndk.ArmAny)
 		for i := range 100 {
@@ -158,8 +156,8 @@ var queueTests = []test{
 			t.Error("the callback did not see all messages")
 		}
 	}},
-	{"NDK_FN_GET_CQ_RESULTS/batches", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_GET_CQ_RESULTS/batches", func(t *T) {
+		s, p := t.Connected()
 		if n := p.RCQ.Poll(make([]ndk.Result, 4)); n != 0 {
 			t.Errorf("%d results of an empty CQ", n)
 		}
@@ -181,8 +179,8 @@ var queueTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_RESIZE_CQ/fill", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_RESIZE_CQ/fill", func(t *T) {
+		s, p := t.Connected()
 		if p.Info.Flags&ndk.FlagCQResize == 0 {
 			s.want(p.RCQ.Resize(p.ctx, 64), ntstatus.NotSupported, "Resize")
 			t.Skip("the adapter does not resize")
@@ -199,8 +197,8 @@ var queueTests = []test{
 			p.expect(p.Received(), i, ntstatus.Success, ndk.OpReceive)
 		}
 	}},
-	{"NDK_FN_CONTROL_CQ_INTERRUPT_MODERATION/support", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_CONTROL_CQ_INTERRUPT_MODERATION/support", func(t *T) {
+		s, _ := t.Pair()
 		if s.Info.Flags&ndk.FlagCQInterruptModeration == 0 {
 			s.want(s.RCQ.Moderate(10, 10), ntstatus.NotSupported, "Moderate")
 			return
@@ -212,8 +210,8 @@ var queueTests = []test{
 		s.want(s.RCQ.Moderate(ndk.Disabled, cqDepth+1), ntstatus.InvalidParameterMix, "count above the depth")
 		s.must(s.RCQ.Moderate(0, 0))
 	}},
-	{"NDK_FN_FLUSH/all", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_FLUSH/all", func(t *T) {
+		s, p := t.Connected()
 		for i := range 5 {
 			s.must(s.QP.Receive(i, []ndk.SGE{s.SGE(0, 8)}))
 		}

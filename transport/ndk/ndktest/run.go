@@ -1,19 +1,197 @@
 package ndktest
 
-import "testing"
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+)
+
+// Config says what to test, and what is known of it that AdapterInfo has no
+// field for.
+type Config struct {
+	// Column is the provider and device as the coverage table heads its column,
+	// "iwarp" or "verbs, siw"; Variant tells several runs of one column apart.
+	Column, Variant string
+	// Open opens two adapters that can reach each other, of one provider or of
+	// two. The suite closes them.
+	Open func(t testing.TB) (active, passive ndk.Adapter)
+	// OpenImpatient is Open with time limits of the provider's own for the steps
+	// of a connection of at most a second; nil leaves out nothing, but statements
+	// on IOTimeout wait for the limits of Open.
+	OpenImpatient func(t testing.TB) (active, passive ndk.Adapter)
+	// Listen is where passive ends listen, with port 0; the zero value is
+	// 127.0.0.1. Listen6, if valid, is an IPv6 address of the passive adapter.
+	Listen, Listen6 netip.AddrPort
+	// Local is an address of the active adapter; the zero value is that of Listen.
+	Local netip.Addr
+	// Foreign is an address that neither adapter owns; the zero value is 192.0.2.1.
+	Foreign netip.Addr
+	// Silent makes a destination that the active adapter can send to and that
+	// never answers a connection request; nil if the test machine has none.
+	Silent func(t testing.TB) netip.AddrPort
+	// NoRoute is a destination to which there is no way; the zero value is
+	// 255.255.255.255, which nothing connects to.
+	NoRoute netip.AddrPort
+	// SendMeansDelivered says that a Send completes only when the peer's adapter
+	// has the message.
+	SendMeansDelivered bool
+	// AcceptWaits says that Accept ends only after the peer's CompleteConnect;
+	// elsewhere it may end before.
+	AcceptWaits bool
+	// DataPadded says that private data comes padded to the field of the transport.
+	DataPadded bool
+	// Lacks names what the device cannot do, with the reason, by statement
+	// ("NDK_FN_BIND/4") or by row ("NDK_FN_BIND"). It is for what no field of
+	// AdapterInfo tells: a test asks those itself. Each reason stands in the
+	// coverage table.
+	Lacks map[string]string
+	// Leaks, if set, is asked after both adapters of a test are closed for what
+	// the provider still holds: tokens, pinned memory, threads.
+	Leaks func() []string
+}
+
+// patience bounds every wait; a test that needs it has failed.
+const patience = 30 * time.Second
+
+func (c Config) withDefaults() Config {
+	if !c.Listen.IsValid() {
+		c.Listen = netip.MustParseAddrPort("127.0.0.1:0")
+	}
+	if !c.Local.IsValid() {
+		c.Local = c.Listen.Addr()
+	}
+	if !c.Foreign.IsValid() {
+		c.Foreign = netip.MustParseAddr("192.0.2.1")
+	}
+	if !c.NoRoute.IsValid() {
+		c.NoRoute = netip.MustParseAddrPort("255.255.255.255:5445")
+	}
+	if c.OpenImpatient == nil {
+		c.OpenImpatient = c.Open
+	}
+	return c
+}
+
+// T is the test of one statement.
+type T struct {
+	*testing.T
+	Config
+	why string // of NotOffered
+}
+
+// NotOffered ends the test: the device lacks what the statement is about. The
+// caller has checked that the adapter says so itself and refuses the call.
+func (t *T) NotOffered(format string, args ...any) {
+	t.Helper()
+	t.why = fmt.Sprintf(format, args...)
+	t.Skip("not offered: " + t.why)
+}
+
+// Sub runs a case of the statement as a test of its own.
+func (t *T) Sub(name string, f func(t *T)) {
+	t.Helper()
+	t.Run(name, func(tt *testing.T) {
+		sub := &T{T: tt, Config: t.Config}
+		defer func() {
+			if sub.why != "" && t.why == "" {
+				t.why = sub.why
+			}
+		}()
+		f(sub)
+	})
+}
+
+// tests has, for each row, the proof of each of its statements: proofs[0] is
+// that of statement 1.
+var tests = map[string][]func(t *T){}
+
+// row registers the proofs of the statements of a row, in their order.
+func row(name string, proofs ...func(t *T)) struct{} {
+	if tests[name] != nil {
+		panic("ndktest: two proofs of " + name)
+	}
+	tests[name] = proofs
+	return struct{}{}
+}
+
+// Run proves every statement of every row, each in a subtest named after row
+// and number, and writes what it found where ResultsEnv says.
+func Run(t *testing.T, c Config) {
+	c = c.withDefaults()
+	rows := Rows()
+	known := make(map[string]bool)
+	for _, r := range rows {
+		known[r.Name] = true
+		for i := range r.Statements {
+			known[StatementID(r.Name, i+1)] = true
+		}
+	}
+	for l, why := range c.Lacks {
+		if !known[l] || strings.TrimSpace(why) == "" {
+			t.Errorf("Lacks has %q: %q; it wants the name of a row or statement and a reason", l, why)
+		}
+	}
+	var results []Result
+	for _, r := range rows {
+		t.Run(r.Name, func(t *testing.T) {
+			for i := range r.Statements {
+				results = append(results, c.prove(t, r, i))
+			}
+		})
+	}
+	for _, group := range [][]test{objectTests, memoryTests, connectTests, transferTests, queueTests} {
+		for _, tc := range group {
+			t.Run(tc.name, func(tt *testing.T) { tc.f(&T{T: tt, Config: c}) })
+		}
+	}
+	if err := writeResults(c, results); err != nil {
+		t.Errorf("results: %v", err)
+	}
+}
+
+// prove runs the test of statement i+1 of r.
+func (c Config) prove(t *testing.T, r Row, i int) Result {
+	id := StatementID(r.Name, i+1)
+	res := Result{Statement: id, Outcome: Failed, Why: "not run"}
+	proofs := tests[r.Name]
+	ran := t.Run(fmt.Sprint(i+1), func(tt *testing.T) {
+		if i >= len(proofs) || proofs[i] == nil {
+			tt.Skipf("%s has no test: %s", id, r.Statements[i])
+		}
+		for _, l := range []string{id, r.Name} {
+			if why := c.Lacks[l]; why != "" {
+				res.Outcome, res.Why = NotOffered, why
+				tt.Skip("not offered: " + why)
+			}
+		}
+		st := &T{T: tt, Config: c}
+		defer func() {
+			switch {
+			case tt.Failed():
+				res.Outcome, res.Why = Failed, ""
+			case st.why != "":
+				res.Outcome, res.Why = NotOffered, st.why
+			case tt.Skipped():
+				tt.Errorf("%s was skipped; a statement is proved, or not offered by the device", id)
+			default:
+				res.Outcome, res.Why = Pass, ""
+			}
+		}()
+		proofs[i](st)
+	})
+	if !ran { // a failure in a cleanup counts too
+		res.Outcome, res.Why = Failed, ""
+	}
+	return res
+}
 
 // test is one subtest; its name is that of the header with the number of the
 // statement.
 type test struct {
 	name string
-	f    func(t *testing.T, c Config)
-}
-
-// Run runs the suite.
-func Run(t *testing.T, c Config) {
-	for _, group := range [][]test{objectTests, memoryTests, connectTests, transferTests, queueTests} {
-		for _, tc := range group {
-			t.Run(tc.name, func(t *testing.T) { tc.f(t, c) })
-		}
-	}
+	f    func(t *T)
 }

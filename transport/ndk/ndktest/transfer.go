@@ -15,8 +15,8 @@ import (
 var sizes = []int{0, 1, 2, 3, 4, 5, 64, 1000, 1436, 1440, 4095, 4096, 4097, 8946, 61440, 65503, 65535, 65536, 100001, 300000}
 
 var transferTests = []test{
-	{"NDK_FN_SEND/sizes", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND/sizes", func(t *T) {
+		s, p := t.Connected()
 		for i, n := range sizes {
 			s.Fill(i, n, byte(i))
 			p.must(p.QP.Receive(n, []ndk.SGE{p.SGE(0, n/3), p.SGE(n/3, 0), p.SGE(n/3, n-n/3+5)}))
@@ -30,8 +30,8 @@ var transferTests = []test{
 			p.equal(0, n, s, i)
 		}
 	}},
-	{"NDK_FN_SEND/order", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND/order", func(t *T) {
+		s, p := t.Connected()
 		const rounds = 20
 		for round := range rounds {
 			for i := range qDepth {
@@ -54,8 +54,8 @@ var transferTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_SEND/inline errors", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND/inline errors", func(t *T) {
+		s, p := t.Connected()
 		many := make([]ndk.SGE, s.QPConfig().MaxInitiatorSGE+1)
 		s.want(s.QP.Send("s", many, 0), ntstatus.DataOverrun, "too many SGEs")
 		s.want(s.QP.Receive("r", many), ntstatus.DataOverrun, "too many SGEs of a receive")
@@ -80,8 +80,8 @@ var transferTests = []test{
 			p.expect(p.Received(), i, ntstatus.Success, ndk.OpReceive)
 		}
 	}},
-	{"NDK_FN_SEND/inline data", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND/inline data", func(t *T) {
+		s, p := t.Connected()
 		if s.Info.MaxInlineDataSize < 16 {
 			t.Skip("the adapter has no inline data")
 		}
@@ -103,8 +103,8 @@ var transferTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_SEND/not connected", func(t *testing.T, c Config) {
-		s, _ := Pair(t, c)
+	{"NDK_FN_SEND/not connected", func(t *T) {
+		s, _ := t.Pair()
 		s.want(s.QP.Send("s", nil, 0), ntstatus.ConnectionInvalid, "Send")
 		s.want(s.QP.Write("s", nil, 0, 0, 0), ntstatus.ConnectionInvalid, "Write")
 		s.want(s.QP.Read("s", nil, 0, 0, 0), ntstatus.ConnectionInvalid, "Read")
@@ -116,8 +116,8 @@ var transferTests = []test{
 		s.QP.Flush()
 		s.expect(s.Received(), "r", ntstatus.Cancelled, ndk.OpReceive)
 	}},
-	{"NDK_FN_SEND/silent success", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND/silent success", func(t *T) {
+		s, p := t.Connected()
 		for i := range 10 * qDepth {
 			p.must(p.QP.Receive(i, nil))
 			f := ndk.SilentSuccess
@@ -134,16 +134,16 @@ var transferTests = []test{
 			t.Error("a completion of a silent request")
 		}
 	}},
-	{"NDK_FN_SEND/no receive posted", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND/no receive posted", func(t *T) {
+		s, p := t.Connected()
 		s.must(s.QP.Send("s", []ndk.SGE{s.SGE(0, 8)}, ndk.SilentSuccess))
 		s.lost()
 		p.lost()
 		s.want(s.QP.Send("s", nil, 0), ntstatus.ConnectionInvalid, "Send afterwards")
 	}},
-	{"NDK_FN_SEND_AND_INVALIDATE/fast MR", func(t *testing.T, c Config) {
+	{"NDK_FN_SEND_AND_INVALIDATE/fast MR", func(t *T) {
 		for _, f := range []ndk.OpFlags{0, ndk.SendAndSolicitEvent} {
-			s, p := Connected(t, c)
+			s, p := t.Connected()
 			m, lam, fbo := p.fast(0, 4096)
 			p.must(p.QP.FastRegister("f", m, lam.Pages, fbo, 4096, uint64(fbo), ndk.AllowRemoteWrite|ndk.SilentSuccess))
 			p.exchange(s)
@@ -160,8 +160,8 @@ var transferTests = []test{
 			p.lost()
 		}
 	}},
-	{"NDK_FN_SEND_AND_INVALIDATE/unknown token", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_SEND_AND_INVALIDATE/unknown token", func(t *T) {
+		s, p := t.Connected()
 		p.must(p.QP.Receive("r", nil))
 		s.must(s.QP.SendAndInvalidate("s", nil, ndk.SilentSuccess, 0x12345678))
 		if r := p.Received(); r.Status == ntstatus.Success {
@@ -170,8 +170,8 @@ var transferTests = []test{
 		s.lost()
 		p.lost()
 	}},
-	{"NDK_FN_RECEIVE/too small", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_RECEIVE/too small", func(t *T) {
+		s, p := t.Connected()
 		p.must(p.QP.Receive("r", []ndk.SGE{p.SGE(0, 7)}))
 		s.must(s.QP.Send("s", []ndk.SGE{s.SGE(0, 8)}, ndk.SilentSuccess))
 		p.expect(p.Received(), "r", ntstatus.BufferOverflow, ndk.OpReceive)
@@ -180,8 +180,8 @@ var transferTests = []test{
 			t.Error("a byte behind the receive was written")
 		}
 	}},
-	{"NDK_FN_WRITE/sizes", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_WRITE/sizes", func(t *T) {
+		s, p := t.Connected()
 		for i, n := range sizes {
 			s.Fill(i, n, byte(i))
 			clear(p.Mem[:n+8])
@@ -194,8 +194,8 @@ var transferTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_READ/sizes", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_READ/sizes", func(t *T) {
+		s, p := t.Connected()
 		for i, n := range sizes {
 			p.Fill(i, n, byte(i))
 			clear(s.Mem[:n+8])
@@ -209,8 +209,8 @@ var transferTests = []test{
 			}
 		}
 	}},
-	{"NDK_FN_READ/more than the limit", func(t *testing.T, c Config) {
-		s, p := Connected(t, c) // 4 reads at once
+	{"NDK_FN_READ/more than the limit", func(t *T) {
+		s, p := t.Connected() // 4 reads at once
 		p.Fill(0, 64*1024, 5)
 		for i := range qDepth {
 			s.must(s.QP.Read(i, []ndk.SGE{s.SGE(i*2048, 2048)}, p.MR.Base()+uint64(i*2048), p.MR.RemoteToken(), 0))
@@ -220,15 +220,15 @@ var transferTests = []test{
 		}
 		s.equal(0, qDepth*2048, p, 0)
 	}},
-	{"NDK_FN_READ/limit 0", func(t *testing.T, c Config) {
-		s, p := Pair(t, c)
-		connect(c, s, p, ndk.ConnParams{InboundReadLimit: 4}, limits)
+	{"NDK_FN_READ/limit 0", func(t *T) {
+		s, p := t.Pair()
+		connect(s, p, ndk.ConnParams{InboundReadLimit: 4}, limits)
 		s.want(s.QP.Read("r", []ndk.SGE{s.SGE(0, 8)}, p.MR.Base(), p.MR.RemoteToken(), 0), ntstatus.InvalidParameter, "Read")
 		p.must(p.QP.Read("r", []ndk.SGE{p.SGE(0, 8)}, s.MR.Base(), s.MR.RemoteToken(), 0))
 		p.expect(p.Done(), "r", ntstatus.Success, ndk.OpRead)
 	}},
-	{"NDK_FN_READ/fence and order", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_READ/fence and order", func(t *T) {
+		s, p := t.Connected()
 		p.Fill(0, 200000, 1)
 		s.must(s.QP.Read("r", []ndk.SGE{s.SGE(0, 200000)}, p.MR.Base(), p.MR.RemoteToken(), 0))
 		s.must(s.QP.Write("w", []ndk.SGE{s.SGE(0, 200000)}, p.MR.Base()+300000, p.MR.RemoteToken(), ndk.ReadFence))
@@ -237,8 +237,8 @@ var transferTests = []test{
 		s.exchange(p)
 		p.equal(300000, 200000, p, 0)
 	}},
-	{"NDK_FN_READ/local invalidate", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"NDK_FN_READ/local invalidate", func(t *T) {
+		s, p := t.Connected()
 		if s.Info.Flags&ndk.FlagRDMAReadLocalInvalidate == 0 {
 			t.Skip("the adapter has no Read with local invalidate")
 		}
@@ -253,8 +253,8 @@ var transferTests = []test{
 		s.must(s.QP.Send("s", []ndk.SGE{{Addr: uint64(fbo), Length: 1, Token: m.LocalToken()}}, 0))
 		s.expect(s.Done(), "s", ntstatus.AccessViolation, ndk.OpSend)
 	}},
-	{"FileWriterExtension/WriteFile", func(t *testing.T, c Config) {
-		s, p := Connected(t, c)
+	{"FileWriterExtension/WriteFile", func(t *T) {
+		s, p := t.Connected()
 		x, err := s.QP.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1})
 		if err != nil {
 			s.want(err, ntstatus.NotSupported, "Extension")
