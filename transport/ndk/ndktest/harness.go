@@ -175,6 +175,29 @@ func (s *Side) listen() (ndk.Listener, netip.AddrPort, chan ndk.Connector) {
 	return l, addr, got
 }
 
+// sibling makes another end on the adapter, PD, CQs and memory of s, not yet
+// connected; change, if not nil, changes the configuration of its QP.
+func (s *Side) sibling(change func(q *ndk.QPConfig)) *Side {
+	s.t.Helper()
+	o := *s
+	o.C, o.close, o.Lost = nil, nil, make(chan uint32, 4)
+	q := s.QPConfig()
+	q.QPContext = &o
+	if change != nil {
+		change(&q)
+	}
+	var err error
+	o.QP, err = s.PD.CreateQP(s.ctx, q)
+	s.must(err)
+	s.close = append(s.close, func() {
+		if o.C != nil {
+			o.C.Close()
+		}
+		o.QP.Close()
+	})
+	return &o
+}
+
 // Pair returns two sides that are not connected.
 func (t *T) Pair() (active, passive *Side) {
 	t.Helper()

@@ -49,6 +49,10 @@ type Config struct {
 	// AdapterInfo tells: a test asks those itself. Each reason stands in the
 	// coverage table.
 	Lacks map[string]string
+	// FailCQ and FailSRQ break a queue as an internal error of the adapter does;
+	// nil where a test has no way to do that.
+	FailCQ  func(ndk.CQ)
+	FailSRQ func(ndk.SRQ)
 	// Leaks, if set, is asked after both adapters of a test are closed for what
 	// the provider still holds: tokens, pinned memory, threads.
 	Leaks func() []string
