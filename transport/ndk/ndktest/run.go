@@ -53,6 +53,20 @@ type Config struct {
 	// nil where a test has no way to do that.
 	FailCQ  func(ndk.CQ)
 	FailSRQ func(ndk.SRQ)
+	// Provider is that of the active adapter. What it opens at Local is one more
+	// instance of that adapter.
+	Provider func(t testing.TB) ndk.Provider
+	// Exhaust makes the next calls of a function of the header, named as there
+	// ("NDK_FN_CREATE_PD"), on a and on what was made from it, find no resources,
+	// until restore. It returns nil for a function that it cannot do that to, and
+	// is nil where a test has no way at all.
+	Exhaust func(t testing.TB, a ndk.Adapter, function string) (restore func())
+	// Misuse, if set, returns what a noticed of the consumer's mistakes since the
+	// last call.
+	Misuse func(a ndk.Adapter) []string
+	// Unpinned says that memory under a registration need not be resident, so that
+	// a test can register more than the machine has.
+	Unpinned bool
 	// Leaks, if set, is asked after both adapters of a test are closed for what
 	// the provider still holds: tokens, pinned memory, threads.
 	Leaks func() []string
