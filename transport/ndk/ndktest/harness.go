@@ -179,10 +179,8 @@ func (s *Side) listen() (ndk.Listener, netip.AddrPort, chan ndk.Connector) {
 // connected; change, if not nil, changes the configuration of its QP.
 func (s *Side) sibling(change func(q *ndk.QPConfig)) *Side {
 	s.t.Helper()
-	o := *s
-	o.C, o.close, o.Lost = nil, nil, make(chan uint32, 4)
-	q := s.QPConfig()
-	q.QPContext = &o
+	o := s.shallow()
+	q := o.QPConfig()
 	if change != nil {
 		change(&q)
 	}
@@ -195,6 +193,13 @@ func (s *Side) sibling(change func(q *ndk.QPConfig)) *Side {
 		}
 		o.QP.Close()
 	})
+	return o
+}
+
+// shallow is sibling without a QP; the caller makes one and closes it.
+func (s *Side) shallow() *Side {
+	o := *s
+	o.C, o.QP, o.close, o.Lost = nil, nil, nil, make(chan uint32, 4)
 	return &o
 }
 
