@@ -280,6 +280,13 @@ func hello(active, passive *Side) {
 	passive.expect(passive.Received(), "hello", ntstatus.Success, ndk.OpReceive)
 }
 
+// say sends an empty message and waits until it was sent.
+func (s *Side) say() {
+	s.t.Helper()
+	s.must(s.QP.Send("s", nil, 0))
+	s.expect(s.Done(), "s", ntstatus.Success, ndk.OpSend)
+}
+
 // exchange sends an empty message from s to o and waits for it, so that every
 // Write of s before it is in place.
 func (s *Side) exchange(o *Side) {
