@@ -116,12 +116,12 @@ type forms struct {
 	accept   func(p *Side, params ndk.ConnParams, onDisconnect func()) error
 }
 
-var plain = forms{
+var plainForms = forms{
 	func(s *Side, f func()) error { return s.C.CompleteConnect(s.ctx, f) },
 	func(p *Side, params ndk.ConnParams, f func()) error { return p.C.Accept(p.ctx, p.QP, params, f) },
 }
 
-var extended = forms{
+var exForms = forms{
 	func(s *Side, f func()) error { return s.C.CompleteConnectEx(s.ctx, reasonless(f)) },
 	func(p *Side, params ndk.ConnParams, f func()) error {
 		return p.C.AcceptEx(p.ctx, p.QP, params, reasonless(f))

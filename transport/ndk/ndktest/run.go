@@ -24,7 +24,8 @@ type Config struct {
 	// on IOTimeout wait for the limits of Open.
 	OpenImpatient func(t testing.TB) (active, passive ndk.Adapter)
 	// Listen is where passive ends listen, with port 0; the zero value is
-	// 127.0.0.1. Listen6, if valid, is an IPv6 address of the passive adapter.
+	// 127.0.0.1. Listen6, if valid, is an address of the passive adapter of the
+	// other family: IPv6, unless Listen is.
 	Listen, Listen6 netip.AddrPort
 	// Local is an address of the active adapter; the zero value is that of Listen.
 	Local netip.Addr
@@ -64,6 +65,18 @@ type Config struct {
 	// Misuse, if set, returns what a noticed of the consumer's mistakes since the
 	// last call.
 	Misuse func(a ndk.Adapter) []string
+	// FullAddress makes an address of both adapters at which every port from 49152
+	// up is taken, for as long as the test runs; nil where a test cannot take as
+	// many.
+	FullAddress func(t testing.TB) netip.Addr
+	// Elsewhere, if valid, is an address that the active adapter reaches on the
+	// machine of the passive one, of the family of Listen, and that is not the
+	// passive adapter's.
+	Elsewhere netip.Addr
+	// ParseReason unpacks a disconnect reason that stands for a Terminate message
+	// of iWARP (RFC 5040 §4.8): its layer, error type and error code, and whether
+	// the end that tells the reason sent it. nil where reasons are no such thing.
+	ParseReason func(reason uint32) (layer, etype, code uint8, local, ok bool)
 	// Unpinned says that memory under a registration need not be resident, so that
 	// a test can register more than the machine has.
 	Unpinned bool
