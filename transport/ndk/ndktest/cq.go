@@ -101,9 +101,9 @@ func (w *watched) drain(n int) {
 type event int
 
 const (
-	plain event = iota
-	solicited
-	failed
+	plainMessage event = iota
+	solicitedMessage
+	cancelledRequest
 	nEvents
 )
 
@@ -113,17 +113,17 @@ func (e event) String() string {
 
 // satisfies says which event fires which arm type.
 func satisfies(e event, a ndk.ArmType) bool {
-	return a == ndk.ArmAny || a == ndk.ArmSolicited && e != plain
+	return a == ndk.ArmAny || a == ndk.ArmSolicited && e != plainMessage
 }
 
 func (w *watched) happen(e event) {
 	w.t.Helper()
 	switch e {
-	case plain:
+	case plainMessage:
 		w.messages(1, 0)
-	case solicited:
+	case solicitedMessage:
 		w.messages(1, ndk.SendAndSolicitEvent)
-	case failed:
+	case cancelledRequest:
 		w.p.must(w.p.QP.Receive("r", nil))
 		w.p.QP.Flush()
 	}
@@ -208,7 +208,7 @@ func armQueued(t *T) {
 func armTwice(t *T) {
 	for first, a := range armNames {
 		for second, b := range armNames {
-			for e := range failed {
+			for e := range cancelledRequest {
 				t.Sub(a+" then "+b+", "+e.String(), func(t *T) { t.expectArmed(e, first, second) })
 			}
 		}
