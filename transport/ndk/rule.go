@@ -37,6 +37,9 @@ const (
 	RuleDomain
 	RuleAdapter
 	RuleReceiveSize
+	RuleQueueWorks
+	RuleInlineData
+	RuleFileRange
 )
 
 var ruleTexts = map[Rule]string{
@@ -63,6 +66,9 @@ var ruleTexts = map[Rule]string{
 	RuleStillValid:     "a valid MR is invalidated before it is registered again",
 	RuleDomain:         "objects of one request belong to one protection domain",
 	RuleAdapter:        "objects of one call belong to one adapter",
+	RuleQueueWorks:     "a queue that failed is used no more, but for its Close",
+	RuleInlineData:     "an SGE of an Inline request has its bytes in Inline",
+	RuleFileRange:      "a file range names an open file and lies in its address space",
 	RuleReceiveSize:    "a posted receive is as long as the message that it takes",
 }
 
@@ -97,13 +103,17 @@ var (
 	ErrTooManySGEs    = &PostError{RuleSGECount, ntstatus.DataOverrun}
 	ErrTooLong        = &PostError{RuleTransferLength, ntstatus.BufferOverflow}
 	ErrInlineTooLong  = &PostError{RuleInlineSize, ntstatus.BufferOverflow}
+	ErrNoInline       = &PostError{RuleInlineData, ntstatus.InvalidParameter}
+	ErrFileRange      = &PostError{RuleFileRange, ntstatus.InvalidParameter}
 	ErrReadLimit      = &PostError{RuleReadLimit, ntstatus.InvalidParameter}
+	ErrQueueFailed    = &PostError{RuleQueueWorks, ntstatus.InternalError}
 	ErrSharedReceive  = &PostError{RuleSharedReceive, ntstatus.InvalidDeviceRequest}
 	ErrRemoteRight    = &PostError{RuleRemoteRight, ntstatus.AccessViolation}
 	ErrWindowRange    = &PostError{RuleWindowRange, ntstatus.InvalidParameter}
 	ErrNotFast        = &PostError{RuleFastMR, ntstatus.InvalidDeviceRequest}
 	ErrNotInitialized = &PostError{RuleInitialized, ntstatus.InvalidDeviceState}
 	ErrNotRegistered  = &PostError{RuleInitialized, ntstatus.InvalidDeviceState}
+	ErrStillValid     = &PostError{RuleStillValid, ntstatus.InvalidDeviceState}
 	ErrPages          = &PostError{RulePages, ntstatus.InvalidParameter}
 	ErrBase           = &PostError{RuleBase, ntstatus.InvalidParameter}
 	ErrDomain         = &PostError{RuleDomain, ntstatus.AccessViolation}

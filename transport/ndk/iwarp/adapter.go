@@ -7,6 +7,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // Limits of an adapter. They cost memory only when used.
@@ -18,6 +19,7 @@ const (
 	maxInlineData       = 1024
 	maxReadLimit        = 128 // siw lowers greater ones to this
 	maxQueueDepth       = 16384
+	maxSRQDepth         = 1 << 16
 	maxCQDepth          = 1 << 18
 	largeRequest        = 8192 // octets: about where a Write with its Send beats a copy
 	// maxPrivate is what remains of the 256 octets that siw takes, beside the
@@ -30,31 +32,21 @@ const (
 
 // adapter implements ndk.Adapter.
 type adapter struct {
-	object
-	cfg     Config
-	local   netip.Addr // invalid: any
-	version ndk.Version
-	tokens  *tokenTable
-	lams    lamTable
+	soft.Device
+	cfg   Config
+	local netip.Addr // invalid: any
 }
 
 func newAdapter(c Config, local netip.Addr, v ndk.Version) *adapter {
-	a := &adapter{cfg: c, local: local, version: v, tokens: newTokenTable()}
-	a.lams.init()
-	_ = a.object.init(ndk.ObjectAdapter, a, nil) // has no antecedent that could refuse
+	a := &adapter{cfg: c, local: local}
+	a.Device.Init(soft.Config{Info: info(v)})
 	return a
 }
 
-// Close implements ndk.Object. It blocks.
-func (a *adapter) Close() {
-	a.object.Close()
-	<-a.done
-}
-
-// Info implements ndk.Adapter.
-func (a *adapter) Info(context.Context) (ndk.AdapterInfo, error) {
+// info is what an adapter of the version reports.
+func info(v ndk.Version) ndk.AdapterInfo {
 	return ndk.AdapterInfo{
-		Version:                a.version,
+		Version:                v,
 		MaxRegistrationSize:    maxRegistrationSize,
 		MaxWindowSize:          maxRegistrationSize,
 		FRMRPageCount:          frmrPageCount,
@@ -72,9 +64,9 @@ func (a *adapter) Info(context.Context) (ndk.AdapterInfo, error) {
 		MaxCallerData:          maxPrivate,
 		MaxCalleeData:          maxPrivate,
 		Flags: ndk.FlagRDMAReadSinkNotRequired | ndk.FlagMultiEngine | ndk.FlagRDMAReadLocalInvalidate |
-			ndk.FlagCQResize | ndk.FlagLoopbackConnections,
+			ndk.FlagCQResize | ndk.FlagCQInterruptModeration | ndk.FlagLoopbackConnections,
 		Technology: ndk.TechnologyIWARP,
-	}, nil
+	}
 }
 
 // CreateSharedEndpoint implements ndk.Adapter.

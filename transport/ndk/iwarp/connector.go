@@ -13,6 +13,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 type connState uint8
@@ -30,7 +31,8 @@ const (
 
 // connector implements ndk.Connector.
 type connector struct {
-	object
+	soft.Object
+	adapter *adapter
 	passive bool
 
 	mu       sync.Mutex
@@ -52,8 +54,8 @@ type connector struct {
 
 // CreateConnector implements ndk.Adapter.
 func (a *adapter) CreateConnector(context.Context) (ndk.Connector, error) {
-	c := &connector{}
-	if err := c.init(ndk.ObjectConnector, a, nil, &a.object); err != nil {
+	c := &connector{adapter: a}
+	if err := a.InitObject(&c.Object, ndk.ObjectConnector, nil, &a.Object); err != nil {
 		return nil, wrap("create connector", ndk.StatusOf(err), nil)
 	}
 	return c, nil
@@ -62,7 +64,7 @@ func (a *adapter) CreateConnector(context.Context) (ndk.Connector, error) {
 // Close implements ndk.Object. It drops a connection, cancels a call under way
 // and refuses a request without an answer.
 func (c *connector) Close() {
-	if !c.beginClose() {
+	if !c.BeginClose() {
 		return
 	}
 	c.mu.Lock()
@@ -87,7 +89,7 @@ func (c *connector) Close() {
 	case connConnected, connEnded:
 		q.abort()
 	}
-	c.release()
+	c.Release()
 }
 
 // attach makes c a successor of q and takes q for it.
@@ -99,10 +101,9 @@ func (c *connector) attach(target ndk.QP) (*qp, ndk.Status) {
 	if st := q.reserve(); st != ntstatus.Success {
 		return nil, st
 	}
-	if !q.hold() {
+	if !c.Object.Attach(&q.Object) {
 		return nil, ntstatus.InvalidDeviceState
 	}
-	c.parents = append(c.parents, &q.object)
 	return q, ntstatus.Success
 }
 
@@ -111,11 +112,11 @@ func (c *connector) attach(target ndk.QP) (*qp, ndk.Status) {
 func (c *connector) begin(from, to connState, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state != from || c.closing.Load() {
+	if c.state != from || c.Closing() {
 		return false
 	}
 	c.state, c.cancel = to, cancel
-	c.retain() // the owner's is there still: Close gives it back after it had mu
+	c.Retain() // the owner's is there still: Close gives it back after it had mu
 	return true
 }
 
@@ -125,7 +126,7 @@ func (c *connector) settle(st connState) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cancel = nil
-	if c.closing.Load() {
+	if c.Closing() {
 		return false
 	}
 	c.state = st
@@ -147,7 +148,7 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 	if !c.begin(connIdle, connConnecting, cancel) {
 		return wrap(op, ntstatus.InvalidDeviceState, nil)
 	}
-	defer c.release()
+	defer c.Release()
 	q, st := c.attach(target)
 	if st != ntstatus.Success {
 		c.settle(connIdle)
@@ -429,7 +430,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	if !c.begin(connRequest, connAccepting, cancel) {
 		return wrap(op, ntstatus.InvalidDeviceState, nil)
 	}
-	defer c.release()
+	defer c.Release()
 	q, st := c.attach(target)
 	if st != ntstatus.Success {
 		c.settle(connRequest)
@@ -678,9 +679,9 @@ func (c *connector) lost(local bool, reason uint32) {
 	if local || event == nil {
 		return
 	}
-	c.retain()
+	c.Retain()
 	go func() { // ends with the callback; Close of the connector waits for it
 		event(reason)
-		c.release()
+		c.Release()
 	}()
 }

@@ -126,7 +126,7 @@ func (q *qp) sendFile() bool {
 	if st != ntstatus.Success && ok {
 		// Nothing was promised to the peer yet, but a failed request ends the
 		// connection.
-		q.failRequest(w, st)
+		q.failRequest(w, st, 0)
 		return true
 	}
 	w.done = true

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // listener implements ndk.Listener.
@@ -23,7 +24,8 @@ import (
 // there is none left. So a peer that opens connections and says nothing keeps
 // out only peers that are slower than its own next MaxHalfOpen connects.
 type listener struct {
-	object
+	soft.Object
+	adapter   *adapter
 	onConnect func(ndk.Connector)
 	slots     chan struct{} // one for each goroutine that reads a Request
 	wake      chan struct{} // capacity 1: resumed, or closed
@@ -42,8 +44,8 @@ func (a *adapter) CreateListener(_ context.Context, onConnect func(ndk.Connector
 	if onConnect == nil {
 		return nil, wrap(op, ntstatus.InvalidParameter, nil)
 	}
-	l := &listener{onConnect: onConnect, slots: make(chan struct{}, a.cfg.MaxHalfOpen), wake: make(chan struct{}, 1)}
-	if err := l.init(ndk.ObjectListener, a, nil, &a.object); err != nil {
+	l := &listener{adapter: a, onConnect: onConnect, slots: make(chan struct{}, a.cfg.MaxHalfOpen), wake: make(chan struct{}, 1)}
+	if err := a.InitObject(&l.Object, ndk.ObjectListener, nil, &a.Object); err != nil {
 		return nil, wrap(op, ndk.StatusOf(err), nil)
 	}
 	return l, nil
@@ -54,7 +56,7 @@ func (l *listener) Listen(ctx context.Context, addr netip.AddrPort) error {
 	const op = "listen"
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ln != nil || l.closing.Load() {
+	if l.ln != nil || l.Closing() {
 		return wrap(op, ntstatus.InvalidDeviceState, nil)
 	}
 	ip := addr.Addr().Unmap()
@@ -81,7 +83,7 @@ func (l *listener) Listen(ctx context.Context, addr netip.AddrPort) error {
 	}
 	a := ln.Addr().(*net.TCPAddr).AddrPort()
 	l.ln, l.raw, l.addr = ln, raw, netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-	l.retain()
+	l.Retain()
 	go l.run(ln) // Close ends it by closing ln, and waits for it
 	return nil
 }
@@ -109,7 +111,7 @@ func listenTCP(ctx context.Context, host string, port uint16) (*net.TCPListener,
 
 // run accepts connections until the listener is closed.
 func (l *listener) run(ln *net.TCPListener) {
-	defer l.release()
+	defer l.Release()
 	backoff := acceptBackoff
 	for {
 		conn, err := ln.AcceptTCP()
@@ -117,7 +119,7 @@ func (l *listener) run(ln *net.TCPListener) {
 		case err == nil:
 			backoff = acceptBackoff
 			l.take(conn)
-		case l.closing.Load():
+		case l.Closing():
 			return
 		case l.isPaused():
 			<-l.wake
@@ -159,7 +161,7 @@ func (l *listener) take(conn *net.TCPConn) {
 		l.slots <- struct{}{} // its goroutine ends now
 	}
 	l.mu.Lock()
-	if l.closing.Load() || l.paused {
+	if l.Closing() || l.paused {
 		l.mu.Unlock()
 		<-l.slots
 		_ = conn.Close()
@@ -167,13 +169,13 @@ func (l *listener) take(conn *net.TCPConn) {
 	}
 	e := l.half.PushBack(conn)
 	l.mu.Unlock()
-	l.retain()
+	l.Retain()
 	go func() { // ends with the Request or its deadline, or when conn is closed
-		defer l.release()
+		defer l.Release()
 		c := l.request(conn)
 		l.mu.Lock()
 		l.half.Remove(e)
-		deliver := c != nil && !l.paused && !l.closing.Load()
+		deliver := c != nil && !l.paused && !l.Closing()
 		l.mu.Unlock()
 		<-l.slots
 		switch {
@@ -202,8 +204,8 @@ func (l *listener) request(conn *net.TCPConn) *connector {
 	if conn.SetDeadline(time.Time{}) != nil {
 		return nil
 	}
-	c := &connector{passive: true, state: connRequest, conn: conn, frame: frame, haveData: true}
-	if c.init(ndk.ObjectConnector, a, nil, &a.object) != nil {
+	c := &connector{adapter: a, passive: true, state: connRequest, conn: conn, frame: frame, haveData: true}
+	if a.InitObject(&c.Object, ndk.ObjectConnector, nil, &a.Object) != nil {
 		return nil
 	}
 	c.setAddrs(conn)
@@ -215,7 +217,7 @@ func (l *listener) request(conn *net.TCPConn) *connector {
 func (l *listener) ControlConnectEvents(pause bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.paused == pause || l.closing.Load() {
+	if l.paused == pause || l.Closing() {
 		return
 	}
 	l.paused = pause
@@ -254,7 +256,7 @@ func (l *listener) LocalAddr() (netip.AddrPort, error) {
 // Close implements ndk.Object. It stops listening and refuses who has not
 // completed a Request.
 func (l *listener) Close() {
-	if !l.beginClose() {
+	if !l.BeginClose() {
 		return
 	}
 	l.mu.Lock()
@@ -266,5 +268,5 @@ func (l *listener) Close() {
 	}
 	l.mu.Unlock()
 	l.signal()
-	l.release()
+	l.Release()
 }

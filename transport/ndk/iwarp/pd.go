@@ -2,40 +2,25 @@ package iwarp
 
 import (
 	"context"
-	"sync/atomic"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // pd implements ndk.PD.
 type pd struct {
-	object
-	privileged *tokenSlot
-	writable   atomic.Int32 // registrations and bindings that a peer may write to
+	soft.PD
+	adapter *adapter
 }
 
 // CreatePD implements ndk.Adapter.
 func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
-	const op = "create PD"
-	s, ok := a.tokens.alloc(nil, tokenPrivileged)
-	if !ok {
-		return nil, wrap(op, ntstatus.InsufficientResources, nil)
-	}
-	p := &pd{privileged: s}
-	if err := p.init(ndk.ObjectPD, a, func() { a.tokens.release(s) }, &a.object); err != nil {
-		a.tokens.release(s)
-		return nil, wrap(op, ndk.StatusOf(err), nil)
+	p := &pd{adapter: a}
+	if err := p.PD.Init(&a.Device); err != nil {
+		return nil, err
 	}
 	return p, nil
-}
-
-// PrivilegedToken implements ndk.PD.
-func (p *pd) PrivilegedToken() ndk.Token { return ndk.Token(p.privileged.token) }
-
-// CreateSRQ implements ndk.PD.
-func (p *pd) CreateSRQ(context.Context, ndk.SRQConfig) (ndk.SRQ, error) {
-	return nil, wrap("create SRQ", ntstatus.NotSupported, nil)
 }
 
 // CreateQPWithSRQ implements ndk.PD.

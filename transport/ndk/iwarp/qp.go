@@ -11,6 +11,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // qpState is how far a QP got. It only moves on.
@@ -50,19 +51,31 @@ type sendWR struct {
 	token   uint32 // remote token; of wrInvalidate the one to end, of wrBind the new one
 	flags   ndk.OpFlags
 	status  ndk.Status
+	perr    uint32 // for ResultEx.ProviderError: an ndk.Rule, or a reason as of ParseReason
 	bytes   uint32 // for Result.Bytes
 	op      wrOp
 	nsge    uint8
 	done    bool
-	hidden  bool   // of the provider's own making: no completion
-	inline  bool   // payload is in buf
-	buf     []byte // inline data; stays with the slot
-	sinkTO  uint64 // of a Read: where its Response will say it goes
-	mr      *mr
-	mw      *mw
-	reg     fastRegistration
+	hidden  bool     // of the provider's own making: no completion
+	inline  bool     // payload is in buf
+	buf     []byte   // inline data; stays with the slot
+	sinkTO  uint64   // of a Read: where its Response will say it goes
+	mr      *soft.MR // held until the request completes, as is mw
+	mw      *soft.MW
+	reg     soft.Registration
 	file    *os.File
 	fileOff int64
+}
+
+// letGo drops what a request held of the consumer's.
+func (wr *sendWR) letGo() {
+	if wr.mr != nil {
+		wr.mr.Release()
+	}
+	if wr.mw != nil {
+		wr.mw.Release()
+	}
+	wr.rc, wr.mr, wr.mw, wr.file, wr.reg = nil, nil, nil, nil, soft.Registration{}
 }
 
 // recvWR is one slot of the receive queue.
@@ -90,9 +103,10 @@ type readJob struct {
 // posted request is touched by them only, so requests are flushed when
 // flushWanted is set, txBusy is not, and rx is out of its placing loop.
 type qp struct {
-	object
+	soft.Object
+	adapter    *adapter
 	pd         *pd
-	rcq, icq   *cq
+	rcq, icq   *soft.CQ
 	ctx        any
 	maxRecvSGE int
 	maxInitSGE int
@@ -102,8 +116,8 @@ type qp struct {
 	initDepth  uint32
 
 	rmu      sync.Mutex
-	recvs    []recvWR // guarded by rmu, as all of this block; a ring that grows up to recvDepth
-	recvSGEs []sge    // maxRecvSGE for each slot
+	recvs    []recvWR   // guarded by rmu, as all of this block; a ring that grows up to recvDepth
+	recvSGEs []soft.SGE // maxRecvSGE for each slot
 	rhead    uint32
 	rtail    uint32
 	rclosed  bool // flushed for good
@@ -111,11 +125,11 @@ type qp struct {
 	mu    sync.Mutex
 	state qpState // guarded by mu, as all of this block
 	wrs   []sendWR
-	sges  []sge  // maxInitSGE for each slot
-	head  uint32 // oldest request without completion
-	sent  uint32 // first one not wholly handed to TCP
-	next  uint32 // first one not built
-	tail  uint32 // where the next post goes
+	sges  []soft.SGE // maxInitSGE for each slot
+	head  uint32     // oldest request without completion
+	sent  uint32     // first one not wholly handed to TCP
+	next  uint32     // first one not built
+	tail  uint32     // where the next post goes
 
 	txBusy   bool
 	fenced   bool // nothing is sent before the peer's first FPDU (MPA-11)
@@ -182,26 +196,26 @@ func (p *pd) CreateQP(_ context.Context, c ndk.QPConfig) (ndk.QP, error) {
 		c.InlineDataSize < 0 || c.InlineDataSize > maxInlineData || c.ReceiveCQ == nil || c.InitiatorCQ == nil {
 		return nil, bad
 	}
-	rcq, ok1 := ndk.Unwrap(c.ReceiveCQ).(*cq)
-	icq, ok2 := ndk.Unwrap(c.InitiatorCQ).(*cq)
-	if !ok1 || !ok2 || rcq.adapter != p.adapter || icq.adapter != p.adapter {
+	rcq, ok1 := ndk.Unwrap(c.ReceiveCQ).(*soft.CQ)
+	icq, ok2 := ndk.Unwrap(c.InitiatorCQ).(*soft.CQ)
+	if !ok1 || !ok2 || rcq.Device() != p.Device() || icq.Device() != p.Device() {
 		return nil, bad
 	}
 	q := &qp{
-		pd: p, rcq: rcq, icq: icq, ctx: c.QPContext,
+		adapter: p.adapter, pd: p, rcq: rcq, icq: icq, ctx: c.QPContext,
 		maxRecvSGE: c.MaxReceiveSGE, maxInitSGE: c.MaxInitiatorSGE, inlineMax: c.InlineDataSize,
 		recvDepth: uint32(c.ReceiveQueueDepth), initDepth: uint32(c.InitiatorQueueDepth),
 		sendMSN: 1, readMSN: 1,
 	}
 	last := func() {
-		rcq.detach(q)
-		icq.detach(q)
+		rcq.Detach(q)
+		icq.Detach(q)
 	}
-	if err := q.init(ndk.ObjectQP, p.adapter, last, &p.object, &rcq.object, &icq.object); err != nil {
+	if err := p.adapter.InitObject(&q.Object, ndk.ObjectQP, last, &p.Object, &rcq.Object, &icq.Object); err != nil {
 		return nil, wrap(op, ndk.StatusOf(err), nil)
 	}
-	rcq.attach(q)
-	icq.attach(q)
+	rcq.Attach(q)
+	icq.Attach(q)
 	return q, nil
 }
 
@@ -216,17 +230,20 @@ func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
 			return ndk.CopyCounter(q), nil
 		}
 	}
-	return q.object.Extension(id, v)
+	return q.Object.Extension(id, v)
 }
 
 // BytesCopied implements ndk.CopyCounter.
 func (q *qp) BytesCopied() uint64 { return q.copied.Load() }
 
+// QueueFailed implements soft.QueueUser.
+func (q *qp) QueueFailed() { q.abort() }
+
 // Close implements ndk.Object.
 func (q *qp) Close() {
-	if q.beginClose() {
+	if q.BeginClose() {
 		q.abort()
-		q.release()
+		q.Release()
 	}
 }
 
@@ -278,7 +295,7 @@ func (q *qp) finishLocked() {
 	fire := q.flushLocked()
 	q.mu.Unlock()
 	if fire {
-		q.icq.spawnNotify()
+		q.icq.Spawn()
 	}
 	q.flushReceives(true)
 }
@@ -310,7 +327,7 @@ func (q *qp) flushReceives(closed bool) {
 	}
 	q.rmu.Unlock()
 	if fire {
-		q.rcq.spawnNotify()
+		q.rcq.Spawn()
 	}
 }
 
@@ -320,14 +337,14 @@ func (q *qp) completeReceiveLocked(e ndk.ResultEx, solicited bool) (fire bool) {
 	e.QPContext, e.RequestContext = q.ctx, w.rc
 	w.rc = nil
 	q.rhead++
-	return q.rcq.push(&e, solicited)
+	return q.rcq.Push(&e, solicited)
 }
 
 // wr is the slot of position s.
 func (q *qp) wr(s uint32) *sendWR { return &q.wrs[s&uint32(len(q.wrs)-1)] }
 
 // wrSGEs are the SGEs of position s.
-func (q *qp) wrSGEs(s uint32) []sge {
+func (q *qp) wrSGEs(s uint32) []soft.SGE {
 	i := int(s&uint32(len(q.wrs)-1)) * q.maxInitSGE
 	return q.sges[i : i+int(q.wr(s).nsge)]
 }
@@ -342,316 +359,13 @@ func (q *qp) completeLocked() (fire bool) {
 		if !wr.hidden && (wr.status != ntstatus.Success || wr.flags&ndk.SilentSuccess == 0) {
 			e := ndk.ResultEx{Type: opTypes[wr.op]}
 			e.Status, e.Bytes, e.QPContext, e.RequestContext = wr.status, wr.bytes, q.ctx, wr.rc
-			fire = q.icq.push(&e, false) || fire
+			if wr.status != ntstatus.Success {
+				e.ProviderError = wr.perr
+			}
+			fire = q.icq.Push(&e, false) || fire
 		}
-		wr.rc, wr.mr, wr.mw, wr.file, wr.reg.mem = nil, nil, nil, nil, nil
+		wr.letGo()
 		q.head++
 	}
 	return fire
-}
-
-// Receive implements ndk.QP.
-func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
-	if len(sgl) > q.maxRecvSGE {
-		return ntstatus.DataOverrun
-	}
-	var total uint64
-	for i := range sgl {
-		total += uint64(sgl[i].Length)
-	}
-	if total > maxTransferLength {
-		return ntstatus.BufferOverflow
-	}
-	q.rmu.Lock()
-	defer q.rmu.Unlock()
-	if q.rclosed || q.closing.Load() {
-		return ntstatus.ConnectionInvalid
-	}
-	if q.rtail-q.rhead >= q.recvDepth {
-		return ntstatus.NoMoreEntries
-	}
-	if int(q.rtail-q.rhead) == len(q.recvs) {
-		q.growReceives()
-	}
-	slot := q.rtail & uint32(len(q.recvs)-1)
-	q.recvs[slot] = recvWR{rc: rc, total: total, nsge: uint8(len(sgl))}
-	dst := q.recvSGEs[int(slot)*q.maxRecvSGE:]
-	for i := range sgl {
-		dst[i] = sge{sgl[i].Addr, sgl[i].Length, uint32(sgl[i].Token)}
-	}
-	q.rtail++
-	return nil
-}
-
-func (q *qp) growReceives() {
-	n := max(2*len(q.recvs), queueFirstSize)
-	recvs, sges := make([]recvWR, n), make([]sge, n*q.maxRecvSGE)
-	for s := q.rhead; s != q.rtail; s++ {
-		o, d := int(s&uint32(len(q.recvs)-1)), int(s&uint32(n-1))
-		recvs[d] = q.recvs[o]
-		copy(sges[d*q.maxRecvSGE:(d+1)*q.maxRecvSGE], q.recvSGEs[o*q.maxRecvSGE:])
-	}
-	q.recvs, q.recvSGEs = recvs, sges
-}
-
-func (q *qp) growSends() {
-	n := max(2*len(q.wrs), queueFirstSize)
-	wrs, sges := make([]sendWR, n), make([]sge, n*q.maxInitSGE)
-	for s := q.head; s != q.tail; s++ {
-		o, d := int(s&uint32(len(q.wrs)-1)), int(s&uint32(n-1))
-		wrs[d] = q.wrs[o]
-		copy(sges[d*q.maxInitSGE:(d+1)*q.maxInitSGE], q.sges[o*q.maxInitSGE:])
-	}
-	q.wrs, q.sges = wrs, sges
-}
-
-const (
-	flagsCommon = ndk.SilentSuccess | ndk.ReadFence | ndk.Defer
-	flagsSend   = flagsCommon | ndk.SendAndSolicitEvent | ndk.Inline
-	flagsWrite  = flagsCommon | ndk.Inline
-	flagsRead   = flagsCommon | ndk.RDMAReadLocalInvalidate
-	flagsBind   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowRemoteWrite
-	flagsFast   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowLocalWrite | ndk.AllowRemoteWrite | ndk.RDMAReadSink
-)
-
-// checkSGL checks what a post can refuse inline.
-func (q *qp) checkSGL(sgl []ndk.SGE, f ndk.OpFlags) (length uint32, st ndk.Status) {
-	var total uint64
-	if f&ndk.Inline != 0 {
-		for i := range sgl {
-			if sgl[i].Inline == nil && sgl[i].Length > 0 {
-				return 0, ntstatus.InvalidParameter // a number is no memory
-			}
-			total += uint64(len(sgl[i].Inline))
-		}
-		if total > uint64(q.inlineMax) {
-			return 0, ntstatus.BufferOverflow
-		}
-		return uint32(total), ntstatus.Success
-	}
-	if len(sgl) > q.maxInitSGE {
-		return 0, ntstatus.DataOverrun
-	}
-	for i := range sgl {
-		total += uint64(sgl[i].Length)
-	}
-	if total > maxTransferLength {
-		return 0, ntstatus.BufferOverflow
-	}
-	return uint32(total), ntstatus.Success
-}
-
-// openSlot locks mu and returns the slot for a new request, or unlocks and says
-// why there is none.
-func (q *qp) openSlot() (*sendWR, ndk.Status) {
-	q.mu.Lock()
-	if q.state != qpActive {
-		q.mu.Unlock()
-		return nil, ntstatus.ConnectionInvalid
-	}
-	if q.tail-q.head >= q.initDepth {
-		return nil, q.refuseLocked(ntstatus.NoMoreEntries)
-	}
-	return q.slotLocked(), ntstatus.Success
-}
-
-func (q *qp) slotLocked() *sendWR {
-	if int(q.tail-q.head) == len(q.wrs) {
-		q.growSends()
-	}
-	wr := q.wr(q.tail)
-	*wr = sendWR{buf: wr.buf[:0]}
-	return wr
-}
-
-// refuseLocked unlocks mu after it handed on what was deferred before a request
-// that is refused.
-func (q *qp) refuseLocked(st ndk.Status) ndk.Status {
-	if q.next != q.tail {
-		q.kickLocked()
-	}
-	q.mu.Unlock()
-	return st
-}
-
-// refuse is refuseLocked for checks that need no lock.
-func (q *qp) refuse(st ndk.Status) ndk.Status {
-	q.mu.Lock()
-	if q.state != qpActive {
-		st = ntstatus.ConnectionInvalid
-	}
-	return q.refuseLocked(st)
-}
-
-// submit queues the slot that openSlot gave, and unlocks mu. It sends at once,
-// as far as that does not block, unless the request is deferred.
-func (q *qp) submit(f ndk.OpFlags) {
-	q.tail++
-	if f&ndk.Defer != 0 || q.txBusy || q.fenced {
-		q.mu.Unlock()
-		return
-	}
-	q.txBusy = true
-	q.retain()
-	q.mu.Unlock()
-	q.pump(true)
-}
-
-// data posts a request with an SGL.
-func (q *qp) data(op wrOp, rc any, sgl []ndk.SGE, raddr uint64, token uint32, f ndk.OpFlags) error {
-	length, st := q.checkSGL(sgl, f)
-	if st != ntstatus.Success {
-		return q.refuse(st)
-	}
-	wr, st := q.openSlot()
-	if st != ntstatus.Success {
-		return st
-	}
-	if op == wrRead && q.noReads {
-		return q.refuseLocked(ntstatus.InvalidParameter)
-	}
-	wr.rc, wr.op, wr.flags, wr.length, wr.raddr, wr.token = rc, op, f, length, raddr, token
-	if f&ndk.Inline != 0 {
-		wr.inline = true
-		for i := range sgl {
-			wr.buf = append(wr.buf, sgl[i].Inline...)
-		}
-		if op == wrWrite {
-			q.copied.Add(uint64(length))
-		}
-	} else {
-		wr.nsge = uint8(len(sgl))
-		dst := q.wrSGEs(q.tail)
-		for i := range sgl {
-			dst[i] = sge{sgl[i].Addr, sgl[i].Length, uint32(sgl[i].Token)}
-		}
-	}
-	q.submit(f)
-	return nil
-}
-
-// Send implements ndk.QP.
-func (q *qp) Send(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
-	if f&^flagsSend != 0 {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	return q.data(wrSend, rc, sgl, 0, 0, f)
-}
-
-// SendAndInvalidate implements ndk.QP.
-func (q *qp) SendAndInvalidate(rc any, sgl []ndk.SGE, f ndk.OpFlags, remote ndk.Token) error {
-	if f&^flagsSend != 0 {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	return q.data(wrSendInval, rc, sgl, 0, uint32(remote), f)
-}
-
-// Write implements ndk.QP.
-func (q *qp) Write(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	if f&^flagsWrite != 0 {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	return q.data(wrWrite, rc, sgl, remoteAddr, uint32(remote), f)
-}
-
-// Read implements ndk.QP.
-func (q *qp) Read(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	if f&^flagsRead != 0 {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	return q.data(wrRead, rc, sgl, remoteAddr, uint32(remote), f)
-}
-
-// WriteFile implements ndk.FileWriter.
-func (q *qp) WriteFile(rc any, r ndk.FileRange, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	if f&^flagsCommon != 0 || r.File == nil || r.Offset < 0 || r.Offset+int64(r.Length) < r.Offset {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	if r.Length > maxTransferLength {
-		return q.refuse(ntstatus.BufferOverflow)
-	}
-	wr, st := q.openSlot()
-	if st != ntstatus.Success {
-		return st
-	}
-	wr.rc, wr.op, wr.flags, wr.length, wr.raddr, wr.token = rc, wrWriteFile, f, r.Length, remoteAddr, uint32(remote)
-	wr.file, wr.fileOff = r.File, r.Offset
-	q.submit(f)
-	return nil
-}
-
-// FastRegister implements ndk.QP.
-func (q *qp) FastRegister(rc any, target ndk.MR, pages []ndk.LogicalAddress, fbo uint32, n, base uint64, f ndk.OpFlags) error {
-	m, ok := ndk.Unwrap(target).(*mr)
-	if f&^flagsFast != 0 || !ok || m.adapter != q.adapter {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	if m.pd != q.pd {
-		return q.refuse(ntstatus.AccessViolation)
-	}
-	wr, st := q.openSlot()
-	if st != ntstatus.Success {
-		return st
-	}
-	reg, st := m.prepareFast(pages, fbo, n, base, f)
-	if st != ntstatus.Success {
-		return q.refuseLocked(st)
-	}
-	wr.rc, wr.op, wr.flags, wr.mr, wr.reg = rc, wrFastRegister, f, m, reg
-	q.submit(f)
-	return nil
-}
-
-// Invalidate implements ndk.QP.
-func (q *qp) Invalidate(rc any, target ndk.Invalidatable, f ndk.OpFlags) error {
-	if f&^flagsCommon != 0 || target == nil {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	var m *mr
-	var w *mw
-	var p *pd
-	switch o := ndk.Unwrap(target).(type) {
-	case *mr:
-		if m, p = o, o.pd; !o.fast {
-			return q.refuse(ntstatus.InvalidDeviceRequest)
-		}
-	case *mw:
-		w, p = o, o.pd
-	default:
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	if p != q.pd {
-		return q.refuse(ntstatus.AccessViolation)
-	}
-	wr, st := q.openSlot()
-	if st != ntstatus.Success {
-		return st
-	}
-	wr.rc, wr.op, wr.flags, wr.mr, wr.mw = rc, wrInvalidate, f, m, w
-	wr.token = uint32(target.RemoteToken())
-	q.submit(f)
-	return nil
-}
-
-// Bind implements ndk.QP.
-func (q *qp) Bind(rc any, target ndk.MR, window ndk.MW, va, n uint64, f ndk.OpFlags) error {
-	m, ok1 := ndk.Unwrap(target).(*mr)
-	w, ok2 := ndk.Unwrap(window).(*mw)
-	if f&^flagsBind != 0 || !ok1 || !ok2 || m.adapter != q.adapter || w.adapter != q.adapter {
-		return q.refuse(ntstatus.InvalidParameter)
-	}
-	if m.pd != q.pd || w.pd != q.pd {
-		return q.refuse(ntstatus.AccessViolation)
-	}
-	wr, st := q.openSlot()
-	if st != ntstatus.Success {
-		return st
-	}
-	reg, st := w.prepare(m, va, n, f)
-	if st != ntstatus.Success {
-		return q.refuseLocked(st)
-	}
-	wr.rc, wr.op, wr.flags, wr.mr, wr.mw, wr.reg = rc, wrBind, f, m, w, reg
-	q.submit(f)
-	return nil
 }

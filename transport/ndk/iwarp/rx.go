@@ -11,6 +11,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,10 +39,10 @@ var stagePool = sync.Pool{New: func() any { return new([stageBig]byte) }}
 
 // target is where the payload of the current segment goes.
 type target struct {
-	region *region // tagged: one region, under the remote token
+	region *soft.Region // tagged: one region, under the remote token
 	gen    uint32
 	addr   uint64
-	sges   []sge // else: local buffers
+	sges   []soft.SGE // else: local buffers
 	idx    int
 	off    uint32
 }
@@ -59,7 +60,7 @@ type receiver struct {
 	tiny  int  // FPDUs with next to nothing in them, in a row
 
 	iov    [maxSGE + 2]unix.Iovec
-	pins   [maxSGE + 1]*region
+	pins   [maxSGE + 1]*soft.Region
 	npins  int
 	direct int // octets to be read straight to dst
 	ahead  int // and behind them into the stage
@@ -76,7 +77,7 @@ type receiver struct {
 	mo      uint32
 	inSend  bool
 	recv    recvWR
-	recvBuf [maxSGE]sge
+	recvBuf [maxSGE]soft.SGE
 	recvDst target
 
 	readMSN uint32 // queue 1
@@ -88,7 +89,7 @@ type receiver struct {
 	readTO  uint64
 	readLen uint32
 	readOff uint32
-	sinkBuf [maxSGE]sge
+	sinkBuf [maxSGE]soft.SGE
 	sinkDst target
 	copied  int // octets of payload of this segment that went through the stage
 }
@@ -227,11 +228,11 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		if payload == 0 {
 			return nil // DDP-08: no check of STag and TO
 		}
-		r, gen, _, a := rx.q.adapter.tokens.remote(rx.q, s.stag, s.to, uint64(payload), rightRemoteWrite)
-		if a != accessOK {
+		r, gen, _, a := rx.q.pd.Remote(rx.q, s.stag, s.to, uint64(payload), soft.RemoteWrite)
+		if a != soft.AccessOK {
 			return fail(writeCauses[a])
 		}
-		r.unpin()
+		r.Unpin()
 		rx.writeDst = target{region: r, gen: gen, addr: s.to}
 		err := rx.place(&rx.writeDst, payload, ulpdu, s.last())
 		if err == errRegionGone {
@@ -267,8 +268,8 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 }
 
 var writeCauses = [...]cause{
-	accessSTag: causeTaggedSTag, accessBounds: causeTaggedBounds, accessRight: causeTaggedSTag,
-	accessStream: causeTaggedStream, accessWrap: causeTaggedWrap,
+	soft.AccessToken: causeTaggedSTag, soft.AccessBounds: causeTaggedBounds, soft.AccessRight: causeTaggedSTag,
+	soft.AccessStream: causeTaggedStream, soft.AccessWrap: causeTaggedWrap,
 }
 
 // placeLocal is place for buffers of our own: if they are not there any more,
@@ -340,7 +341,7 @@ func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
 	fire := q.rhead != q.rtail && q.completeReceiveLocked(e, solicited)
 	q.rmu.Unlock()
 	if fire {
-		q.rcq.runNotify()
+		q.rcq.Notify()
 	}
 }
 
@@ -366,11 +367,11 @@ func (rx *receiver) readRequest(s *segment, ulpdu int) error {
 	rx.readMSN++
 	q := rx.q
 	if req.size > 0 {
-		r, _, _, a := q.adapter.tokens.remote(q, req.srcSTag, req.srcTO, uint64(req.size), rightRemoteRead)
-		if a != accessOK {
+		r, _, _, a := q.pd.Remote(q, req.srcSTag, req.srcTO, uint64(req.size), soft.RemoteRead)
+		if a != soft.AccessOK {
 			return &protocolError{readCauses[a], &offender{valid: true, seg: *s, ulpdu: ulpdu, hasRead: true, read: req}}
 		}
-		r.unpin()
+		r.Unpin()
 	}
 	q.mu.Lock()
 	// The peer may have seen the end of a Response, and asked for more, before we
@@ -442,7 +443,7 @@ func (rx *receiver) finish(s *segment, payload int) error {
 		e := ndk.ResultEx{Result: ndk.Result{Bytes: rx.mo}, Type: ndk.OpReceive}
 		rx.mo = 0
 		if s.op() == opSendInval || s.op() == opSendSEInval {
-			if !rx.q.invalidateRemote(s.stag) {
+			if !rx.q.pd.InvalidateRemote(rx.q, s.stag) {
 				e.Status = ntstatus.InvalidDeviceRequest
 				rx.completeReceive(e, false)
 				return &protocolError{causeInvalidate, &offender{valid: true, seg: *s, ulpdu: payload + untaggedLen}}
@@ -460,9 +461,9 @@ func (rx *receiver) completeRead() {
 	q.mu.Lock()
 	wr := q.wr(rx.readSeq)
 	if wr.flags&ndk.RDMAReadLocalInvalidate != 0 && wr.nsge > 0 {
-		token := rx.sinkBuf[0].token
+		token := rx.sinkBuf[0].Token
 		q.mu.Unlock()
-		q.invalidateLocal(token)
+		q.pd.InvalidateLocal(token)
 		q.mu.Lock()
 		wr = q.wr(rx.readSeq)
 	}
@@ -476,20 +477,7 @@ func (rx *receiver) completeRead() {
 	}
 	q.mu.Unlock()
 	if fire {
-		q.icq.runNotify()
-	}
-}
-
-// invalidateLocal ends the fast registration under a local token.
-func (q *qp) invalidateLocal(token uint32) {
-	if s := q.adapter.tokens.find(token); s != nil && s.kind == tokenLocal && s.token == token {
-		if _, ok := s.region.pin(); ok {
-			fast := s.region.fast && s.region.pd == q.pd
-			s.region.unpin()
-			if fast {
-				s.region.invalidate(0)
-			}
-		}
+		q.icq.Notify()
 	}
 }
 
@@ -515,7 +503,7 @@ func (rx *receiver) observe(s *segment, payload int) {
 func (rx *receiver) careful() bool {
 	q := rx.q
 	if !rx.wary {
-		rx.wary = !q.crc && (q.reading.Load() > 0 || q.pd.writable.Load() > 0)
+		rx.wary = !q.crc && (q.reading.Load() > 0 || q.pd.PeerMayWrite())
 	}
 	return rx.wary && !rx.fine && rx.tiny < maxPatience
 }
@@ -652,7 +640,7 @@ func (rx *receiver) read(fd uintptr) bool {
 		}
 		k, errno := readv(fd, &rx.iov[0], n)
 		for i := range rx.npins {
-			rx.pins[i].unpin()
+			rx.pins[i].Unpin()
 			rx.pins[i] = nil
 		}
 		rx.npins = 0
@@ -680,13 +668,13 @@ func (rx *receiver) read(fd uintptr) bool {
 func (rx *receiver) pinIOV() int {
 	t := rx.dst
 	if t.region != nil {
-		if !t.region.repin(t.gen) {
+		if !t.region.Repin(t.gen) {
 			return -1
 		}
 		rx.pins[0], rx.npins = t.region, 1
-		mem, ok := t.region.within(t.addr, uint64(rx.direct))
+		mem, ok := t.region.Within(t.addr, uint64(rx.direct))
 		if !ok {
-			t.region.unpin()
+			t.region.Unpin()
 			rx.npins = 0
 			return -1
 		}
@@ -699,12 +687,12 @@ func (rx *receiver) pinIOV() int {
 		if i == len(t.sges) {
 			panic("iwarp: payload beyond the buffers it was checked against")
 		}
-		k := min(left, t.sges[i].len-off)
+		k := min(left, t.sges[i].Len-off)
 		if k > 0 {
-			r, _, mem := rx.q.pd.local(t.sges[i].token, t.sges[i].addr+uint64(off), uint64(k), rightLocalWrite)
+			r, _, mem, _ := rx.q.pd.Local(t.sges[i].Token, t.sges[i].Addr+uint64(off), uint64(k), soft.LocalWrite)
 			if mem == nil {
 				for j := range rx.npins {
-					rx.pins[j].unpin()
+					rx.pins[j].Unpin()
 					rx.pins[j] = nil
 				}
 				rx.npins = 0
@@ -730,10 +718,10 @@ func (t *target) advance(n int) {
 	}
 	left := uint32(n)
 	for left > 0 {
-		k := min(left, t.sges[t.idx].len-t.off)
+		k := min(left, t.sges[t.idx].Len-t.off)
 		t.off += k
 		left -= k
-		if t.off == t.sges[t.idx].len {
+		if t.off == t.sges[t.idx].Len {
 			t.idx++
 			t.off = 0
 		}
@@ -744,30 +732,30 @@ func (t *target) advance(n int) {
 func (rx *receiver) copyTo(t *target, p []byte) bool {
 	rx.copied += len(p)
 	if t.region != nil {
-		if !t.region.repin(t.gen) {
+		if !t.region.Repin(t.gen) {
 			return false
 		}
-		mem, ok := t.region.within(t.addr, uint64(len(p)))
+		mem, ok := t.region.Within(t.addr, uint64(len(p)))
 		if ok {
 			copy(mem, p)
 			t.addr += uint64(len(p))
 		}
-		t.region.unpin()
+		t.region.Unpin()
 		return ok
 	}
 	for len(p) > 0 {
 		e := t.sges[t.idx]
-		k := min(uint32(len(p)), e.len-t.off)
+		k := min(uint32(len(p)), e.Len-t.off)
 		if k > 0 {
-			r, _, mem := rx.q.pd.local(e.token, e.addr+uint64(t.off), uint64(k), rightLocalWrite)
+			r, _, mem, _ := rx.q.pd.Local(e.Token, e.Addr+uint64(t.off), uint64(k), soft.LocalWrite)
 			if mem == nil {
 				return false
 			}
 			copy(mem, p[:k])
-			r.unpin()
+			r.Unpin()
 			p = p[k:]
 		}
-		if t.off += k; t.off == e.len {
+		if t.off += k; t.off == e.Len {
 			t.idx++
 			t.off = 0
 		}

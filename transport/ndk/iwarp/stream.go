@@ -46,7 +46,7 @@ func (q *qp) reserve() ndk.Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case q.state == qpEnded || q.closing.Load():
+	case q.state == qpEnded || q.Closing():
 		return ntstatus.InvalidDeviceState
 	case q.state != qpIdle:
 		return ntstatus.ConnectionActive
@@ -97,15 +97,15 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	q.crc, q.markers, q.maxSeg = p.crc, p.markers, mulpdu(emss, p.markers)
 	q.ird, q.ord, q.noReads = p.ird, p.ord, p.noReads || p.ord == 0
 	q.jobs, q.reads = make([]readJob, 2*p.ird), make([]uint32, p.ord)
-	q.sinkSTag = q.adapter.tokens.newSTag()
+	q.sinkSTag = q.adapter.Random()
 	q.fenced, q.rtrSend = p.passive, p.rtrSend
 	q.firstFPDU, q.txDone, q.ended = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	q.txFn, q.writeFn = q.transmit, q.writeBatch
 	q.initFile()
 	q.rx = newReceiver(q)
 	q.rxPlacing = true
-	q.retain()
-	c.retain()
+	q.Retain()
+	c.Retain()
 	go q.receive() // ends with the connection; QP and connector wait for it
 	if p.rtr != 0 {
 		q.sendRTR(p.rtr)
@@ -178,7 +178,7 @@ func (q *qp) terminated(c cause, known bool) {
 	if blamesRequest(c) {
 		for s := q.head; s != q.tail; s++ {
 			if wr := q.wr(s); !wr.done && !wr.hidden {
-				wr.status = ntstatus.RemoteResources
+				wr.status, wr.perr = ntstatus.RemoteResources, q.reason
 				break
 			}
 		}
@@ -274,6 +274,6 @@ func (q *qp) receive() {
 	q.rx.reduce()
 	q.rx.small, q.rx.stage = nil, nil
 	close(q.ended)
-	q.connector.release()
-	q.release()
+	q.connector.Release()
+	q.Release()
 }

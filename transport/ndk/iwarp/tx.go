@@ -9,6 +9,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +34,7 @@ type txMessage struct {
 
 // txOwner says what an iovec points into, so that it can be pinned for a call.
 type txOwner struct {
-	region *region // nil: memory of the provider
+	region *soft.Region // nil: memory of the provider
 	gen    uint32
 }
 
@@ -93,7 +94,7 @@ func (b *txBatch) header(n int) []byte {
 }
 
 // payload adds p, which lies in r.
-func (b *txBatch) payload(p []byte, r *region, gen uint32) {
+func (b *txBatch) payload(p []byte, r *soft.Region, gen uint32) {
 	if len(p) == 0 {
 		return
 	}
@@ -140,12 +141,12 @@ func (q *qp) mark(b *txBatch) bool {
 	b.plain = b.plain[:0]
 	for i := range b.n {
 		r := b.own[i].region
-		if r != nil && !r.repin(b.own[i].gen) {
+		if r != nil && !r.Repin(b.own[i].gen) {
 			return false
 		}
 		b.plain = append(b.plain, unsafe.Slice(b.iov[i].Base, int(b.iov[i].Len))...)
 		if r != nil {
-			r.unpin()
+			r.Unpin()
 		}
 	}
 	b.copied = b.copied[:0]
@@ -171,7 +172,7 @@ func (q *qp) kickLocked() {
 		return
 	}
 	q.txBusy = true
-	q.retain()
+	q.Retain()
 	go q.txFn() // ends when nothing is left to send; holds the QP meanwhile
 }
 
@@ -206,7 +207,7 @@ func (q *qp) pump(direct bool) {
 			q.txBusy = false
 			q.finishLocked() // unlocks
 			q.notifyInitiator(fire, direct)
-			q.release()
+			q.Release()
 			return
 		}
 		if direct && (step != stepWrite || q.batch.size > directBytes) {
@@ -252,9 +253,9 @@ func (q *qp) notifyInitiator(fire, direct bool) {
 	switch {
 	case !fire:
 	case direct:
-		q.icq.spawnNotify()
+		q.icq.Spawn()
 	default:
-		q.icq.runNotify()
+		q.icq.Notify()
 	}
 }
 
@@ -367,9 +368,11 @@ func (q *qp) buildLocked() txStep {
 			}
 			fallthrough // an empty one is an empty Write
 		case wrSend, wrSendInval, wrWrite:
-			if !wr.inline && !q.sourcesOK(q.next) {
-				q.failRequest(wr, ntstatus.AccessViolation)
-				continue
+			if !wr.inline {
+				if broken := q.checkSources(q.next); broken != 0 {
+					q.failRequest(wr, ntstatus.AccessViolation, broken)
+					continue
+				}
 			}
 			q.cur = txMessage{active: true}
 		case wrRead:
@@ -378,14 +381,14 @@ func (q *qp) buildLocked() txStep {
 			}
 			q.buildReadRequest(b, wr)
 		case wrFastRegister:
-			if !wr.mr.publishFast(&wr.reg) {
-				q.failRequest(wr, ntstatus.InvalidDeviceRequest)
+			if broken := wr.mr.PublishFast(&wr.reg); broken != 0 {
+				q.failRequest(wr, ntstatus.InvalidDeviceRequest, broken)
 				continue
 			}
 			q.localDone(wr)
 		case wrBind:
-			if !wr.mw.bind(q, wr.mr, &wr.reg) {
-				q.failRequest(wr, ntstatus.InvalidDeviceRequest)
+			if broken := wr.mw.Bind(q, wr.mr, &wr.reg); broken != 0 {
+				q.failRequest(wr, ntstatus.InvalidDeviceRequest, broken)
 				continue
 			}
 			q.localDone(wr)
@@ -412,8 +415,8 @@ func (q *qp) localDone(wr *sendWR) {
 }
 
 // failRequest ends the connection because of a request of our own.
-func (q *qp) failRequest(wr *sendWR, st ndk.Status) {
-	wr.status = st
+func (q *qp) failRequest(wr *sendWR, st ndk.Status, broken ndk.Rule) {
+	wr.status, wr.perr = st, uint32(broken)
 	q.localDone(wr)
 	q.failLocked(causeLocal, nil)
 }
@@ -431,14 +434,15 @@ func (q *qp) canStartLocked() bool {
 	return wr.op != wrRead || q.readsOut < q.ord
 }
 
-// sourcesOK checks the SGEs of a Send or Write before its first octet goes out.
-func (q *qp) sourcesOK(s uint32) bool {
+// checkSources looks at the SGEs of a Send or Write before its first octet goes
+// out. It returns the rule that one breaks, or 0.
+func (q *qp) checkSources(s uint32) ndk.Rule {
 	for _, e := range q.wrSGEs(s) {
-		if !q.pd.localOK(e, 0) {
-			return false
+		if broken := q.pd.CheckLocal(e, 0); broken != 0 {
+			return broken
 		}
 	}
-	return true
+	return 0
 }
 
 // runInvalidate executes the Invalidate at next. It may wait for the end of a
@@ -448,27 +452,27 @@ func (q *qp) runInvalidate() {
 	wr := q.wr(q.next)
 	m, w, token := wr.mr, wr.mw, wr.token
 	q.mu.Unlock()
-	var ok bool
+	var broken ndk.Rule
 	if m != nil {
-		ok = m.region.invalidate(token)
-	} else if ok = w.region.invalidate(token); ok {
-		w.unbind()
+		broken = m.Invalidate(token)
+	} else {
+		broken = w.Invalidate(token)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	wr = q.wr(q.next) // the ring may have grown
-	if ok {
+	if broken == 0 {
 		q.localDone(wr)
 	} else {
-		q.failRequest(wr, ntstatus.InvalidDeviceRequest)
+		q.failRequest(wr, ntstatus.InvalidDeviceRequest, broken)
 	}
 }
 
 // buildReadRequest adds the Read Request for the request at next.
 func (q *qp) buildReadRequest(b *txBatch, wr *sendWR) {
 	for _, e := range q.wrSGEs(q.next) {
-		if !q.pd.localOK(e, rightLocalWrite) {
-			q.failRequest(wr, ntstatus.AccessViolation)
+		if broken := q.pd.CheckLocal(e, soft.LocalWrite|soft.ReadSink); broken != 0 {
+			q.failRequest(wr, ntstatus.AccessViolation, broken)
 			return
 		}
 	}
@@ -491,22 +495,22 @@ func (q *qp) buildReadRequest(b *txBatch, wr *sendWR) {
 func (q *qp) startResponse(b *txBatch) {
 	j := &q.jobs[(q.jobHead+b.jobs)%len(q.jobs)]
 	if j.req.size > 0 {
-		r, _, _, a := q.adapter.tokens.remote(q, j.req.srcSTag, j.req.srcTO, uint64(j.req.size), rightRemoteRead)
-		if a != accessOK {
+		r, _, _, a := q.pd.Remote(q, j.req.srcSTag, j.req.srcTO, uint64(j.req.size), soft.RemoteRead)
+		if a != soft.AccessOK {
 			q.failRead(j, a)
 			return
 		}
-		r.unpin()
+		r.Unpin()
 	}
 	q.cur = txMessage{active: true, response: true}
 }
 
 var readCauses = [...]cause{
-	accessSTag: causeReadSTag, accessBounds: causeReadBounds, accessRight: causeReadAccess,
-	accessStream: causeReadStream, accessWrap: causeReadWrap,
+	soft.AccessToken: causeReadSTag, soft.AccessBounds: causeReadBounds, soft.AccessRight: causeReadAccess,
+	soft.AccessStream: causeReadStream, soft.AccessWrap: causeReadWrap,
 }
 
-func (q *qp) failRead(j *readJob, a access) {
+func (q *qp) failRead(j *readJob, a soft.Access) {
 	q.failLocked(readCauses[a], &offender{valid: true, seg: j.seg, ulpdu: untaggedLen + readRequestLen, hasRead: true, read: j.req})
 }
 
@@ -529,7 +533,7 @@ func (q *qp) buildMessage(b *txBatch) bool {
 			s.stag = wr.token
 		}
 	}
-	var sges []sge
+	var sges []soft.SGE
 	if !wr.inline {
 		sges = q.wrSGEs(q.next)
 	}
@@ -550,7 +554,7 @@ func (q *qp) buildMessage(b *txBatch) bool {
 			b.payload(wr.buf[m.off:m.off+n], nil, 0)
 		case !q.gather(b, sges, n):
 			// The memory went away under the request: nothing whole can be sent.
-			wr.status = ntstatus.AccessViolation
+			wr.status, wr.perr = ntstatus.AccessViolation, uint32(ndk.RuleInvalidated)
 			q.breakLocked()
 			return false
 		case s.tagged():
@@ -571,22 +575,22 @@ func (q *qp) buildMessage(b *txBatch) bool {
 }
 
 // gather adds the next n octets of the SGEs to the batch.
-func (q *qp) gather(b *txBatch, sges []sge, n uint32) bool {
+func (q *qp) gather(b *txBatch, sges []soft.SGE, n uint32) bool {
 	m := &q.cur
 	for n > 0 {
 		e := sges[m.sgeIdx]
-		k := min(n, e.len-m.sgeOff)
+		k := min(n, e.Len-m.sgeOff)
 		if k > 0 {
-			r, gen, mem := q.pd.local(e.token, e.addr+uint64(m.sgeOff), uint64(k), 0)
+			r, gen, mem, _ := q.pd.Local(e.Token, e.Addr+uint64(m.sgeOff), uint64(k), 0)
 			if mem == nil {
 				return false
 			}
 			b.payload(mem, r, gen)
-			r.unpin()
+			r.Unpin()
 			n -= k
 			m.sgeOff += k
 		}
-		if m.sgeOff == e.len {
+		if m.sgeOff == e.Len {
 			m.sgeIdx++
 			m.sgeOff = 0
 		}
@@ -621,13 +625,13 @@ func (q *qp) buildResponse(b *txBatch) bool {
 			s.ddp |= ddpLast
 		}
 		s.to = j.req.sinkTO + uint64(m.off)
-		var r *region
+		var r *soft.Region
 		var gen uint32
 		var mem []byte
 		if n > 0 {
-			var a access
-			r, gen, mem, a = q.adapter.tokens.remote(q, j.req.srcSTag, j.req.srcTO+uint64(m.off), uint64(n), rightRemoteRead)
-			if a != accessOK {
+			var a soft.Access
+			r, gen, mem, a = q.pd.Remote(q, j.req.srcSTag, j.req.srcTO+uint64(m.off), uint64(n), soft.RemoteRead)
+			if a != soft.AccessOK {
 				j.req.sinkTO, j.req.srcTO, j.req.size = s.to, j.req.srcTO+uint64(m.off), j.req.size-m.off
 				q.cur = txMessage{}
 				q.failRead(j, a)
@@ -639,7 +643,7 @@ func (q *qp) buildResponse(b *txBatch) bool {
 		b.sum(lenField + taggedLen)
 		if n > 0 {
 			b.payload(mem, r, gen)
-			r.unpin()
+			r.Unpin()
 			b.tagged += int(n)
 		}
 		b.end(u)
@@ -691,7 +695,7 @@ func (q *qp) writeBatch(fd uintptr) bool {
 		from := b.pos
 		pinned := from
 		for ; pinned < b.n; pinned++ {
-			if o := b.own[pinned]; o.region != nil && !o.region.repin(o.gen) {
+			if o := b.own[pinned]; o.region != nil && !o.region.Repin(o.gen) {
 				break
 			}
 		}
@@ -705,7 +709,7 @@ func (q *qp) writeBatch(fd uintptr) bool {
 		}
 		for i := from; i < pinned; i++ {
 			if r := b.own[i].region; r != nil {
-				r.unpin()
+				r.Unpin()
 			}
 		}
 		switch {

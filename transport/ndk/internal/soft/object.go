@@ -78,6 +78,16 @@ func (o *Object) BeginClose() bool { return o.closing.CompareAndSwap(false, true
 // Closing reports whether Close was called.
 func (o *Object) Closing() bool { return o.closing.Load() }
 
+// Attach makes p an antecedent of o after Init. It fails if p is being closed.
+// The caller keeps o from being released meanwhile.
+func (o *Object) Attach(p *Object) bool {
+	if !p.Hold() {
+		return false
+	}
+	o.parents = append(o.parents, p)
+	return true
+}
+
 // Kind implements ndk.Object.
 func (o *Object) Kind() ndk.ObjectKind { return o.kind }
 

@@ -1,4 +1,4 @@
-package iwarp
+package soft
 
 import (
 	"context"
@@ -9,10 +9,9 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
-	"golang.org/x/sys/unix"
 )
 
-// A logical address names a mapping in its upper 24 bits and an octet of the
+// A logical address names a mapping in its upper 24 bits and a byte of the
 // mapped pages in the lower 40. It is not an address of the process.
 //
 //	| use 8 | slot 16 | offset 40 |
@@ -23,7 +22,7 @@ const (
 	lamChunkSize  = 256
 )
 
-type lamChunk [lamChunkSize]atomic.Pointer[region]
+type lamChunk [lamChunkSize]atomic.Pointer[Region]
 
 // lamTable finds mappings without a lock.
 type lamTable struct {
@@ -38,7 +37,7 @@ func (t *lamTable) init() { t.next = 1 } // address 0 stays unused
 
 // find returns the mapping of a logical address, or nil. The caller checks the
 // range, which fails for an address of an earlier use of the slot.
-func (t *lamTable) find(addr uint64) *region {
+func (t *lamTable) find(addr uint64) *Region {
 	slot := uint32(addr >> lamOffsetBits & (lamSlots - 1))
 	c := t.chunks[slot/lamChunkSize].Load()
 	if c == nil {
@@ -49,11 +48,11 @@ func (t *lamTable) find(addr uint64) *region {
 
 // lam is the private part of an ndk.LAM.
 type lam struct {
-	adapter *adapter
-	region  *region
-	slot    uint32
-	live    bool       // between BuildLAM and ReleaseLAM
-	memory  ndk.Memory // kept alive
+	dev    *Device
+	region *Region
+	slot   uint32
+	live   bool       // between BuildLAM and ReleaseLAM
+	memory ndk.Memory // kept alive
 }
 
 func (t *lamTable) alloc() (slot uint32, first uint64, ok bool) {
@@ -75,7 +74,7 @@ func (t *lamTable) alloc() (slot uint32, first uint64, ok bool) {
 	return slot, uint64(t.uses[slot])<<(lamOffsetBits+lamSlotBits) | uint64(slot)<<lamOffsetBits, true
 }
 
-func (t *lamTable) set(slot uint32, r *region) {
+func (t *lamTable) set(slot uint32, r *Region) {
 	c := &t.chunks[slot/lamChunkSize]
 	if c.Load() == nil {
 		c.CompareAndSwap(nil, new(lamChunk))
@@ -93,8 +92,8 @@ func (t *lamTable) release(slot uint32) {
 // address is where b starts, as a number.
 func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
-// join returns the first n octets of m as one slice; nil if m is shorter or has
-// a gap in virtual memory before octet n.
+// join returns the first n bytes of m as one slice; nil if m is shorter or has
+// a gap in virtual memory before byte n.
 func join(m ndk.Memory, n int) []byte {
 	var first []byte
 	size := 0
@@ -123,14 +122,14 @@ func join(m ndk.Memory, n int) []byte {
 }
 
 // BuildLAM implements ndk.Adapter.
-func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.LAM) (uint32, error) {
+func (d *Device) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.LAM) (uint32, error) {
 	const op = "build LAM"
-	if l == nil || length > maxRegistrationSize {
-		return 0, wrap(op, ntstatus.InvalidParameter, nil)
+	if l == nil || length <= 0 || uint64(length) > d.maxMappedSize {
+		return 0, fail(op, ntstatus.InvalidParameter, nil)
 	}
 	mem := join(m, length)
 	if mem == nil {
-		return 0, wrap(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
+		return 0, fail(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
 	}
 	fbo := uint32(address(mem) % ndk.PageSize)
 	pages := (int(fbo) + length + ndk.PageSize - 1) / ndk.PageSize
@@ -138,21 +137,22 @@ func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.L
 		l.Pages = make([]ndk.LogicalAddress, 0, pages)
 	}
 	if cap(l.Pages) < pages {
-		return 0, wrap(op, ntstatus.BufferTooSmall, fmt.Errorf("needs %d pages", pages))
+		return 0, fail(op, ntstatus.BufferTooSmall, fmt.Errorf("needs %d pages", pages))
 	}
-	slot, first, ok := a.lams.alloc()
+	slot, first, ok := d.lams.alloc()
 	if !ok {
-		return 0, wrap(op, ntstatus.InsufficientResources, nil)
+		return 0, fail(op, ntstatus.InsufficientResources, nil)
 	}
 	// A mapping that was released keeps its private part for the next build. Its
 	// region can be published again, unless somebody looks at an old address of
 	// it right now.
+	c := contents{mem: mem, base: first + uint64(fbo), rights: LocalWrite | d.localRights(false)}
 	p, _ := l.Private.(*lam)
-	if p == nil || p.adapter != a || p.live || !p.publish(mem, first+uint64(fbo)) {
-		p = &lam{adapter: a, region: newRegion()}
-		p.publish(mem, first+uint64(fbo))
+	if p == nil || p.dev != d || p.live || !p.region.publish(c) {
+		p = &lam{dev: d, region: d.newRegion()}
+		p.region.publish(c)
 	}
-	a.lams.set(slot, p.region)
+	d.lams.set(slot, p.region)
 	l.Pages = l.Pages[:pages]
 	for i := range l.Pages {
 		l.Pages[i] = ndk.LogicalAddress(first + uint64(i)*ndk.PageSize)
@@ -163,38 +163,24 @@ func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.L
 	return fbo, nil
 }
 
-// publish makes the region of p valid; false if that has to wait.
-func (p *lam) publish(mem []byte, base uint64) bool {
-	r := p.region
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.state.Load()
-	if s&(regionValid|regionWaiter|regionPinMask) != 0 {
-		return false
-	}
-	r.mem, r.base, r.rights = mem, base, rightLocalWrite
-	r.state.Store(s | regionValid)
-	return true
-}
-
 // ReleaseLAM implements ndk.Adapter.
-func (a *adapter) ReleaseLAM(l *ndk.LAM) {
+func (d *Device) ReleaseLAM(l *ndk.LAM) {
+	if l == nil {
+		return
+	}
 	p, ok := l.Private.(*lam)
-	if !ok || p.adapter != a || !p.live {
+	if !ok || p.dev != d || !p.live {
 		return
 	}
 	l.Pages = l.Pages[:0]
 	p.region.invalidate(0)
-	p.region.mu.Lock()
-	p.region.mem = nil // nobody can pin it now
-	p.region.mu.Unlock()
 	p.live = false
 	clear(p.memory)
-	a.lams.release(p.slot)
+	d.lams.release(p.slot)
 }
 
-// pageRun returns the n octets from offset fbo of the first page, if the pages
-// follow each other in one live mapping, and that mapping holds the octets.
+// pageRun returns the n bytes from offset fbo of the first page, if the pages
+// follow each other in one live mapping, and that mapping holds the bytes.
 func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) []byte {
 	if len(pages) == 0 || fbo >= ndk.PageSize || n > uint64(len(pages))*ndk.PageSize-uint64(fbo) {
 		return nil
@@ -214,21 +200,7 @@ func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) []b
 	if _, ok := r.pin(); !ok {
 		return nil
 	}
-	mem, _ := r.within(uint64(pages[0])+uint64(fbo), n)
-	r.unpin()
+	mem, _ := r.Within(uint64(pages[0])+uint64(fbo), n)
+	r.Unpin()
 	return mem
-}
-
-// Alloc implements ndk.Adapter.
-func (a *adapter) Alloc(n int) ([]byte, func(), error) {
-	if n <= 0 || n > maxRegistrationSize {
-		return nil, nil, wrap("alloc", ntstatus.InvalidParameter, nil)
-	}
-	size := (n + ndk.PageSize - 1) &^ (ndk.PageSize - 1)
-	m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-	if err != nil {
-		return nil, nil, wrap("alloc", ntstatus.InsufficientResources, err)
-	}
-	var once sync.Once
-	return m[:n], func() { once.Do(func() { _ = unix.Munmap(m) }) }, nil
 }
