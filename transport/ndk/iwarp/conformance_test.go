@@ -27,7 +27,12 @@ func TestConformance(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			ndktest.Run(t, ndktest.Config{
 				Column: "iwarp", Variant: tc.name,
-				Listen: netip.MustParseAddrPort(tc.listen),
+				Listen: netip.MustParseAddrPort(tc.listen), Unpinned: true,
+				Provider: func(t testing.TB) ndk.Provider {
+					p, err := New(tc.active)
+					must(t, err)
+					return p
+				},
 				Open: func(t testing.TB) (ndk.Adapter, ndk.Adapter) {
 					open := func(c Config) ndk.Adapter {
 						p, err := New(c)

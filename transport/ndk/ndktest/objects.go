@@ -8,73 +8,12 @@ import (
 )
 
 var objectTests = []test{
-	{"NDK_FN_QUERY_ADAPTER_INFO/limits", func(t *T) {
-		s, _ := t.Pair()
-		again, err := s.A.Info(s.ctx)
-		s.must(err)
-		if again != s.Info {
-			t.Errorf("two calls differ: %+v and %+v", s.Info, again)
-		}
-		if s.Info.FRMRPageCount < 16 {
-			t.Errorf("FRMRPageCount %d, want at least 16", s.Info.FRMRPageCount)
-		}
-		if s.Info.Version != s.A.Version() {
-			t.Errorf("Info says version %v, the object %v", s.Info.Version, s.A.Version())
-		}
-		for _, tc := range []struct {
-			what   string
-			limit  int
-			change func(q *ndk.QPConfig, n int)
-		}{
-			{"ReceiveQueueDepth", s.Info.MaxReceiveQueueDepth, func(q *ndk.QPConfig, n int) { q.ReceiveQueueDepth = n }},
-			{"InitiatorQueueDepth", s.Info.MaxInitiatorQueueDepth, func(q *ndk.QPConfig, n int) { q.InitiatorQueueDepth = n }},
-			{"MaxReceiveSGE", s.Info.MaxReceiveRequestSGE, func(q *ndk.QPConfig, n int) { q.MaxReceiveSGE = n }},
-			{"MaxInitiatorSGE", s.Info.MaxInitiatorRequestSGE, func(q *ndk.QPConfig, n int) { q.MaxInitiatorSGE = n }},
-			{"InlineDataSize", s.Info.MaxInlineDataSize, func(q *ndk.QPConfig, n int) { q.InlineDataSize = n }},
-		} {
-			for d, want := range []ndk.Status{ntstatus.Success, ntstatus.InvalidParameter} {
-				q := s.QPConfig()
-				tc.change(&q, tc.limit+d)
-				qp, err := s.PD.CreateQP(s.ctx, q)
-				s.want(err, want, tc.what)
-				if err == nil {
-					qp.Close()
-				}
-			}
-		}
-		m, err := s.PD.CreateMR(s.ctx, true)
-		s.must(err)
-		s.want(m.InitializeFastRegister(s.ctx, s.Info.FRMRPageCount+1, true), ntstatus.ImplementationLimit, "one page too many")
-		s.want(m.InitializeFastRegister(s.ctx, s.Info.FRMRPageCount, true), ntstatus.Success, "as many pages as there may be")
-		m.Close()
-	}},
-	{"NDK_FN_CREATE_CQ/depth", func(t *T) {
-		s, _ := t.Pair()
-		for depth, want := range map[int]ndk.Status{0: ntstatus.InvalidParameter, -1: ntstatus.InvalidParameter, 1: ntstatus.Success,
-			s.Info.MaxCQDepth: ntstatus.Success, s.Info.MaxCQDepth + 1: ntstatus.InvalidParameter} {
-			q, err := s.A.CreateCQ(s.ctx, ndk.CQConfig{Depth: depth})
-			s.want(err, want, "CreateCQ")
-			if err == nil {
-				q.Close()
-			}
-		}
-	}},
 	{"NDK_FN_CREATE_QP/foreign CQ", func(t *T) {
 		s, o := t.Pair()
 		q := s.QPConfig()
 		q.InitiatorCQ = o.ICQ
 		_, err := s.PD.CreateQP(s.ctx, q)
 		s.want(err, ntstatus.InvalidParameter, "a CQ of another adapter")
-	}},
-	{"NDK_FN_CREATE_SRQ/support", func(t *T) {
-		s, _ := t.Pair()
-		if s.Info.MaxSRQDepth > 0 {
-			t.Skip("the adapter has shared receive queues")
-		}
-		_, err := s.PD.CreateSRQ(s.ctx, ndk.SRQConfig{Depth: 1, MaxReceiveSGE: 1})
-		s.want(err, ntstatus.NotSupported, "CreateSRQ")
-		_, err = s.PD.CreateQPWithSRQ(s.ctx, s.QPConfig(), nil)
-		s.want(err, ntstatus.NotSupported, "CreateQPWithSRQ")
 	}},
 	{"NDK_FN_CREATE_LISTENER/nil callback", func(t *T) {
 		s, _ := t.Pair()
