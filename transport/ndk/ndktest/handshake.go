@@ -56,13 +56,17 @@ func (s *Side) connector() ndk.Connector {
 // via says how a Connect goes out: from an address, or from a shared endpoint if
 // there is one, and with which parameters.
 type via struct {
-	src netip.AddrPort
-	ep  ndk.SharedEndpoint
+	src    netip.AddrPort
+	shared bool // from an endpoint, which [via.on] makes
+	ep     ndk.SharedEndpoint
 	ndk.ConnParams
 }
 
-// direct is a Connect from any address.
-var direct = via{ConnParams: limits}
+// direct is a Connect from any address, shared one from a shared endpoint.
+var (
+	direct = via{ConnParams: limits}
+	shared = via{ConnParams: limits, shared: true}
+)
 
 // connect calls Connect or ConnectShared and waits for it.
 func (v via) connect(s *Side, c ndk.Connector, dst netip.AddrPort) error {

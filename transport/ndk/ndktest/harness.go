@@ -188,6 +188,9 @@ func (s *Side) sibling(change func(q *ndk.QPConfig)) *Side {
 	o.QP, err = s.PD.CreateQP(s.ctx, q)
 	s.must(err)
 	s.close = append(s.close, func() {
+		for i := len(o.close) - 1; i >= 0; i-- {
+			o.close[i]()
+		}
 		if o.C != nil {
 			o.C.Close()
 		}

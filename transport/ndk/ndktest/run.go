@@ -29,13 +29,14 @@ type Config struct {
 	Listen, Listen6 netip.AddrPort
 	// Local is an address of the active adapter; the zero value is that of Listen.
 	Local netip.Addr
-	// Foreign is an address that neither adapter owns; the zero value is 192.0.2.1.
+	// Foreign is an address that neither adapter owns; the zero value is 192.0.2.1,
+	// or 2001:db8::1 if Listen is IPv6.
 	Foreign netip.Addr
 	// Silent makes a destination that the active adapter can send to and that
 	// never answers a connection request; nil if the test machine has none.
 	Silent func(t testing.TB) netip.AddrPort
 	// NoRoute is a destination to which there is no way; the zero value is
-	// 255.255.255.255, which nothing connects to.
+	// 255.255.255.255, or ff0e::1 if Listen is IPv6, which nothing connects to.
 	NoRoute netip.AddrPort
 	// SendMeansDelivered says that a Send completes only when the peer's adapter
 	// has the message.
@@ -95,11 +96,16 @@ func (c Config) withDefaults() Config {
 	if !c.Local.IsValid() {
 		c.Local = c.Listen.Addr()
 	}
+	v6 := c.Listen.Addr().Is6()
 	if !c.Foreign.IsValid() {
-		c.Foreign = netip.MustParseAddr("192.0.2.1")
+		if c.Foreign = netip.MustParseAddr("192.0.2.1"); v6 {
+			c.Foreign = netip.MustParseAddr("2001:db8::1")
+		}
 	}
 	if !c.NoRoute.IsValid() {
-		c.NoRoute = netip.MustParseAddrPort("255.255.255.255:5445")
+		if c.NoRoute = netip.MustParseAddrPort("255.255.255.255:5445"); v6 {
+			c.NoRoute = netip.MustParseAddrPort("[ff0e::1]:5445")
+		}
 	}
 	if c.OpenImpatient == nil {
 		c.OpenImpatient = c.Open
