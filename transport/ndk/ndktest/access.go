@@ -268,20 +268,3 @@ func (s *Side) takesFlags(allowed ndk.OpFlags, typ ndk.OpType, ready func(), pos
 	accepted(allowed)
 	accepted(allowed &^ ndk.SilentSuccess)
 }
-
-// exhausted proves that create, a call of the function with that name, answers
-// InsufficientResources while there are none, and works before and after.
-func (s *Side) exhausted(function string, create func() error) {
-	s.t.Helper()
-	s.must(create())
-	var restore func()
-	if s.t.Exhaust != nil {
-		restore = s.t.Exhaust(s.t, s.A, function)
-	}
-	if restore == nil {
-		s.t.NotOffered("no way for a test to take the adapter's resources for %s", function)
-	}
-	s.want(create(), ntstatus.InsufficientResources, function+" without resources")
-	restore()
-	s.must(create())
-}
