@@ -1,6 +1,7 @@
 package ndkhook
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -90,12 +91,7 @@ func (a *Adapter) Audit() []string {
 	}
 	lams, alloc := len(a.lams), a.alloc
 	a.mu.Unlock()
-	slices.SortFunc(open, func(x, y *object) int {
-		if x.id.Kind != y.id.Kind {
-			return int(x.id.Kind) - int(y.id.Kind)
-		}
-		return int(int64(x.id.Number - y.id.Number))
-	})
+	slices.SortFunc(open, byID)
 
 	r := &a.report
 	r.mu.Lock()
@@ -114,6 +110,11 @@ func (a *Adapter) Audit() []string {
 		all = append(all, fmt.Sprintf("%s%d allocations not freed", r.prefix(), alloc))
 	}
 	return all
+}
+
+// byID orders objects by kind and number.
+func byID(x, y *object) int {
+	return cmp.Or(cmp.Compare(x.id.Kind, y.id.Kind), cmp.Compare(x.id.Number, y.id.Number))
 }
 
 // waits reports whether a successor of o is open, under a.mu.
@@ -189,16 +190,17 @@ func (a *Adapter) finish() {
 		return
 	}
 	a.quitOnce.Do(func() {
-		var open []ObjectID
+		var open []*object
 		a.mu.Lock()
 		for o := range a.live {
 			if o != &a.object && !isClosed(o.closed) {
-				open = append(open, o.id)
+				open = append(open, o)
 			}
 		}
 		a.mu.Unlock()
+		slices.SortFunc(open, byID)
 		for _, o := range open {
-			a.report.add("%v: Close returned before %v was closed", a.id, o)
+			a.report.add("%v: Close returned before %v was closed", a.id, o.id)
 		}
 		if !isClosed(a.closed) {
 			a.report.add("%v: Close returned before it was closed", a.id)

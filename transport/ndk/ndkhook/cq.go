@@ -19,7 +19,7 @@ type cq struct {
 	polling atomic.Int32
 	failed  atomic.Bool // it told so: nothing more completes
 
-	snap []*lane      // owned by the poller
+	snap []*lane      // owned by who polls alone
 	one  ndk.ResultEx // the same
 
 	mu      sync.Mutex
@@ -76,15 +76,18 @@ func (c *cq) Poll(dst []ndk.Result) int {
 	if !c.a.track {
 		return c.in.Poll(dst)
 	}
-	c.beginPoll()
+	e, alone := &c.one, c.beginPoll()
+	if !alone {
+		e = new(ndk.ResultEx)
+	}
 	n := c.fits(c.in.Poll(dst), len(dst))
 	for i := range dst[:n] {
-		c.one = ndk.ResultEx{Result: dst[i]}
-		c.take(&c.one, false)
-		dst[i] = c.one.Result
+		*e = ndk.ResultEx{Result: dst[i]}
+		c.take(e, false)
+		dst[i] = e.Result
 	}
-	c.one = ndk.ResultEx{}
-	c.endPoll(n == 0 && len(dst) > 0)
+	*e = ndk.ResultEx{}
+	c.endPoll(alone, n == 0 && len(dst) > 0)
 	return n
 }
 
@@ -93,12 +96,12 @@ func (c *cq) PollEx(dst []ndk.ResultEx) int {
 	if !c.a.track {
 		return c.in.PollEx(dst)
 	}
-	c.beginPoll()
+	alone := c.beginPoll()
 	n := c.fits(c.in.PollEx(dst), len(dst))
 	for i := range dst[:n] {
 		c.take(&dst[i], true)
 	}
-	c.endPoll(n == 0 && len(dst) > 0)
+	c.endPoll(alone, n == 0 && len(dst) > 0)
 	return n
 }
 
@@ -113,13 +116,16 @@ func (c *cq) fits(n, room int) int {
 	return max(0, min(n, room))
 }
 
-// beginPoll remembers which queues belong to a QP that is closed by now.
-func (c *cq) beginPoll() {
+// beginPoll remembers which queues belong to a QP that is closed by now. It
+// reports whether nobody else polls, as the consumer has to see to.
+func (c *cq) beginPoll() (alone bool) {
+	alone = c.polling.Add(1) == 1
 	if !c.a.cfg.Audit {
-		return
+		return alone
 	}
-	if c.polling.Add(1) > 1 {
+	if !alone {
 		c.a.report.add("%v: the consumer polls twice at the same time", c.id)
+		return false
 	}
 	c.mu.Lock()
 	c.snap = c.snap[:0]
@@ -129,17 +135,18 @@ func (c *cq) beginPoll() {
 		}
 	}
 	c.mu.Unlock()
+	return true
 }
 
 // endPoll closes the books of those queues, if the CQ was found empty.
-func (c *cq) endPoll(empty bool) {
-	if !c.a.cfg.Audit {
-		return
+func (c *cq) endPoll(alone, empty bool) {
+	if alone && c.a.cfg.Audit {
+		if empty {
+			c.drained(c.snap)
+		}
+		clear(c.snap)
+		c.snap = c.snap[:0]
 	}
-	if empty {
-		c.drained(c.snap)
-	}
-	clear(c.snap)
 	c.polling.Add(-1)
 }
 
@@ -277,8 +284,11 @@ func (c *cq) Close() {
 }
 
 func (c *cq) settle() {
-	c.beginPoll()
-	gone := append([]*lane(nil), c.snap...)
+	alone := c.beginPoll()
+	var gone []*lane
+	if alone {
+		gone = append(gone, c.snap...)
+	}
 	c.mu.Lock()
 	rest := make([]*lane, 0, len(c.lanes))
 	for l := range c.lanes {
@@ -297,7 +307,7 @@ func (c *cq) settle() {
 			}
 		}
 	}
-	c.endPoll(false)
+	c.endPoll(alone, false)
 	c.drained(gone)
 	for _, l := range rest {
 		c.mu.Lock()
