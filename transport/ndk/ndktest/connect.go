@@ -1,268 +1,746 @@
 package ndktest
 
 import (
-	"bytes"
 	"context"
 	"net/netip"
+	"sync/atomic"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
-var connectTests = []test{
-	{"NDK_FN_CONNECT/addresses", func(t *T) {
-		s, p := t.Connected()
-		sl, err := s.C.LocalAddr()
-		s.must(err)
-		pp, err := p.C.PeerAddr()
-		s.must(err)
-		if sl != pp || sl.Port() < 49152 {
-			t.Errorf("local %v, seen by the peer as %v; want equal, with a port from 49152 up", sl, pp)
-		}
-		sp, _ := s.C.PeerAddr()
-		pl, _ := p.C.LocalAddr()
-		if sp != pl {
-			t.Errorf("peer %v, local there %v", sp, pl)
-		}
-		idle, err := s.A.CreateConnector(s.ctx)
-		s.must(err)
-		_, err = idle.LocalAddr()
-		s.want(err, ntstatus.ConnectionInvalid, "LocalAddr of an idle connector")
-		_, err = idle.PeerAddr()
-		s.want(err, ntstatus.ConnectionInvalid, "PeerAddr of an idle connector")
-		idle.Close()
-	}},
-	{"NDK_FN_CONNECT/nobody listens", func(t *T) {
-		s, p := t.Pair()
-		l, addr, _ := p.listen()
-		l.Close()
-		p.must(ndk.CloseWait(p.ctx, l))
-		k, err := s.A.CreateConnector(s.ctx)
-		s.must(err)
-		s.want(k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, limits), ntstatus.ConnectionRefused, "Connect")
-		s.want(k.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect after a failure")
-		k.Close()
-		s.must(s.QP.Receive("r", nil)) // a failed attempt leaves the QP as it was
-	}},
-	{"NDK_FN_CONNECT/a context that ends", func(t *T) {
-		s, p := t.Pair()
-		_, addr, got := p.listen()
-		k, err := s.A.CreateConnector(s.ctx)
-		s.must(err)
-		ctx, cancel := context.WithCancel(s.ctx)
-		go func() { // ends with the event, or the test's patience
-			select {
-			case r := <-got:
-				cancel()
-				r.Close()
-			case <-s.ctx.Done():
-			}
-		}()
-		err = k.Connect(ctx, s.QP, netip.AddrPort{}, addr, limits)
-		if st := ndk.StatusOf(err); st != ntstatus.Cancelled && st != ntstatus.ConnectionRefused {
-			t.Errorf("Connect: %v", err)
-		}
-		cancel()
-		k.Close()
-	}},
-	{"NDK_FN_GET_CONNECTION_DATA/private data and limits", func(t *T) {
-		s, p := t.Pair()
-		_, addr, got := p.listen()
-		var err error
-		s.C, err = s.A.CreateConnector(s.ctx)
-		s.must(err)
-		hello, answer := bytes.Repeat([]byte{1}, min(s.Info.MaxCallerData, 56)), bytes.Repeat([]byte{2}, min(p.Info.MaxCalleeData, 56))
-		res := make(chan error, 1)
-		go func() { // ends with Connect
-			res <- s.C.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, ndk.ConnParams{InboundReadLimit: 7, OutboundReadLimit: 3, Private: hello})
-		}()
-		p.C = <-got
-		check := func(s *Side, want []byte) ndk.ConnData {
-			d, err := s.C.ConnectionData(nil)
-			s.must(err)
-			if d.RequiredDataSize < len(want) {
-				t.Fatalf("%d bytes of private data, want %d", d.RequiredDataSize, len(want))
-			}
-			_, err = s.C.ConnectionData(make([]byte, 3))
-			s.want(err, ntstatus.BufferTooSmall, "a buffer of 3")
-			b := make([]byte, d.RequiredDataSize)
-			_, err = s.C.ConnectionData(b)
-			s.must(err)
-			if !bytes.Equal(b[:len(want)], want) || len(bytes.Trim(b[len(want):], "\x00")) > 0 {
-				t.Errorf("private data %x, want %x", b, want)
-			}
-			return d
-		}
-		d := check(p, hello)
-		if d.InboundReadLimit != 3 || d.OutboundReadLimit != 7 {
-			t.Errorf("the request shows limits %d in, %d out; want 3 and 7", d.InboundReadLimit, d.OutboundReadLimit)
-		}
-		p.want(p.C.Accept(p.ctx, p.QP, ndk.ConnParams{Private: make([]byte, p.Info.MaxCalleeData+1)}, nil), ntstatus.InvalidBufferSize, "too much private data")
-		acc := make(chan error, 1)
-		go func() { // ends with Accept
-			acc <- p.C.Accept(p.ctx, p.QP, ndk.ConnParams{InboundReadLimit: 2, OutboundReadLimit: 20, Private: answer}, nil)
-		}()
-		s.must(<-res)
-		d = check(s, answer)
-		if d.InboundReadLimit != 7 || d.OutboundReadLimit != 2 {
-			t.Errorf("the reply shows limits %d in, %d out; want 7 and 2", d.InboundReadLimit, d.OutboundReadLimit)
-		}
-		s.want(s.QP.Send("s", nil, 0), ntstatus.ConnectionInvalid, "Send before CompleteConnect")
-		s.must(s.C.CompleteConnect(s.ctx, nil))
-		s.must(<-acc)
-		_, err = s.C.ConnectionData(nil)
-		s.want(err, ntstatus.InvalidDeviceState, "ConnectionData after CompleteConnect")
-		_, err = p.C.ConnectionData(nil)
-		p.want(err, ntstatus.InvalidDeviceState, "ConnectionData after Accept")
-		s.want(s.C.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect twice")
-		k, err := s.A.CreateConnector(s.ctx)
-		s.must(err)
-		s.want(k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, limits), ntstatus.ConnectionActive, "Connect of a connected QP")
-		k.Close()
-		k, err = s.A.CreateConnector(s.ctx)
-		s.must(err)
-		s.want(k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, ndk.ConnParams{Private: make([]byte, s.Info.MaxCallerData+1)}), ntstatus.InvalidBufferSize, "too much private data")
-		k.Close()
-	}},
-	{"NDK_FN_REJECT/passive", func(t *T) {
-		s, p := t.Pair()
-		_, addr, got := p.listen()
-		k, err := s.A.CreateConnector(s.ctx)
-		s.must(err)
-		res := make(chan error, 1)
-		go func() { res <- k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, limits) }() // ends with Connect
-		r := <-got
-		p.want(r.Reject(make([]byte, p.Info.MaxCalleeData+1)), ntstatus.InvalidBufferSize, "too much private data")
-		p.must(r.Reject([]byte("no room")))
-		p.want(r.Accept(p.ctx, p.QP, limits, nil), ntstatus.InvalidDeviceState, "Accept after Reject")
-		s.want(<-res, ntstatus.ConnectionRefused, "Connect")
-		b := make([]byte, 256)
-		if _, err := k.ConnectionData(b); err != nil || !bytes.HasPrefix(b, []byte("no room")) {
-			t.Errorf("private data of the reject: %q, %v", b[:7], err)
-		}
-		r.Close()
-		k.Close()
-	}},
-	{"NDK_FN_REJECT/active", func(t *T) {
-		s, p := t.Pair()
-		_, addr, got := p.listen()
-		var err error
-		s.C, err = s.A.CreateConnector(s.ctx)
-		s.must(err)
-		acc := make(chan error, 1)
-		go func() { // ends with Accept
-			if p.C = p.take(got); p.C == nil {
-				return
-			}
-			acc <- p.C.AcceptEx(p.ctx, p.QP, limits, func(r uint32) { p.Lost <- r })
-		}()
-		s.must(s.C.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, limits))
-		s.must(s.C.Reject(nil))
-		s.want(s.C.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect after Reject")
-		if err := <-acc; err == nil {
-			p.lost()
-		} else {
-			p.want(err, ntstatus.ConnectionAborted, "Accept")
-		}
-	}},
-	{"NDK_FN_CONNECT_EVENT_CALLBACK/closed without an answer", func(t *T) {
-		s, p := t.Pair()
-		_, addr, got := p.listen()
-		k, err := s.A.CreateConnector(s.ctx)
-		s.must(err)
-		res := make(chan error, 1)
-		go func() { res <- k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, limits) }() // ends with Connect
-		(<-got).Close()
-		s.want(<-res, ntstatus.ConnectionRefused, "Connect")
-		k.Close()
-	}},
-	{"NDK_FN_LISTEN/states", func(t *T) {
-		_, p := t.Pair()
-		l, addr, _ := p.listen()
-		if addr.Port() < 49152 {
-			t.Errorf("port %d, want one from 49152 up", addr.Port())
-		}
-		p.want(l.Listen(p.ctx, addr), ntstatus.InvalidDeviceState, "Listen twice")
-		o, err := p.A.CreateListener(p.ctx, func(c ndk.Connector) { c.Close() })
-		p.must(err)
-		_, err = o.LocalAddr()
-		p.want(err, ntstatus.InvalidDeviceState, "LocalAddr before Listen")
-		p.want(o.Listen(p.ctx, addr), ntstatus.SharingViolation, "an address in use")
-		p.want(o.Listen(p.ctx, netip.MustParseAddrPort("192.0.2.1:0")), ntstatus.InvalidAddress, "an address of somebody else")
-		o.Close()
-	}},
-	{"NDK_FN_CONTROL_CONNECT_EVENTS/pause", func(t *T) {
-		s, p := t.Pair()
-		l, addr, got := p.listen()
-		try := func(want ndk.Status, what string) {
-			t.Helper()
-			k, err := s.A.CreateConnector(s.ctx)
-			s.must(err)
-			res := make(chan error, 1)
-			go func() { res <- k.Connect(s.ctx, s.QP, netip.AddrPort{}, addr, limits) }() // ends with Connect
-			select {
-			case err = <-res:
-				s.want(err, ntstatus.ConnectionRefused, what)
-				if want == ntstatus.Success {
-					t.Errorf("%s: refused", what)
-				}
-			case r := <-got:
-				if want != ntstatus.Success {
-					t.Errorf("%s: a connect event", what)
-				}
-				_ = r.Reject(nil)
-				r.Close()
-				<-res
-			}
-			k.Close()
-		}
-		try(ntstatus.Success, "at first")
-		for range 3 {
-			l.ControlConnectEvents(true)
-			l.ControlConnectEvents(true)
-			try(ntstatus.ConnectionRefused, "paused")
-			o, err := p.A.CreateListener(p.ctx, func(c ndk.Connector) { c.Close() })
-			p.must(err)
-			p.want(o.Listen(p.ctx, addr), ntstatus.SharingViolation, "the port of a paused listener")
-			o.Close()
-			l.ControlConnectEvents(false)
-			l.ControlConnectEvents(false)
-			try(ntstatus.Success, "restarted")
-		}
-	}},
-	{"NDK_FN_DISCONNECT/graceful", func(t *T) {
-		s, p := t.Connected()
-		s.must(s.QP.Receive("sr", nil))
-		p.must(p.QP.Receive("pr1", []ndk.SGE{p.SGE(0, 8)}))
-		p.must(p.QP.Receive("pr2", nil))
-		s.must(s.QP.Send("s", []ndk.SGE{s.SGE(0, 8)}, 0))
-		s.must(s.C.Disconnect(s.ctx))
-		s.expect(s.Done(), "s", ntstatus.Success, ndk.OpSend)
-		s.expect(s.Received(), "sr", ntstatus.Cancelled, ndk.OpReceive)
-		s.want(s.C.Disconnect(s.ctx), ntstatus.ConnectionInvalid, "Disconnect twice")
-		s.want(s.QP.Send("s", nil, 0), ntstatus.ConnectionInvalid, "Send afterwards")
-		if r := p.lost(); r != 0 {
-			t.Errorf("reason %#x of a graceful end, want 0", r)
-		}
-		p.expect(p.Received(), "pr1", ntstatus.Success, ndk.OpReceive)
-		var r [1]ndk.ResultEx
-		if p.RCQ.PollEx(r[:]) != 0 {
-			t.Errorf("the event alone flushed %v", r[0].RequestContext)
-		}
-		p.must(p.C.Disconnect(p.ctx))
-		p.expect(p.Received(), "pr2", ntstatus.Cancelled, ndk.OpReceive)
+var _ = row("NDK_FN_CREATE_CONNECTOR", createConnector1, createConnector2, createConnector3)
+
+// A new connector has no QP, no address and no connection.
+func createConnector1(t *T) {
+	s, _ := t.Pair()
+	c := s.connector()
+	if c.Kind() != ndk.ObjectConnector {
+		t.Errorf("kind %v", c.Kind())
+	}
+	_, err := c.LocalAddr()
+	s.want(err, ntstatus.ConnectionInvalid, "LocalAddr")
+	_, err = c.PeerAddr()
+	s.want(err, ntstatus.ConnectionInvalid, "PeerAddr")
+	s.closed(s.QP) // does not wait for a connector that it has nothing to do with
+	s.open(c, "the connector")
+	s.closed(c)
+}
+
+// The connectors of the passive side come with the connect event: what
+// CreateConnector makes takes no request, what the event hands out makes none.
+func createConnector2(t *T) {
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	made := p.connector()
+	p.want(made.Accept(p.ctx, p.QP, limits, nil), ntstatus.InvalidDeviceState, "Accept of a connector that was created")
+	if made.Reject(nil) == nil {
+		t.Error("Reject of a connector that was created succeeds")
+	}
+	connected := request(s, p, addr, got, direct)
+	if p.C == made {
+		t.Error("the event has the connector that was created")
+	}
+	if p.C.Kind() != ndk.ObjectConnector {
+		t.Errorf("kind %v", p.C.Kind())
+	}
+	if p.C.Connect(p.ctx, p.QP, netip.AddrPort{}, addr, limits) == nil {
+		t.Error("Connect of a connector from a connect event succeeds")
+	}
+	accepted := plainForms.answer(p, limits) // and it is good for a connection still
+	s.must(s.result(connected))
+	s.must(s.C.CompleteConnect(s.ctx, nil))
+	s.must(s.result(accepted))
+	hello(s, p)
+}
+
+// Exhaustion gives InsufficientResources, and nothing is used up.
+func createConnector3(t *T) {
+	s, _ := t.Pair()
+	s.exhausted("NDK_FN_CREATE_CONNECTOR", func() (ndk.Object, error) { return s.A.CreateConnector(s.ctx) })
+}
+
+var _ = row("NDK_FN_CONNECT", connect1, connect2, connect3, connect4, connect5, connect6)
+
+// Success means that the peer accepted; initiator requests have to wait for
+// CompleteConnect.
+func connect1(t *T) { connectAccepted(t, direct) }
+
+func connectAccepted(t *T, v via) {
+	t.Helper()
+	s, p := t.Pair()
+	v = v.on(s)
+	_, addr, got := p.listen()
+	s.idle("before Connect")
+	connected := request(s, p, addr, got, v)
+	meanwhile(s, p)
+	select {
+	case err := <-connected:
+		t.Fatalf("Connect ended before the answer: %v", err)
+	default:
+	}
+	s.idle("while Connect runs")
+	accepted := plainForms.answer(p, limits)
+	s.must(s.result(connected))
+	s.idle("before CompleteConnect")
+	s.must(s.QP.Receive("early", nil)) // receives are allowed at any time
+	s.must(s.C.CompleteConnect(s.ctx, nil))
+	s.must(s.result(accepted))
+	hello(s, p)
+	s.must(p.QP.Send("now", nil, 0))
+	p.expect(p.Done(), "now", ntstatus.Success, ndk.OpSend)
+	s.expect(s.Received(), "early", ntstatus.Success, ndk.OpReceive)
+}
+
+// Nobody who listens, a pause, no room or a Reject give ConnectionRefused, and a
+// fresh attempt on the same QP is possible.
+func connect2(t *T) { connectRefused(t, direct) }
+
+func connectRefused(t *T, v via) {
+	t.Helper()
+	s, p := t.Pair()
+	v = v.on(s)
+	dial := func(addr netip.AddrPort) error {
+		t.Helper()
+		return s.result(s.dial(addr, v))
+	}
+	l, addr, got := p.listen()
+	s.want(dial(p.unused(addr.Addr())), ntstatus.ConnectionRefused, "Connect where nobody listens any more")
+
+	l.ControlConnectEvents(true)
+	s.want(dial(addr), ntstatus.ConnectionRefused, "Connect to a paused listener")
+	l.ControlConnectEvents(false)
+
+	connected := request(s, p, addr, got, v)
+	p.must(p.C.Reject(nil))
+	s.want(s.result(connected), ntstatus.ConnectionRefused, "Connect that was rejected")
+
+	connected = request(s, p, addr, got, v)
+	p.C.Close()
+	s.want(s.result(connected), ntstatus.ConnectionRefused, "Connect that was not answered")
+
+	connected = request(s, p, addr, got, v) // after all that, a fresh attempt
+	accepted := plainForms.answer(p, limits)
+	s.must(s.result(connected))
+	s.must(s.C.CompleteConnect(s.ctx, nil))
+	s.must(s.result(accepted))
+	hello(s, p)
+
+	if v.ep == nil {
+		t.Sub("backlog", backlog)
+	}
+}
+
+// Of many requests at once each is handed out, or refused if there is no room
+// for it.
+func backlog(t *T) {
+	const requests = 16
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	ended := make(chan error, requests)
+	for range requests {
+		o := s.sibling(nil)
+		c := o.connector()
+		go func() { ended <- c.Connect(o.ctx, o.QP, netip.AddrPort{}, addr, limits) }() // ends with Connect
+	}
+	var out []ndk.Connector
+	refused := 0
+	for len(out)+refused < requests {
 		select {
-		case <-s.Lost:
-			t.Error("a disconnect event for one's own Disconnect")
-		default:
+		case c := <-got:
+			out = append(out, c)
+		case err := <-ended:
+			s.want(err, ntstatus.ConnectionRefused, "Connect without an event")
+			refused++
+		case <-s.ctx.Done():
+			t.Fatalf("%d of %d requests handed out, %d refused", len(out), requests, refused)
 		}
-	}},
-	{"NDK_FN_DISCONNECT_EVENT_CALLBACK/peer closes", func(t *T) {
+	}
+	for _, c := range out {
+		p.must(c.Reject(nil))
+		c.Close()
+		s.want(s.result(ended), ntstatus.ConnectionRefused, "Connect that was rejected")
+	}
+	if len(out) == 0 {
+		t.Error("not one request was handed out")
+	}
+}
+
+// on readies v for a side: a shared endpoint is made there.
+func (v via) on(s *Side) via {
+	s.t.Helper()
+	if v.shared {
+		v.ep = s.endpoint(netip.AddrPortFrom(s.t.local(), 0))
+	}
+	return v
+}
+
+// local is an address of the active adapter of the family of Listen.
+func (t *T) local() netip.Addr {
+	if t.Local.Is6() != t.Listen.Addr().Is6() {
+		return t.Listen.Addr()
+	}
+	return t.Local
+}
+
+// Source port 0 picks one of the range; a used source, a foreign address, a
+// second connection between the same two addresses, and no free port each have
+// a status of their own.
+func connect3(t *T) {
+	t.Sub("chosen", func(t *T) {
 		s, p := t.Connected()
-		p.must(p.QP.Receive("r", nil))
-		s.C.Close()
+		local, err := s.C.LocalAddr()
+		s.must(err)
+		s.chosen(local, "the source")
+		seen, err := p.C.PeerAddr()
+		p.must(err)
+		if seen != local {
+			t.Errorf("the peer sees %v, want %v", seen, local)
+		}
+	})
+	t.Sub("given", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
+		src := s.unused(t.local())
+		from := via{src: src, ConnParams: limits}
+		connected := request(s, p, addr, got, from)
+		if seen, err := p.C.PeerAddr(); err != nil || seen != src {
+			t.Errorf("the peer sees %v, %v; want %v", seen, err, src)
+		}
+		accepted := plainForms.answer(p, limits)
+		s.must(s.result(connected))
+		s.must(s.C.CompleteConnect(s.ctx, nil))
+		s.must(s.result(accepted))
+		hello(s, p)
+		if local, err := s.C.LocalAddr(); err != nil || local != src {
+			t.Errorf("LocalAddr %v, %v; want %v", local, err, src)
+		}
+
+		o := s.sibling(nil)
+		s.want(o.result(o.dial(addr, from)), ntstatus.AddressAlreadyExists, "Connect between two addresses that have a connection")
+		_, other, _ := p.listen()
+		s.want(o.result(o.dial(other, from)), ntstatus.SharingViolation, "Connect from the source of a connection")
+		hello(s, p) // which is none the worse
+	})
+	t.Sub("a source that listens", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
+		l, err := s.A.CreateListener(s.ctx, func(c ndk.Connector) { c.Close() })
+		s.must(err)
+		s.close = append(s.close, l.Close)
+		s.must(l.Listen(s.ctx, netip.AddrPortFrom(t.local(), 0)))
+		src, err := l.LocalAddr()
+		s.must(err)
+		s.want(s.result(s.dial(addr, via{src: src, ConnParams: limits})), ntstatus.SharingViolation, "Connect")
+		p.quiet(got, "a Connect that failed at its source")
+	})
+	t.Sub("a source of somebody else", func(t *T) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
+		s.want(s.result(s.dial(addr, via{src: netip.AddrPortFrom(t.Foreign, 0), ConnParams: limits})), ntstatus.InvalidAddress, "Connect")
+		p.quiet(got, "a Connect that failed at its source")
+	})
+	if t.FullAddress != nil {
+		t.Sub("no port left", func(t *T) {
+			s, p := t.Pair()
+			_, addr, _ := p.listen()
+			full := netip.AddrPortFrom(t.FullAddress(t), 0)
+			s.want(s.result(s.dial(addr, via{src: full, ConnParams: limits})), ntstatus.TooManyAddresses, "Connect")
+		})
+	}
+}
+
+// quiet fails if a request was handed out.
+func (s *Side) quiet(got chan ndk.Connector, what string) {
+	s.t.Helper()
+	select {
+	case c := <-got:
+		c.Close()
+		s.t.Errorf("a connect event: %s", what)
+	default:
+	}
+}
+
+// A destination that cannot be reached is NetworkUnreachable or HostUnreachable,
+// one that is silent IOTimeout.
+func connect4(t *T) { connectSilence(t, direct) }
+
+func connectSilence(t *T, v via) {
+	t.Helper()
+	t.Sub("unreachable", func(t *T) {
+		s, _ := t.Pair()
+		v := v.on(s)
+		err := s.result(s.dial(t.NoRoute, v))
+		if st := ndk.StatusOf(err); st != ntstatus.NetworkUnreachable && st != ntstatus.HostUnreachable {
+			t.Errorf("Connect: %v, want NetworkUnreachable or HostUnreachable", err)
+		}
+	})
+	t.Sub("no answer in the time of the caller", func(t *T) {
+		s, p := t.Pair()
+		v := v.on(s)
+		_, addr, got := p.listen()
+		ctx, cancel := context.WithDeadline(s.ctx, time.Now().Add(50*time.Millisecond))
+		defer cancel()
+		o := *s
+		o.ctx = ctx
+		c := s.connector()
+		res := make(chan error, 1)
+		go func() { res <- v.connect(&o, c, addr) }() // ends with Connect
+		s.want(s.result(res), ntstatus.IOTimeout, "Connect that nobody answers")
+		s.want(c.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect afterwards")
+		meanwhile(s, p)
+		select {
+		case r := <-got:
+			p.want(r.Accept(p.ctx, p.QP, limits, nil), ntstatus.ConnectionAborted, "Accept for a peer that gave up")
+			r.Close()
+		default: // it came too late for an event
+		}
+	})
+	t.Sub("a caller who gives up", func(t *T) {
+		s, p := t.Pair()
+		v := v.on(s)
+		_, addr, got := p.listen()
+		ctx, cancel := context.WithCancel(s.ctx)
+		defer cancel()
+		o := *s
+		o.ctx = ctx
+		c := s.connector()
+		res := make(chan error, 1)
+		go func() { res <- v.connect(&o, c, addr) }() // ends with Connect
+		r := p.take(got)
+		if r == nil {
+			t.Fatal("no connect event")
+		}
+		p.close = append(p.close, r.Close)
+		cancel()
+		s.want(s.result(res), ntstatus.Cancelled, "Connect with a context that ended")
+		s.want(c.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect afterwards")
+	})
+	if t.Silent != nil {
+		t.Sub("no answer in the time of the provider", func(t *T) {
+			a, b := t.OpenImpatient(t)
+			s := newSide(t, a)
+			newSide(t, b)
+			v := v.on(s)
+			s.want(s.result(s.dial(t.Silent(t), v)), ntstatus.IOTimeout, "Connect to who does not answer")
+		})
+	}
+}
+
+// Private data over MaxCallerData is InvalidBufferSize; read limits over those of
+// the adapter are lowered without a word.
+func connect5(t *T) { connectParams(t, direct) }
+
+func connectParams(t *T, v via) {
+	t.Helper()
+	s, p := t.Pair()
+	v = v.on(s)
+	_, addr, got := p.listen()
+	v.ConnParams = ndk.ConnParams{InboundReadLimit: 1 << 20, OutboundReadLimit: 1 << 20, Private: make([]byte, s.Info.MaxCallerData+1)}
+	s.want(s.result(s.dial(addr, v)), ntstatus.InvalidBufferSize, "Connect with more than MaxCallerData")
+	p.quiet(got, "a Connect with too much private data")
+
+	v.Private = pattern(s.Info.MaxCallerData, 3)
+	connected := request(s, p, addr, got, v)
+	p.private(v.Private)
+	d, err := p.C.ConnectionData(nil)
+	p.must(err)
+	p.readLimits(d, min(p.Info.MaxInboundReadLimit, s.Info.MaxOutboundReadLimit), min(p.Info.MaxOutboundReadLimit, s.Info.MaxInboundReadLimit))
+	accepted := plainForms.answer(p, v.plainLimits())
+	s.must(s.result(connected))
+	d, err = s.C.ConnectionData(nil)
+	s.must(err)
+	s.readLimits(d, min(s.Info.MaxInboundReadLimit, p.Info.MaxOutboundReadLimit), min(s.Info.MaxOutboundReadLimit, p.Info.MaxInboundReadLimit))
+	s.must(s.C.CompleteConnect(s.ctx, nil))
+	s.must(s.result(accepted))
+	hello(s, p)
+}
+
+// plainLimits are the read limits of v alone.
+func (v via) plainLimits() ndk.ConnParams {
+	return ndk.ConnParams{InboundReadLimit: v.InboundReadLimit, OutboundReadLimit: v.OutboundReadLimit}
+}
+
+// A QP with a connection is ConnectionActive; a failed attempt leaves the QP as
+// it was.
+func connect6(t *T) { connectQP(t, direct) }
+
+func connectQP(t *T, v via) {
+	t.Helper()
+	t.Sub("connected", func(t *T) {
+		s, p := t.Connected()
+		v := v.on(s)
+		_, addr, got := p.listen()
+		was := s.C
+		s.want(s.result(s.dial(addr, v)), ntstatus.ConnectionActive, "Connect of a connected QP")
+		s.C = was
+		p.quiet(got, "a Connect of a connected QP")
+		hello(s, p)
+		s.must(s.C.Disconnect(s.ctx))
 		p.lost()
-		p.QP.Flush()
-		p.expect(p.Received(), "r", ntstatus.Cancelled, ndk.OpReceive)
-	}},
+	})
+	t.Sub("failed attempt", func(t *T) {
+		s, p := t.Pair()
+		v := v.on(s)
+		_, addr, got := p.listen()
+		s.Fill(0, 8, 1)
+		p.Fill(0, 8, 2)
+		s.must(s.QP.Receive("before", []ndk.SGE{s.SGE(0, 8)}))
+		s.want(s.result(s.dial(p.unused(addr.Addr()), v)), ntstatus.ConnectionRefused, "Connect where nobody listens")
+		connected := request(s, p, addr, got, v)
+		p.must(p.C.Reject(nil))
+		s.want(s.result(connected), ntstatus.ConnectionRefused, "Connect that was rejected")
+		s.must(s.QP.Receive("after", nil))
+
+		connected = request(s, p, addr, got, v)
+		accepted := plainForms.answer(p, limits)
+		s.must(s.result(connected))
+		s.must(s.C.CompleteConnect(s.ctx, nil))
+		s.must(s.result(accepted))
+		hello(s, p)
+		s.must(p.QP.Send("1", []ndk.SGE{p.SGE(0, 8)}, 0))
+		s.must(p.QP.Send("2", nil, 0))
+		p.expect(p.Done(), "1", ntstatus.Success, ndk.OpSend)
+		p.expect(p.Done(), "2", ntstatus.Success, ndk.OpSend)
+		s.expect(s.Received(), "before", ntstatus.Success, ndk.OpReceive) // it outlived both attempts
+		s.expect(s.Received(), "after", ntstatus.Success, ndk.OpReceive)
+		s.equal(0, 8, p, 0)
+	})
+}
+
+var _ = row("NDK_FN_COMPLETE_CONNECT", completeConnect1, completeConnect2, completeConnect3, completeConnect4, completeConnect5)
+
+var _ = row("NDK_FN_COMPLETE_CONNECT_EX", completeConnectEx1, completeConnectEx2, completeConnectEx3)
+
+// Before Connect succeeded, after it failed, and twice: ConnectionInvalid, which
+// harms nothing.
+func completeConnect1(t *T) { plainForms.once(t) }
+
+func (f forms) once(t *T) {
+	t.Helper()
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	try := func(o *Side, what string) {
+		t.Helper()
+		o.want(f.complete(o, func() { t.Errorf("the callback of a CompleteConnect that failed, %s, ran", what) }), ntstatus.ConnectionInvalid, "CompleteConnect "+what)
+	}
+	s.C = s.connector()
+	try(s, "of an idle connector")
+	s.want(s.result(s.dial(p.unused(addr.Addr()), direct)), ntstatus.ConnectionRefused, "Connect where nobody listens")
+	try(s, "after a Connect that failed")
+	connected := request(s, p, addr, got, direct)
+	try(s, "while Connect runs")
+	try(p, "on the passive side")
+	accepted := plainForms.answer(p, limits)
+	s.must(s.result(connected))
+	s.must(f.complete(s, func() { s.Lost <- 0 }))
+	s.must(s.result(accepted))
+	try(s, "twice")
+	try(p, "on the passive side, after Accept")
+	hello(s, p)
+	s.must(p.C.Disconnect(p.ctx))
+	s.lost()
+	try(s, "after the end of the connection")
+	s.closed(s.C) // no callback runs any more
+	s.silent("a second one")
+}
+
+// After it the active QP takes initiator requests.
+func completeConnect2(t *T) { plainForms.usable(t) }
+
+func (f forms) usable(t *T) {
+	t.Helper()
+	s, p := t.Pair()
+	accepted := f.accepted(s, p)
+	s.idle("before CompleteConnect")
+	s.must(f.complete(s, func() { s.Lost <- 0 }))
+	s.Fill(0, 64, 1)
+	s.must(s.QP.Write("w", []ndk.SGE{s.SGE(0, 64)}, p.MR.Base(), p.MR.RemoteToken(), 0))
+	s.must(s.QP.Read("r", []ndk.SGE{s.SGE(64, 64)}, p.MR.Base(), p.MR.RemoteToken(), 0))
+	s.expect(s.Done(), "w", ntstatus.Success, ndk.OpWrite)
+	s.expect(s.Done(), "r", ntstatus.Success, ndk.OpRead)
+	s.equal(64, 64, s, 0)
+	s.must(s.result(accepted))
+	hello(s, p)
+}
+
+// Accept of the peer ends only after CompleteConnect, or after its own time,
+// where the transport can tell.
+func completeConnect3(t *T) { plainForms.order(t) }
+
+func (f forms) order(t *T) {
+	t.Helper()
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	connected := request(s, p, addr, got, direct)
+	var completing, early atomic.Bool
+	accepted := make(chan error, 1)
+	go func() { // ends with Accept
+		err := f.accept(p, limits, nil)
+		early.Store(!completing.Load())
+		accepted <- err
+	}()
+	s.must(s.result(connected))
+	meanwhile(s, p) // time enough for an Accept that does not wait
+	completing.Store(true)
+	s.must(f.complete(s, nil))
+	s.must(s.result(accepted))
+	hello(s, p)
+	if t.AcceptWaits && early.Load() {
+		t.Error("Accept ended before CompleteConnect")
+	}
+
+	if !t.AcceptWaits {
+		t.NotOffered("the transport does not tell the passive side of CompleteConnect, so Accept ends without it")
+	}
+	t.Sub("never", func(t *T) { f.neverCompleted(t) })
+}
+
+// neverCompleted proves that an Accept whose peer does nothing ends by itself.
+func (f forms) neverCompleted(t *T) {
+	t.Helper()
+	a, b := t.OpenImpatient(t)
+	s, p := newSide(t, a), newSide(t, b)
+	accepted := f.accepted(s, p)
+	p.want(p.result(accepted), ntstatus.IOTimeout, "Accept without a CompleteConnect")
+	p.silent("a connection that never was")
+	p.idle("after an Accept that failed")
+}
+
+// A peer that gave up meanwhile is ConnectionAborted, one whose patience was
+// tried too long may be IOTimeout; either ends the connector for good.
+func completeConnect4(t *T) { plainForms.gaveUp(t) }
+
+func (f forms) gaveUp(t *T) {
+	t.Helper()
+	end := func(t *T, s *Side, want ...ndk.Status) {
+		t.Helper()
+		err := f.complete(s, func() { t.Error("a disconnect event without a connection") })
+		for i, st := range want {
+			if ndk.StatusOf(err) == st {
+				break
+			}
+			if i == len(want)-1 {
+				t.Errorf("CompleteConnect: %v, want %v", err, want)
+			}
+		}
+		s.want(f.complete(s, nil), ntstatus.ConnectionInvalid, "CompleteConnect again")
+		s.want(s.C.Disconnect(s.ctx), ntstatus.ConnectionInvalid, "Disconnect")
+		s.idle("after a CompleteConnect that failed")
+		if s.C.Connect(s.ctx, s.QP, netip.AddrPort{}, netip.AddrPortFrom(t.Listen.Addr(), 1), limits) == nil {
+			t.Error("Connect of a failed connector succeeds")
+		}
+		s.closed(s.C)
+	}
+	t.Sub("the peer closes", func(t *T) {
+		s, p := t.Pair()
+		accepted := plainForms.accepted(s, p)
+		p.closed(p.C)
+		_ = p.result(accepted) // it had succeeded, or ends with the connector
+		meanwhile(s, p)        // the news has come by then
+		end(t, s, ntstatus.ConnectionAborted)
+	})
+	if t.AcceptWaits {
+		t.Sub("too slow", func(t *T) {
+			a, b := t.OpenImpatient(t)
+			s, p := newSide(t, a), newSide(t, b)
+			accepted := plainForms.accepted(s, p)
+			p.want(p.result(accepted), ntstatus.IOTimeout, "Accept without a CompleteConnect")
+			p.closed(p.C)
+			meanwhile(s, p)
+			end(t, s, ntstatus.IOTimeout, ntstatus.ConnectionAborted)
+		})
+	}
+}
+
+// A nil callback is accepted; the connection ends without it as well.
+func completeConnect5(t *T) { plainForms.noCallback(t) }
+
+func (f forms) noCallback(t *T) {
+	t.Helper()
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	connected := request(s, p, addr, got, direct)
+	accepted := make(chan error, 1)
+	go func() { accepted <- f.accept(p, limits, nil) }() // ends with Accept
+	s.must(s.result(connected))
+	s.must(f.complete(s, nil))
+	s.must(s.result(accepted))
+	hello(s, p)
+	s.must(s.QP.Receive("r", nil))
+	s.must(p.C.Disconnect(p.ctx))
+	meanwhile(s, p)
+	s.must(s.C.Disconnect(s.ctx))
+	s.expect(s.Received(), "r", ntstatus.Cancelled, ndk.OpReceive)
+}
+
+// What is true of CompleteConnect is true of CompleteConnectEx.
+func completeConnectEx1(t *T) {
+	t.Sub("1", exForms.once)
+	t.Sub("2", exForms.usable)
+	if t.AcceptWaits {
+		t.Sub("3", exForms.order)
+	}
+	t.Sub("4", exForms.gaveUp)
+	t.Sub("5", exForms.noCallback)
+}
+
+// The reason of a graceful end is 0.
+func completeConnectEx2(t *T) {
+	s, p := t.Connected() // by the Ex forms
+	s.must(p.C.Disconnect(p.ctx))
+	if r := s.lost(); r != 0 {
+		t.Errorf("reason %#x, want 0", r)
+	}
+}
+
+// Of several callbacks only that of the call which succeeded runs, once.
+func completeConnectEx3(t *T) {
+	s, p := t.Pair()
+	var wrong atomic.Int32
+	refused := func(uint32) { wrong.Add(1) }
+	_, addr, got := p.listen()
+	s.C = s.connector()
+	s.want(s.C.CompleteConnectEx(s.ctx, refused), ntstatus.ConnectionInvalid, "CompleteConnectEx of an idle connector")
+	connected := request(s, p, addr, got, direct)
+	s.want(s.C.CompleteConnectEx(s.ctx, refused), ntstatus.ConnectionInvalid, "CompleteConnectEx while Connect runs")
+	accepted := exForms.answer(p, limits)
+	s.must(s.result(connected))
+	s.must(s.C.CompleteConnectEx(s.ctx, func(r uint32) { s.Lost <- r }))
+	s.must(s.result(accepted))
+	s.want(s.C.CompleteConnectEx(s.ctx, refused), ntstatus.ConnectionInvalid, "CompleteConnectEx twice")
+	s.want(s.C.CompleteConnect(s.ctx, func() { wrong.Add(1) }), ntstatus.ConnectionInvalid, "CompleteConnect after CompleteConnectEx")
+	hello(s, p)
+	s.must(p.C.Disconnect(p.ctx))
+	s.lost()
+	s.closed(s.C)
+	s.silent("a second one")
+	if n := wrong.Load(); n > 0 {
+		t.Errorf("%d calls of callbacks that were refused", n)
+	}
+}
+
+var _ = row("NDK_FN_GET_LOCAL_ADDRESS", localAddress1, localAddress2, localAddress3, localAddress4)
+
+// It shows the port that was chosen for port 0, from the time of connecting on.
+func localAddress1(t *T) {
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	connected := request(s, p, addr, got, direct)
+	first, err := s.C.LocalAddr()
+	s.must(err)
+	s.chosen(first, "the source")
+	same := func(what string) {
+		t.Helper()
+		if local, err := s.C.LocalAddr(); err != nil || local != first {
+			t.Errorf("LocalAddr %s: %v, %v; want %v", what, local, err, first)
+		}
+	}
+	accepted := plainForms.answer(p, limits)
+	s.must(s.result(connected))
+	same("after Connect")
+	s.must(s.C.CompleteConnect(s.ctx, nil))
+	s.must(s.result(accepted))
+	same("after CompleteConnect")
+	hello(s, p)
+	if local, err := p.C.LocalAddr(); err != nil || local != addr {
+		t.Errorf("LocalAddr of the passive side: %v, %v; want that of the listener, %v", local, err, addr)
+	}
+}
+
+// It is the PeerAddr of the other side.
+func localAddress2(t *T) {
+	s, p := t.Connected()
+	mirrored(s, p)
+}
+
+func mirrored(s, p *Side) {
+	s.t.Helper()
+	for _, x := range [][2]*Side{{s, p}, {p, s}} {
+		local, err := x[0].C.LocalAddr()
+		s.must(err)
+		if peer, err := x[1].C.PeerAddr(); err != nil || peer != local {
+			s.t.Errorf("local %v, seen by the peer as %v, %v", local, peer, err)
+		}
+	}
+}
+
+// An idle connector has none.
+func localAddress3(t *T) {
+	s, _ := t.Pair()
+	_, err := s.connector().LocalAddr()
+	s.want(err, ntstatus.ConnectionInvalid, "LocalAddr of an idle connector")
+}
+
+// IPv4 and IPv6 both work.
+func localAddress4(t *T) {
+	t.families(func(t *T, listen netip.AddrPort) {
+		s, p := t.Connected()
+		local, err := s.C.LocalAddr()
+		s.must(err)
+		if local.Addr().Is6() != listen.Addr().Is6() {
+			t.Errorf("LocalAddr %v for a peer at %v", local, listen.Addr())
+		}
+		mirrored(s, p)
+	})
+}
+
+var _ = row("NDK_FN_GET_PEER_ADDRESS", peerAddress1, peerAddress2, peerAddress3, peerAddress4)
+
+// On the active side it is the destination.
+func peerAddress1(t *T) {
+	s, p := t.Pair()
+	_, addr, got := p.listen()
+	connectTo(s, p, addr, got)
+	if peer, err := s.C.PeerAddr(); err != nil || peer != addr {
+		t.Errorf("PeerAddr %v, %v; want the destination, %v", peer, err, addr)
+	}
+	mirrored(s, p)
+}
+
+// It is readable within the connect event, before Accept.
+func peerAddress2(t *T) {
+	s, p := t.Pair()
+	type seen struct {
+		peer netip.AddrPort
+		err  error
+	}
+	event, got := make(chan seen, 1), make(chan ndk.Connector, 1)
+	l, err := p.A.CreateListener(p.ctx, func(c ndk.Connector) {
+		peer, err := c.PeerAddr()
+		event <- seen{peer, err}
+		got <- c
+	})
+	p.must(err)
+	p.close = append(p.close, l.Close)
+	p.must(l.Listen(p.ctx, t.Listen))
+	addr, err := l.LocalAddr()
+	p.must(err)
+	connectTo(s, p, addr, got)
+	local, err := s.C.LocalAddr()
+	s.must(err)
+	if e := <-event; e.err != nil || e.peer != local {
+		t.Errorf("PeerAddr in the event: %v, %v; want %v", e.peer, e.err, local)
+	}
+}
+
+// An idle connector has none.
+func peerAddress3(t *T) {
+	s, _ := t.Pair()
+	_, err := s.connector().PeerAddr()
+	s.want(err, ntstatus.ConnectionInvalid, "PeerAddr of an idle connector")
+}
+
+// IPv4 and IPv6 both work.
+func peerAddress4(t *T) {
+	t.families(func(t *T, listen netip.AddrPort) {
+		s, p := t.Pair()
+		_, addr, got := p.listen()
+		connectTo(s, p, addr, got)
+		if peer, err := s.C.PeerAddr(); err != nil || peer != addr || peer.Addr() != listen.Addr() {
+			t.Errorf("PeerAddr %v, %v; want %v", peer, err, addr)
+		}
+		mirrored(s, p)
+	})
 }
