@@ -242,29 +242,36 @@ func (t *T) needsConnection(post func(s, p *Side) error) {
 }
 
 // takesFlags proves that a request takes each flag of a set, all of them
-// together, and no other bit. ready makes what one more request needs.
-func (s *Side) takesFlags(allowed ndk.OpFlags, typ ndk.OpType, ready func(), post func(rc any, f ndk.OpFlags) error) {
+// together, and no other bit. At most two requests are under way at a time, told
+// apart by i: ready makes what the peer needs for one, post posts it, and arrived
+// takes what comes of it at the peer.
+func (s *Side) takesFlags(allowed ndk.OpFlags, typ ndk.OpType, ready func(i int), post func(i int, rc any, f ndk.OpFlags) error, arrived func(i int)) {
 	s.t.Helper()
 	accepted := func(f ndk.OpFlags) {
 		s.t.Helper()
-		ready()
-		s.must(post(f, f))
-		ready() // the post without Defer that ends a chain, and whose completion is behind those that may be missing
-		s.must(post("end", 0))
+		ready(0)
+		s.must(post(0, f, f))
+		// One without flags ends a chain of deferred ones, and its completion is
+		// behind the one that a silent request must not have.
+		ready(1)
+		s.must(post(1, "end", 0))
 		if f&ndk.SilentSuccess == 0 {
 			s.expect(s.Done(), f, ntstatus.Success, typ)
 		}
 		s.expect(s.Done(), "end", ntstatus.Success, typ)
+		arrived(0)
+		arrived(1)
 	}
 	for bit := range 32 {
 		f := ndk.OpFlags(1) << bit
 		if allowed&f == 0 {
-			s.refusal(post("refused", f), ndk.ErrFlags, "a flag of other requests")
-			s.refusal(post("refused", f|allowed), ndk.ErrFlags, "a flag of other requests among those that are allowed")
+			s.refusal(post(0, "refused", f), ndk.ErrFlags, "a flag of other requests")
+			s.refusal(post(0, "refused", f|allowed), ndk.ErrFlags, "a flag of other requests among those that are allowed")
 			continue
 		}
 		accepted(f)
 	}
 	accepted(allowed)
 	accepted(allowed &^ ndk.SilentSuccess)
+	s.silence()
 }
