@@ -490,6 +490,13 @@ func TestAuditAllows(t *testing.T) {
 			}
 			r.fq.noFlush = true
 		}, rigDepth + 1},
+		{"a CQ that was resized and has not overrun", func(r *rig) {
+			_ = r.rcq.Resize(r.ctx, 0)
+			r.ok(r.rcq.Resize(r.ctx, rigDepth+1))
+			for i := range rigDepth + 1 {
+				r.ok(r.qp.Receive(i, nil))
+			}
+		}, 0},
 		{"a CQ that an SRQ may have overrun", func(r *rig) {
 			s := must(r.pd.CreateSRQ(r.ctx, ndk.SRQConfig{Depth: rigDepth - 1}))
 			q := r.newQP(s)

@@ -197,7 +197,12 @@ func (c *fakeCQ) Poll(dst []ndk.Result) int {
 	return n
 }
 
-func (c *fakeCQ) Resize(context.Context, int) error { return nil }
+func (c *fakeCQ) Resize(_ context.Context, depth int) error {
+	if depth < 1 {
+		return &ndk.Error{Op: "resize CQ", Status: ntstatus.InvalidParameter}
+	}
+	return nil
+}
 func (c *fakeCQ) Moderate(uint32, uint32) error {
 	return &ndk.Error{Op: "moderate CQ", Status: ntstatus.NotSupported}
 }
@@ -374,7 +379,8 @@ func (q *fakeQP) Close() {
 type fakeConnector struct {
 	ndk.Connector
 	fakeObject
-	event func(uint32)
+	event  func(uint32)
+	params ndk.ConnParams
 }
 
 func (c *fakeConnector) Kind() ndk.ObjectKind    { return c.fakeObject.Kind() }
@@ -398,6 +404,25 @@ func (c *fakeConnector) AcceptEx(_ context.Context, q ndk.QP, _ ndk.ConnParams, 
 	c.event = f
 	return c.join(&ndk.Unwrap(q).(*fakeQP).fakeObject)
 }
+func (c *fakeConnector) CompleteConnect(_ context.Context, f func()) error {
+	c.event = func(uint32) { f() }
+	return nil
+}
+func (c *fakeConnector) Accept(_ context.Context, q ndk.QP, p ndk.ConnParams, f func()) error {
+	c.params, c.event = p, func(uint32) { f() }
+	return c.join(&ndk.Unwrap(q).(*fakeQP).fakeObject)
+}
+func (c *fakeConnector) Reject(private []byte) error {
+	c.params.Private = private
+	return &ndk.Error{Op: "reject", Status: ntstatus.ConnectionAborted}
+}
+func (c *fakeConnector) ConnectionData(buf []byte) (ndk.ConnData, error) {
+	return ndk.ConnData{RequiredDataSize: 9}, &ndk.Error{Op: "data", Status: ntstatus.BufferTooSmall}
+}
+func (c *fakeConnector) LocalAddr() (netip.AddrPort, error)   { return here, nil }
+func (c *fakeConnector) PeerAddr() (netip.AddrPort, error)    { return there, nil }
+func (c *fakeConnector) Disconnect(ctx context.Context) error { return ctx.Err() }
+
 func (c *fakeConnector) join(parents ...*fakeObject) error {
 	for _, p := range parents {
 		p.hold()

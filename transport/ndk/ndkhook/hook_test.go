@@ -13,7 +13,98 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
-var here = netip.MustParseAddrPort("127.0.0.1:5445")
+var (
+	here  = netip.MustParseAddrPort("127.0.0.1:5445")
+	there = netip.MustParseAddrPort("127.0.0.2:445")
+)
+
+// What is said and answered is the same on both sides of the layer.
+func TestCallsGoThrough(t *testing.T) {
+	for _, cfg := range []Config{{}, audited} {
+		r := newRig(t, cfg)
+		if i, err := r.a.Info(r.ctx); i.VendorID != 7 || err != nil {
+			t.Errorf("Info: %+v, %v", i, err)
+		}
+		var lam ndk.LAM
+		if fbo, err := r.a.BuildLAM(r.ctx, nil, 0, &lam); fbo != 5 || err != nil {
+			t.Errorf("BuildLAM: %d, %v", fbo, err)
+		}
+		mr, mw := must(r.pd.CreateMR(r.ctx, true)), must(r.pd.CreateMW(r.ctx))
+		if p, l, m, w, b := r.pd.PrivilegedToken(), mr.LocalToken(), mr.RemoteToken(), mw.RemoteToken(), mr.Base(); p != 1 || l != 2 || m != 3 || w != 4 || b != 4096 {
+			t.Errorf("tokens %d, %d, %d, %d, base %d", p, l, m, w, b)
+		}
+		r.ok(mr.InitializeFastRegister(r.ctx, 1, true))
+		r.ok(mr.Register(r.ctx, nil, 0, 0))
+		r.ok(mr.Deregister(r.ctx))
+		if err := r.rcq.Moderate(1, 1); !errors.Is(err, ntstatus.NotSupported) {
+			t.Errorf("Moderate: %v", err)
+		}
+		e, l := must(r.a.CreateSharedEndpoint(r.ctx, here)), must(r.a.CreateListener(r.ctx, func(ndk.Connector) {}))
+		if e.LocalAddr() != here {
+			t.Errorf("LocalAddr of a shared endpoint: %v", e.LocalAddr())
+		}
+		if a, err := l.LocalAddr(); a.IsValid() || err != nil {
+			t.Errorf("LocalAddr of a listener: %v, %v", a, err)
+		}
+		lost := 0
+		for _, begin := range []func(ndk.Connector) error{
+			func(c ndk.Connector) error { return c.CompleteConnect(r.ctx, func() { lost++ }) },
+			func(c ndk.Connector) error { return c.CompleteConnectEx(r.ctx, func(n uint32) { lost += int(n) - 4 }) },
+			func(c ndk.Connector) error {
+				return c.Accept(r.ctx, r.qp, ndk.ConnParams{Private: []byte("p")}, func() { lost++ })
+			},
+			func(c ndk.Connector) error {
+				return c.AcceptEx(r.ctx, r.qp, ndk.ConnParams{}, func(n uint32) { lost += int(n) - 4 })
+			},
+		} {
+			before := lost
+			c := must(r.a.CreateConnector(r.ctx))
+			r.ok(begin(c))
+			f := ndk.Unwrap(c).(*fakeConnector)
+			f.event(5)
+			if lost != before+1 {
+				t.Errorf("the end of a connection was told %d times", lost-before)
+			}
+			if err := c.Reject([]byte("no")); !errors.Is(err, ntstatus.ConnectionAborted) || string(f.params.Private) != "no" {
+				t.Errorf("Reject: %v, %q", err, f.params.Private)
+			}
+			if d, err := c.ConnectionData(nil); d.RequiredDataSize != 9 || !errors.Is(err, ntstatus.BufferTooSmall) {
+				t.Errorf("ConnectionData: %+v, %v", d, err)
+			}
+			la, _ := c.LocalAddr()
+			pa, _ := c.PeerAddr()
+			if la != here || pa != there {
+				t.Errorf("addresses %v, %v", la, pa)
+			}
+			r.ok(c.Disconnect(r.ctx))
+			c.Close()
+		}
+		// Posts with objects of the layer, whatever else it does.
+		for _, err := range []error{
+			r.qp.Bind(1, mr, mw, 0, 0, 0), r.qp.FastRegister(1, mr, nil, 0, 0, 0, 0), r.qp.Invalidate(1, mw, 0), r.qp.SendAndInvalidate(1, nil, 0, 1),
+			r.qp.Read(1, nil, 0, 0, 0), r.qp.Write(1, nil, 0, 0, 0), r.qp.Receive(1, nil),
+			r.qp.Send(1, []ndk.SGE{{Inline: []byte("x")}}, ndk.Inline),
+		} {
+			r.ok(err)
+		}
+		want := []ndk.OpType{ndk.OpBind, ndk.OpFastRegister, ndk.OpInvalidate, ndk.OpSend, ndk.OpRead, ndk.OpWrite, ndk.OpReceive, ndk.OpSend}
+		var got []ndk.OpType
+		for _, p := range r.fq.posts {
+			got = append(got, p.op)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("posts %v, want %v", got, want)
+		}
+		r.qp.Flush()
+		for _, o := range []ndk.Object{e, l, mr, mw} {
+			o.Close()
+		}
+		r.a.ReleaseLAM(&lam)
+		if got := r.finish(); len(got) > 0 {
+			t.Errorf("audit: %v", got)
+		}
+	}
+}
 
 // Contexts come back by identity, of any type, through Poll and PollEx.
 func TestContextsComeBack(t *testing.T) {
