@@ -40,8 +40,8 @@ func (f *connFlags) register(c *cobra.Command) {
 	fs.StringVarP(&f.user, "user", "U", "", "[DOMAIN/]NAME[%PASSWORD]; the password is asked for if it is not given")
 	fs.StringVarP(&f.credentials, "authentication-file", "A", "", "file with lines username=, password= and domain=")
 	fs.BoolVarP(&f.noPass, "no-pass", "N", false, "do not ask for a password")
-	fs.IntVarP(&f.port, "port", "p", 0, "port of the server (default 445 on TCP, 5445 on iWARP)")
-	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto tries iwarp, then tcp, and says so")
+	fs.IntVarP(&f.port, "port", "p", 0, "port of the server (default 445 on TCP, RoCE and InfiniBand, 5445 on iWARP)")
+	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto tries verbs where an RDMA device is on the way, iwarp, then tcp, and says so")
 	fs.IntVar(&f.threshold, "rdma-threshold", client.DefaultRDMAThreshold, "bytes from which a read or write goes by RDMA; 1 is always")
 	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "limit for the answer to one request")
 	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off")
@@ -135,11 +135,19 @@ func readCredentials(name string) (user, password, domain string, err error) {
 // way is one way to a server.
 type way struct {
 	transport.Dialer
-	port int
+	port int // 0: that of the device
 }
 
-// ways returns what --transport allows, in the order of trying.
-func (a *app) ways() ([]way, error) {
+// addr is what to dial for a host.
+func (w way) addr(host string) string {
+	if w.port == 0 {
+		return host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(w.port))
+}
+
+// ways returns what --transport allows towards a host, in the order of trying.
+func (a *app) ways(ctx context.Context, host string) ([]way, error) {
 	f := &a.conn
 	if f.port < 0 || f.port > 65535 {
 		return nil, usagef("--port %d is not a port", f.port)
@@ -165,17 +173,29 @@ func (a *app) ways() ([]way, error) {
 		return []way{plain}, nil
 	case "iwarp":
 		return []way{rdma}, nil
+	case "verbs":
+		v, err := newVerbsDialer(a.log)
+		if err != nil {
+			return nil, fmt.Errorf("--transport verbs: %w", err)
+		}
+		return []way{{v, f.port}}, nil
 	case "auto":
+		var out []way
+		if rdmaTo(ctx, host) {
+			if v, err := newVerbsDialer(a.log); err == nil {
+				out = append(out, way{v, f.port})
+			} else {
+				a.log.Debug("no verbs", "err", err)
+			}
+		}
 		// The ports that are registered for one transport are that one's.
 		switch f.port {
 		case smbdirect.DefaultIWARPPort:
-			return []way{rdma}, nil
+			return append(out, rdma), nil
 		case tcp.DefaultPort:
-			return []way{plain}, nil
+			return append(out, plain), nil
 		}
-		return []way{rdma, plain}, nil
-	case "verbs":
-		return nil, fmt.Errorf("--transport verbs: this binary was built without libibverbs; use --transport iwarp")
+		return append(out, rdma, plain), nil
 	}
 	return nil, usagef("--transport %q is not auto, tcp, iwarp or verbs", f.transport)
 }
@@ -186,7 +206,8 @@ const tryTime = 5 * time.Second
 
 // dial connects and logs on to a host. What it falls back to is said on stderr.
 func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
-	ways, err := a.ways()
+	host = strings.Trim(host, "[]")
+	ways, err := a.ways(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -194,11 +215,10 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	host = strings.Trim(host, "[]")
 	cfg.ServerName = host
 	var errs []error
 	for i, d := range ways {
-		addr := net.JoinHostPort(host, strconv.Itoa(d.port))
+		addr := d.addr(host)
 		last := i+1 == len(ways)
 		try, stop := ctx, context.CancelFunc(func() {})
 		if !last {
@@ -212,7 +232,12 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 				break
 			}
 			if !last {
-				a.log.Warn("no SMB Direct, falling back to TCP", "addr", addr, "err", err)
+				next := ways[i+1]
+				if next.Scheme() == "tcp" {
+					a.log.Warn("no SMB Direct, falling back to TCP", "addr", addr, "err", err)
+				} else {
+					a.log.Warn("no SMB Direct by this way, trying the next", "addr", addr, "transport", d.Scheme(), "next", next.Scheme(), "err", err)
+				}
 			}
 			continue
 		}

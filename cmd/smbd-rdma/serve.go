@@ -57,7 +57,7 @@ finish, close the connections and end with exit status 0.`,
 	fs.StringArrayVar(&f.shares, "share", nil, "NAME=PATH[,ro][,guest]: a directory to serve; may be repeated")
 	fs.StringArrayVar(&f.users, "user", nil, "NAME%PASSWORD: who may log on; may be repeated")
 	fs.StringArrayVar(&f.tcp, "tcp", nil, "address for SMB over TCP, or none (default :445); may be repeated")
-	fs.StringArrayVar(&f.rdma, "rdma", nil, "iwarp://ADDR for SMB Direct, or none (default iwarp://:5445); may be repeated")
+	fs.StringArrayVar(&f.rdma, "rdma", nil, "iwarp://ADDR or verbs://ADDR for SMB Direct, or none (default iwarp://:5445, and verbs on every RDMA device); may be repeated")
 	fs.StringVar(&f.http, "http", "", "address for /metrics (Prometheus) and /healthz; off by default")
 	fs.StringVar(&f.signing, "signing", "", "default (required on TCP, offered on SMB Direct), offered or required")
 	fs.StringVar(&f.encrypt, "encryption", "", "offered (default), required or off")
@@ -102,15 +102,23 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		}
 		listeners = append(listeners, l)
 	}
+	rdma := func(ls []transport.Listener) {
+		for _, l := range ls {
+			listeners = append(listeners, l)
+			if ap, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
+				rdmaAddrs = append(rdmaAddrs, ap.Addr())
+			}
+		}
+	}
 	for _, addr := range set.rdma {
-		l, err := listenRDMA(ctx, addr, a.log)
+		ls, err := listenRDMA(ctx, addr, a.log)
 		if err != nil {
 			return fmt.Errorf("--rdma %s: %w", addr, err)
 		}
-		listeners = append(listeners, l)
-		if ap, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
-			rdmaAddrs = append(rdmaAddrs, ap.Addr())
-		}
+		rdma(ls)
+	}
+	if set.rdmaDevices {
+		rdma(listenDefaultVerbs(ctx, a.log))
 	}
 	if len(listeners) == 0 {
 		return usagef("nothing to listen on: give --tcp or --rdma")
@@ -158,8 +166,8 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	return err
 }
 
-// listenRDMA listens on PROVIDER://ADDR.
-func listenRDMA(ctx context.Context, s string, log *slog.Logger) (transport.Listener, error) {
+// listenRDMA listens on PROVIDER://ADDR, which may be several addresses.
+func listenRDMA(ctx context.Context, s string, log *slog.Logger) ([]transport.Listener, error) {
 	provider, addr, ok := strings.Cut(s, "://")
 	if !ok {
 		return nil, usagef("%q is not of the form PROVIDER://ADDR", s)
@@ -170,9 +178,13 @@ func listenRDMA(ctx context.Context, s string, log *slog.Logger) (transport.List
 		if err != nil {
 			return nil, err
 		}
-		return smbdirect.Listen(ctx, p, provider, addr, smbdirect.Config{Logger: log})
+		l, err := smbdirect.Listen(ctx, p, provider, addr, smbdirect.Config{Logger: log})
+		if err != nil {
+			return nil, err
+		}
+		return []transport.Listener{l}, nil
 	case "verbs":
-		return nil, fmt.Errorf("this binary was built without libibverbs; use iwarp://%s", addr)
+		return listenVerbs(ctx, addr, log)
 	}
 	return nil, usagef("provider %q is not iwarp or verbs", provider)
 }

@@ -13,16 +13,18 @@ import (
 
 // settings are what serve runs with: the configuration file, then the flags.
 type settings struct {
-	shares     []shareSettings
-	users      server.UserMap
-	name       string
-	domain     string
-	guest      bool
-	tcp, rdma  []string
-	signing    server.Policy
-	encryption server.Policy
-	minDialect uint16
-	maxDialect uint16
+	shares    []shareSettings
+	users     server.UserMap
+	name      string
+	domain    string
+	guest     bool
+	tcp, rdma []string
+	// rdmaDevices: what RDMA devices there are is served too.
+	rdmaDevices bool
+	signing     server.Policy
+	encryption  server.Policy
+	minDialect  uint16
+	maxDialect  uint16
 }
 
 type shareSettings struct {
@@ -35,7 +37,7 @@ type shareSettings struct {
 
 // settings puts file and flags together.
 func (a *app) settings(f serveFlags) (*settings, error) {
-	s := &settings{users: server.UserMap{}, tcp: []string{":445"}, rdma: []string{"iwarp://:5445"}}
+	s := &settings{users: server.UserMap{}, tcp: []string{":445"}, rdma: []string{"iwarp://:5445"}, rdmaDevices: true}
 	if f.config != "" {
 		if err := a.readConfig(f.config, s); err != nil {
 			return nil, err
@@ -75,7 +77,7 @@ func (a *app) settings(f serveFlags) (*settings, error) {
 		s.tcp = without(f.tcp, "none")
 	}
 	if f.rdma != nil {
-		s.rdma = without(f.rdma, "none")
+		s.rdma, s.rdmaDevices = without(f.rdma, "none"), false
 	}
 	if f.signing != "" {
 		p, ok := signingPolicies[f.signing]

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/verbs"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -33,5 +35,9 @@ func versionLine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("smbd-rdma %s (%s) %s %s/%s providers: iwarp", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	providers := "iwarp"
+	if verbs.Available {
+		providers += " verbs"
+	}
+	return fmt.Sprintf("smbd-rdma %s (%s) %s %s/%s providers: %s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH, providers)
 }
