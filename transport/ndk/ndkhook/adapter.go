@@ -57,14 +57,26 @@ func (p *Provider) Open(ctx context.Context, local netip.Addr, min ndk.Version) 
 
 // Audit is that of all adapters that were opened.
 func (p *Provider) Audit() []string {
-	p.mu.Lock()
-	adapters := p.adapters[:len(p.adapters):len(p.adapters)]
-	p.mu.Unlock()
 	var all []string
-	for _, a := range adapters {
+	for _, a := range p.opened() {
 		all = append(all, a.Audit()...)
 	}
 	return all
+}
+
+// Unjudged is the sum over all adapters that were opened.
+func (p *Provider) Unjudged() uint64 {
+	var n uint64
+	for _, a := range p.opened() {
+		n += a.Unjudged()
+	}
+	return n
+}
+
+func (p *Provider) opened() []*Adapter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.adapters[:len(p.adapters):len(p.adapters)]
 }
 
 // Check reports what Audit returns.

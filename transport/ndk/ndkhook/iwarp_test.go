@@ -184,7 +184,7 @@ func TestAuditOfIWARP(t *testing.T) {
 			y.closeAll()
 			for _, s := range []*side{x, y} {
 				s.p.Check(t)
-				if n := s.a.(*ndkhook.Adapter).Unjudged(); n != 0 {
+				if n := s.p.Unjudged(); n != 0 {
 					t.Errorf("%d requests unjudged", n)
 				}
 			}
@@ -279,7 +279,7 @@ func TestAuditOfBrokenIWARP(t *testing.T) {
 				if got := s.p.Audit(); len(got) > 0 {
 					t.Errorf("%s: audit: %s", tc.name, strings.Join(got, "; "))
 				}
-				if n := s.a.(*ndkhook.Adapter).Unjudged(); (n != 0) != first {
+				if n := s.p.Unjudged(); (n != 0) != first {
 					t.Errorf("%s: %d requests unjudged, antecedents first: %v", tc.name, n, first)
 				}
 			}
