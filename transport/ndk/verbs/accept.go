@@ -75,6 +75,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		if c.connected() {
 			return nil
 		}
+		q.disconnected(true)
 		err = context.Canceled
 	}
 	id.destroy()

@@ -408,6 +408,7 @@ func (c *connector) CompleteConnectEx(_ context.Context, onDisconnect func(reaso
 		if c.connected() {
 			return nil
 		}
+		q.disconnected(true)
 	}
 	id.destroy()
 	q.detach()

@@ -9,6 +9,7 @@ import "C"
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"sync"
 
@@ -144,6 +145,9 @@ func (l *listener) start(id *cmID, any bool) error {
 // onEvent implements sink.
 func (l *listener) onEvent(ev *cmEvent) {
 	if ev.kind != C.RDMA_CM_EVENT_CONNECT_REQUEST {
+		if ev.kind == C.RDMA_CM_EVENT_DEVICE_REMOVAL {
+			l.adapter.cfg.Logger.Warn("listener: the device is gone", slog.String("device", l.adapter.device))
+		}
 		return
 	}
 	c := l.adapter.newRequest(ev)
