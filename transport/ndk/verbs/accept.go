@@ -63,7 +63,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	id, gone := c.id, c.gone
 	in, out := a.capLimits(p.InboundReadLimit, p.OutboundReadLimit)
 	in, out = min(in, c.limits.InboundReadLimit), min(out, c.limits.OutboundReadLimit)
-	c.q, c.event = q, onDisconnect
+	c.q, c.event, c.haveData = q, onDisconnect, false
 	c.mu.Unlock()
 
 	err := error(ntstatus.ConnectionAborted)

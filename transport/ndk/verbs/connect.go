@@ -314,7 +314,8 @@ func (at *attempt) ask(ctx context.Context) error {
 		c.limits.InboundReadLimit, c.limits.OutboundReadLimit = min(in, ev.in), min(out, ev.out)
 		return nil
 	case C.RDMA_CM_EVENT_REJECTED:
-		c.private, c.haveData = ev.private, true
+		// Only the peer's consumer sends private data with it.
+		c.private, c.haveData = ev.private, a.iwarp || ev.status == rejectConsumer
 		return rejection(ev)
 	case C.RDMA_CM_EVENT_UNREACHABLE, C.RDMA_CM_EVENT_CONNECT_ERROR:
 		st := cmStatus(ev.errno())
@@ -326,9 +327,12 @@ func (at *attempt) ask(ctx context.Context) error {
 	return resolveError(ev)
 }
 
-// rejectTimeout is the reason of a CM REJ by which the peer's end, not its
-// consumer, gave up waiting for us (InfiniBand, volume 1, 12.6.7.2).
-const rejectTimeout = 4
+// Reasons of a CM REJ (InfiniBand, volume 1, 12.6.7.2): the peer's end, not its
+// consumer, gave up waiting for us; and the one for the peer's consumer.
+const (
+	rejectTimeout  = 4
+	rejectConsumer = 28
+)
 
 // rejection is the error of a rejected request. The status of the event is the
 // reason of the peer's connection manager on InfiniBand and RoCE, and a negative
@@ -390,7 +394,7 @@ func (c *connector) CompleteConnectEx(_ context.Context, onDisconnect func(reaso
 		return wrap(op, ntstatus.ConnectionInvalid, nil)
 	}
 	q, id, lim, gone := c.q, c.id, c.limits, c.gone
-	c.state, c.event = connCompleting, onDisconnect
+	c.state, c.event, c.haveData = connCompleting, onDisconnect, false
 	c.Retain() // the owner's is there still: the connector is not closed
 	c.mu.Unlock()
 	defer c.Release()

@@ -1,0 +1,145 @@
+//go:build verbs && linux && cgo
+
+package verbs
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/ndktest"
+)
+
+// Names of the environment of the tests that need a device.
+const (
+	envAddr   = "NDK_VERBS_ADDR"   // an address of the device
+	envAddr6  = "NDK_VERBS_ADDR6"  // one of IPv6; optional
+	envSilent = "NDK_VERBS_SILENT" // HOST:PORT that is reached and never answers; optional
+)
+
+// deviceAddr is the address of the device under test; without one the test is
+// skipped.
+func deviceAddr(t testing.TB) netip.Addr {
+	t.Helper()
+	s := os.Getenv(envAddr)
+	if s == "" {
+		t.Skipf("no device: set %s to an address of an RDMA device", envAddr)
+	}
+	return netip.MustParseAddr(s)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openAt(t testing.TB, c Config, addr netip.Addr) ndk.Adapter {
+	t.Helper()
+	p, err := New(c)
+	must(t, err)
+	a, err := p.Open(context.Background(), addr, ndk.Version11)
+	must(t, err)
+	return a
+}
+
+// iwarpLacks is what the connection manager and the drivers of iWARP devices do
+// not let a provider have.
+var iwarpLacks = map[string]string{
+	"NDK_FN_CONNECT/4":                      "the kernel cannot take back an iWARP request: the peer that accepts one learns only then that nobody waits for it",
+	"NDK_FN_CONNECT_WITH_SHARED_ENDPOINT/3": "as NDK_FN_CONNECT/4",
+	"NDK_FN_ACCEPT/2":                       "as NDK_FN_CONNECT/4",
+	"NDK_FN_ACCEPT/4":                       "siw raises the inbound limit of the passive side to what the active side asks for",
+	"NDK_FN_ACCEPT_EX/1":                    "as NDK_FN_ACCEPT/2 and /4",
+	"NDK_FN_GET_CONNECTION_DATA/5":          "as NDK_FN_ACCEPT/4",
+	"NDK_FN_DISCONNECT_EVENT_CALLBACK/2":    "drivers of iWARP devices flush the QP when the peer disconnects",
+	"NDK_FN_DISCONNECT_EVENT_CALLBACK_EX/1": "as NDK_FN_DISCONNECT_EVENT_CALLBACK/2",
+}
+
+// The suite runs on the device that the environment names.
+func TestConformance(t *testing.T) {
+	addr := deviceAddr(t)
+	probe := openAt(t, Config{}, addr)
+	info, err := probe.Info(context.Background())
+	must(t, err)
+	probe.Close()
+
+	c := ndktest.Config{
+		Column: "verbs, rxe", Listen: netip.AddrPortFrom(addr, 0),
+		Open: func(t testing.TB) (active, passive ndk.Adapter) {
+			return openAt(t, Config{}, addr), openAt(t, Config{}, addr)
+		},
+		OpenImpatient: func(t testing.TB) (active, passive ndk.Adapter) {
+			c := Config{ResolveTimeout: time.Second, ConnectTimeout: time.Second, DisconnectTimeout: time.Second}
+			return openAt(t, c, addr), openAt(t, c, addr)
+		},
+		Provider: func(t testing.TB) ndk.Provider {
+			p, err := New(Config{})
+			must(t, err)
+			return p
+		},
+		SendMeansDelivered: true, AcceptWaits: true, DataPadded: true,
+		FullAddress: func(t testing.TB) netip.Addr { return fill(t, addr) },
+	}
+	if info.Technology == ndk.TechnologyIWARP {
+		c.Column = "verbs, siw"
+		c.SendMeansDelivered, c.AcceptWaits, c.DataPadded = false, false, false
+		c.Lacks = iwarpLacks
+	}
+	if s := os.Getenv(envAddr6); s != "" {
+		c.Listen6 = netip.AddrPortFrom(netip.MustParseAddr(s), 0)
+	}
+	if s := os.Getenv(envSilent); s != "" {
+		c.Silent = func(testing.TB) netip.AddrPort { return netip.MustParseAddrPort(s) }
+	}
+	ndktest.Run(t, c)
+}
+
+type nobody struct{}
+
+func (nobody) onEvent(*cmEvent) {}
+
+// fill takes every port of NDK's range at an address until the test ends.
+func fill(t testing.TB, addr netip.Addr) netip.Addr {
+	t.Helper()
+	a := openAt(t, Config{}, addr).(*adapter)
+	var ids []*cmID
+	t.Cleanup(func() {
+		for _, id := range ids {
+			id.destroy()
+		}
+		a.Close()
+	})
+	for port := ephemeralFirst; port <= ephemeralLast; port++ {
+		id, err := a.cm.newID(nobody{})
+		must(t, err)
+		ids = append(ids, id)
+		// One that is taken already serves as well.
+		_ = id.bind(netip.AddrPortFrom(addr, uint16(port)))
+	}
+	return addr
+}
+
+// What the environment names is checked where it can do no harm.
+func TestDevicesListsTheDevice(t *testing.T) {
+	addr := deviceAddr(t)
+	ds, err := Devices()
+	must(t, err)
+	for _, d := range ds {
+		for _, a := range d.Addresses {
+			if a != addr {
+				continue
+			}
+			if !d.Active || d.Info.MaxInitiatorQueueDepth == 0 || len(d.NetDevices) == 0 {
+				t.Errorf("%+v; want an active device with limits and a network device", d)
+			}
+			return
+		}
+	}
+	t.Errorf("no device has %v: %s", addr, fmt.Sprintf("%+v", ds))
+}
