@@ -283,3 +283,11 @@ func (s *Side) takesFlags(allowed ndk.OpFlags, typ ndk.OpType, ready func(i int)
 	accepted(allowed &^ ndk.SilentSuccess)
 	s.silence()
 }
+
+// exchangeBack makes sure that what s sent has arrived at o: o reads it from the
+// stream before it answers a Read.
+func (s *Side) exchangeBack(o *Side) {
+	s.t.Helper()
+	s.must(s.QP.Read("back", []ndk.SGE{s.SGE(memSize-8, 8)}, o.MR.Base(), o.MR.RemoteToken(), 0))
+	s.expect(s.Done(), "back", ntstatus.Success, ndk.OpRead)
+}
