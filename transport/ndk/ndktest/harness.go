@@ -76,14 +76,23 @@ func newSide(t *T, a ndk.Adapter) *Side {
 		for i := len(s.close) - 1; i >= 0; i-- {
 			s.close[i]()
 		}
-		// Antecedents first: legal, and none of these may block.
-		s.PD.Close()
-		s.RCQ.Close()
-		s.ICQ.Close()
 		if s.C != nil {
 			s.C.Close()
 		}
 		s.QP.Close()
+		select {
+		case <-s.QP.Closed():
+		case <-time.After(patience):
+			t.Error("QP.Close does not finish")
+		}
+		var r [16]ndk.ResultEx
+		for _, cq := range []ndk.CQ{s.RCQ, s.ICQ} {
+			for cq.PollEx(r[:]) > 0 { // what was flushed
+			}
+		}
+		s.PD.Close() // before what hangs on it, which is legal and must not block
+		s.RCQ.Close()
+		s.ICQ.Close()
 		s.MR.Close()
 		done := make(chan struct{})
 		go func() { // ends with Close; waited for below

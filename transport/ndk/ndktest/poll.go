@@ -90,6 +90,7 @@ func pollAllocations(t *T) { pollsWithoutAllocation(t, false) }
 
 func pollsWithoutAllocation(t *T, ex bool) {
 	const runs = 20
+	t.Bare()
 	w := t.watch(32, nil)
 	r, x := make([]ndk.Result, 1), make([]ndk.ResultEx, 1)
 	poll := func() int {

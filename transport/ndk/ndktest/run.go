@@ -44,6 +44,9 @@ type Config struct {
 	// AcceptWaits says that Accept ends only after the peer's CompleteConnect;
 	// elsewhere it may end before.
 	AcceptWaits bool
+	// ReadyByRead says that the handshake of the transport takes a Read of the
+	// active side, so that the passive side's inbound read limit is at least 1.
+	ReadyByRead bool
 	// DataPadded says that private data comes padded to the field of the transport.
 	DataPadded bool
 	// Lacks names what the device cannot do, with the reason, by statement
@@ -66,13 +69,13 @@ type Config struct {
 	// Misuse, if set, returns what a noticed of the consumer's mistakes since the
 	// last call.
 	Misuse func(a ndk.Adapter) []string
-	// FullAddress makes an address of both adapters at which every port from 49152
-	// up is taken, for as long as the test runs; nil where a test cannot take as
-	// many.
+	// FullAddress makes an address of both adapters, preferably of the family of
+	// Listen, at which every port from 49152 up is taken, for as long as the test
+	// runs; nil where a test cannot take as many.
 	FullAddress func(t testing.TB) netip.Addr
-	// Elsewhere, if valid, is an address that the active adapter reaches on the
-	// machine of the passive one, of the family of Listen, and that is not the
-	// passive adapter's.
+	// Elsewhere, if valid, is an address of the family of Local that the active
+	// adapter reaches, and that is not one of the adapter which Provider opens at
+	// Local, though one of the same machine.
 	Elsewhere netip.Addr
 	// ParseReason unpacks a disconnect reason that stands for a Terminate message
 	// of iWARP (RFC 5040 §4.8): its layer, error type and error code, and whether
@@ -117,7 +120,8 @@ func (c Config) withDefaults() Config {
 type T struct {
 	*testing.T
 	Config
-	why string // of NotOffered
+	bare Config // without the auditing layer
+	why  string // of NotOffered
 }
 
 // NotOffered ends the test: the device lacks what the statement is about. The
@@ -132,7 +136,7 @@ func (t *T) NotOffered(format string, args ...any) {
 func (t *T) Sub(name string, f func(t *T)) {
 	t.Helper()
 	t.Run(name, func(tt *testing.T) {
-		sub := &T{T: tt, Config: t.Config}
+		sub := &T{T: tt, Config: t.Config, bare: t.bare}
 		defer func() {
 			if sub.why != "" && t.why == "" {
 				t.why = sub.why
@@ -172,6 +176,8 @@ func Run(t *testing.T, c Config) {
 			t.Errorf("Lacks has %q: %q; it wants the name of a row or statement and a reason", l, why)
 		}
 	}
+	// What a process makes once, as the descriptor that it waits on, is no leak.
+	t.Run("first use", func(tt *testing.T) { (&T{T: tt, Config: c, bare: c}).Connected() })
 	var results []Result
 	for _, r := range rows {
 		t.Run(r.Name, func(t *testing.T) {
@@ -182,7 +188,7 @@ func Run(t *testing.T, c Config) {
 	}
 	for _, group := range [][]test{objectTests, extensionTests} {
 		for _, tc := range group {
-			t.Run(tc.name, func(tt *testing.T) { tc.f(&T{T: tt, Config: c}) })
+			t.Run(tc.name, func(tt *testing.T) { tc.f(&T{T: tt, Config: c.audited(), bare: c}) })
 		}
 	}
 	if err := writeResults(c, results); err != nil {
@@ -195,6 +201,7 @@ func (c Config) prove(t *testing.T, r Row, i int) Result {
 	id := StatementID(r.Name, i+1)
 	res := Result{Statement: id, Outcome: Failed, Why: "not run"}
 	proofs := tests[r.Name]
+	before := holding()
 	ran := t.Run(fmt.Sprint(i+1), func(tt *testing.T) {
 		if i >= len(proofs) || proofs[i] == nil {
 			tt.Skipf("%s has no test: %s", id, r.Statements[i])
@@ -205,7 +212,7 @@ func (c Config) prove(t *testing.T, r Row, i int) Result {
 				tt.Skip("not offered: " + why)
 			}
 		}
-		st := &T{T: tt, Config: c}
+		st := &T{T: tt, Config: c.audited(), bare: c}
 		defer func() {
 			switch {
 			case tt.Failed():
@@ -220,6 +227,7 @@ func (c Config) prove(t *testing.T, r Row, i int) Result {
 		}()
 		proofs[i](st)
 	})
+	c.settled(t, before)
 	if !ran { // a failure in a cleanup counts too
 		res.Outcome, res.Why = Failed, ""
 	}
