@@ -1,11 +1,8 @@
 package iwarp
 
 import (
-	"context"
-	"math/rand/v2"
 	"net/netip"
 
-	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
@@ -25,20 +22,19 @@ const (
 	// maxPrivate is what remains of the 256 octets that siw takes, beside the
 	// enhanced data (MPA-08).
 	maxPrivate = 252
-
-	ephemeralFirst = 49152
-	ephemeralLast  = 65535
 )
 
 // adapter implements ndk.Adapter.
 type adapter struct {
 	soft.Device
-	cfg   Config
-	local netip.Addr // invalid: any
+	cfg    Config
+	local  netip.Addr // invalid: any
+	ports  portRange
+	tuples *tuples // of the provider
 }
 
-func newAdapter(c Config, local netip.Addr, v ndk.Version) *adapter {
-	a := &adapter{cfg: c, local: local}
+func newAdapter(p *provider, local netip.Addr, v ndk.Version) *adapter {
+	a := &adapter{cfg: p.cfg, local: local, ports: ephemeral, tuples: &p.tuples}
 	a.Device.Init(soft.Config{Info: info(v)})
 	return a
 }
@@ -59,6 +55,7 @@ func info(v ndk.Version) ndk.AdapterInfo {
 		MaxOutboundReadLimit:   maxReadLimit,
 		MaxReceiveQueueDepth:   maxQueueDepth,
 		MaxInitiatorQueueDepth: maxQueueDepth,
+		MaxSRQDepth:            maxSRQDepth,
 		MaxCQDepth:             maxCQDepth,
 		LargeRequestThreshold:  largeRequest,
 		MaxCallerData:          maxPrivate,
@@ -68,17 +65,3 @@ func info(v ndk.Version) ndk.AdapterInfo {
 		Technology: ndk.TechnologyIWARP,
 	}
 }
-
-// CreateSharedEndpoint implements ndk.Adapter.
-func (a *adapter) CreateSharedEndpoint(context.Context, netip.AddrPort) (ndk.SharedEndpoint, error) {
-	return nil, wrap("create shared endpoint", ntstatus.NotSupported, nil)
-}
-
-// randomPort draws a port from the range that NDK reserves for port 0.
-func randomPort() uint16 {
-	return ephemeralFirst + uint16(rand.Uint32N(ephemeralLast-ephemeralFirst+1))
-}
-
-// portAttempts bounds the search for a free port; it covers the range about
-// twice at random before it gives up.
-const portAttempts = 2 * (ephemeralLast - ephemeralFirst + 1)

@@ -112,7 +112,10 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // provider implements ndk.Provider.
-type provider struct{ cfg Config }
+type provider struct {
+	cfg    Config
+	tuples tuples
+}
 
 // New returns a provider. It fails on a Config with a value out of range.
 func New(c Config) (ndk.Provider, error) {
@@ -143,7 +146,7 @@ func (p *provider) Open(_ context.Context, local netip.Addr, min ndk.Version) (n
 	} else {
 		local = netip.Addr{}
 	}
-	return newAdapter(p.cfg, local, v), nil
+	return newAdapter(p, local, v), nil
 }
 
 // wrap makes the error of a slow call.
@@ -151,8 +154,17 @@ func wrap(op string, st ndk.Status, err error) error {
 	return &ndk.Error{Op: op, Status: st, Err: err}
 }
 
+// refused makes the error of a slow call that broke the rule of e.
+func refused(op string, e *ndk.PostError) error {
+	return &ndk.Error{Op: op, Status: e.Status, ProviderError: uint32(e.Rule)}
+}
+
 // socketStatus maps the error of a socket call to the status of NDK.
 func socketStatus(err error) ndk.Status {
+	var st ndk.Status
+	if errors.As(err, &st) {
+		return st
+	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		switch errno {

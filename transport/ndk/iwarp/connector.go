@@ -43,7 +43,8 @@ type connector struct {
 	local    netip.AddrPort
 	peer     netip.AddrPort
 	frame    startup // of the peer; its private data is a copy
-	haveData bool
+	refused  bool    // active: frame is a Reply that says no
+	known    *tuple  // in the tuples of the provider, to be taken out
 	limits   ndk.ConnData
 	params   streamParams
 	event    func(reason uint32)
@@ -55,7 +56,7 @@ type connector struct {
 // CreateConnector implements ndk.Adapter.
 func (a *adapter) CreateConnector(context.Context) (ndk.Connector, error) {
 	c := &connector{adapter: a}
-	if err := a.InitObject(&c.Object, ndk.ObjectConnector, nil, &a.Object); err != nil {
+	if err := a.InitObject(&c.Object, ndk.ObjectConnector, c.forget, &a.Object); err != nil {
 		return nil, wrap("create connector", ndk.StatusOf(err), nil)
 	}
 	return c, nil
@@ -85,6 +86,7 @@ func (c *connector) Close() {
 		c.refuse(conn, nil)
 	case connAccepted:
 		_ = conn.Close()
+		c.forget()
 		q.unreserve()
 	case connConnected, connEnded:
 		q.abort()
@@ -135,12 +137,29 @@ func (c *connector) settle(st connState) bool {
 
 // Connect implements ndk.Connector.
 func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.AddrPort, p ndk.ConnParams) error {
-	const op = "connect"
+	return c.connect(ctx, "connect", target, src, nil, dst, p)
+}
+
+// ConnectShared implements ndk.Connector.
+func (c *connector) ConnectShared(ctx context.Context, target ndk.QP, shared ndk.SharedEndpoint, dst netip.AddrPort, p ndk.ConnParams) error {
+	const op = "connect with shared endpoint"
+	ep, ok := ndk.Unwrap(shared).(*endpoint)
+	if !ok || ep.adapter != c.adapter {
+		return refused(op, ndk.ErrForeign)
+	}
+	return c.connect(ctx, op, target, ep.addr, ep, dst, p)
+}
+
+// connect is Connect, from a shared endpoint if there is one.
+func (c *connector) connect(ctx context.Context, op string, target ndk.QP, src netip.AddrPort, ep *endpoint, dst netip.AddrPort, p ndk.ConnParams) error {
 	if len(p.Private) > maxPrivate {
-		return wrap(op, ntstatus.InvalidBufferSize, fmt.Errorf("%d bytes of private data", len(p.Private)))
+		return wrap(op, ntstatus.InvalidBufferSize, fmt.Errorf("%d bytes of private data, at most %d", len(p.Private), maxPrivate))
 	}
 	if !dst.IsValid() || dst.Port() == 0 || p.InboundReadLimit < 0 || p.OutboundReadLimit < 0 {
 		return wrap(op, ntstatus.InvalidParameter, nil)
+	}
+	if a := c.adapter.local; a.IsValid() && ep == nil && src.Addr().IsValid() && !src.Addr().IsUnspecified() && src.Addr().Unmap() != a {
+		return wrap(op, ntstatus.InvalidAddress, fmt.Errorf("the adapter is that of %v, not of %v", a, src.Addr()))
 	}
 	cfg := &c.adapter.cfg
 	ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
@@ -154,7 +173,12 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 		c.settle(connIdle)
 		return wrap(op, st, nil)
 	}
-	conn, err := c.dial(ctx, src, dst)
+	if ep != nil && !c.Object.Attach(&ep.Object) {
+		q.unreserve()
+		c.settle(connIdle)
+		return refused(op, ndk.ErrClosed)
+	}
+	conn, err := c.dial(ctx, src, ep, dst)
 	if err == nil {
 		err = c.negotiate(ctx, conn, p)
 		if err != nil {
@@ -162,6 +186,7 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 		}
 	}
 	if err != nil {
+		c.forget()
 		q.unreserve()
 		c.settle(connFailed)
 		st := socketStatus(err)
@@ -174,7 +199,11 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 	c.q, c.conn = q, conn
 	c.mu.Unlock()
 	if !c.settle(connAccepted) {
+		if c.frame.Flags&flagEnhanced != 0 {
+			c.refuseWith(c.params, causeMPALocal) // V2-18
+		}
 		_ = conn.Close()
+		c.forget()
 		q.unreserve()
 		return wrap(op, ntstatus.Cancelled, nil)
 	}
@@ -182,40 +211,93 @@ func (c *connector) Connect(ctx context.Context, target ndk.QP, src, dst netip.A
 }
 
 // dial makes the TCP connection.
-func (c *connector) dial(ctx context.Context, src, dst netip.AddrPort) (*net.TCPConn, error) {
-	addr := src.Addr()
+func (c *connector) dial(ctx context.Context, src netip.AddrPort, ep *endpoint, dst netip.AddrPort) (t *net.TCPConn, err error) {
+	a := c.adapter
+	addr := src.Addr().Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() {
-		addr = c.adapter.local
+		addr = a.local
 	}
-	attempts, port := 1, src.Port()
-	if port == 0 {
-		attempts = portAttempts
-	}
-	for i := 0; ; i++ {
-		var control func(network, address string, c syscall.RawConn) error
-		if src.Port() == 0 {
-			port = randomPort()
-			control = shareSource
+	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: addr.AsSlice(), Port: int(src.Port()), Zone: addr.Zone()}}
+	named := tuple{netip.AddrPortFrom(addr, src.Port()), dst}
+	try := func(port uint16) (done bool) {
+		d.LocalAddr.(*net.TCPAddr).Port = int(port)
+		var conn net.Conn
+		if conn, err = d.DialContext(ctx, "tcp", dst.String()); err == nil {
+			t = conn.(*net.TCPConn)
+			return true
 		}
-		d := net.Dialer{Control: control, LocalAddr: &net.TCPAddr{IP: addr.AsSlice(), Port: int(port), Zone: addr.Zone()}}
-		conn, err := d.DialContext(ctx, "tcp", dst.String())
-		if err == nil {
-			t := conn.(*net.TCPConn)
-			c.setAddrs(t)
-			if err := c.adapter.tune(t); err != nil {
-				_ = t.Close()
+		// A port that is taken, at all or towards this peer, is not the business of
+		// a consumer who left it to us.
+		return ctx.Err() != nil || !errors.Is(err, syscall.EADDRINUSE) && (!errors.Is(err, syscall.EADDRNOTAVAIL) || badLocal(addr))
+	}
+	switch {
+	case ep != nil:
+		if !c.remember(named) {
+			return nil, ntstatus.AddressAlreadyExists
+		}
+		d.Control = shareSource
+		if err = ep.share(1); err == nil {
+			try(src.Port())
+		}
+		if serr := ep.share(-1); err == nil && serr != nil {
+			_ = t.Close()
+			err = serr
+		}
+		if errors.Is(err, syscall.EADDRNOTAVAIL) { // in use until the last of an old connection has died away
+			err = errors.Join(ntstatus.AddressAlreadyExists, err)
+		}
+	case src.Port() != 0:
+		if try(src.Port()); err == nil {
+			c.remember(tuple{unmapped(t.LocalAddr()), dst})
+		} else if errors.Is(err, syscall.EADDRINUSE) && a.tuples.has(named) || errors.Is(err, syscall.EADDRNOTAVAIL) && !badLocal(addr) {
+			err = errors.Join(ntstatus.AddressAlreadyExists, err)
+		}
+	default:
+		// A port is free at an address. Bound to any it would have to be free at all
+		// of them.
+		if !addr.IsValid() {
+			if addr, err = sourceFor(dst); err != nil {
 				return nil, err
 			}
-			return t, nil
+			d.LocalAddr = &net.TCPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
 		}
-		// A random source port that is taken is not the consumer's business.
-		if src.Port() == 0 && (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) && !badLocal(addr)) && ctx.Err() == nil {
-			if i+1 < attempts {
-				continue
-			}
-			return nil, ntstatus.TooManyAddresses
+		d.Control = shareSource
+		if !a.ports.each(try) {
+			err = ntstatus.TooManyAddresses
 		}
+	}
+	if err != nil {
 		return nil, err
+	}
+	c.setAddrs(t)
+	if err := a.tune(t); err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// remember enters the connection into the tuples of the provider; false if it is
+// there.
+func (c *connector) remember(t tuple) bool {
+	if !c.adapter.tuples.add(t) {
+		return false
+	}
+	c.mu.Lock()
+	c.known = &t
+	c.mu.Unlock()
+	return true
+}
+
+// forget undoes remember, if there is something to undo.
+func (c *connector) forget() {
+	c.mu.Lock()
+	t := c.known
+	c.known = nil
+	c.mu.Unlock()
+	if t != nil {
+		c.adapter.tuples.remove(*t)
 	}
 }
 
@@ -236,12 +318,8 @@ func (a *adapter) tune(t *net.TCPConn) error {
 }
 
 func (c *connector) setAddrs(t *net.TCPConn) {
-	unmap := func(a net.Addr) netip.AddrPort {
-		p := a.(*net.TCPAddr).AddrPort()
-		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
-	}
 	c.mu.Lock()
-	c.local, c.peer = unmap(t.LocalAddr()), unmap(t.RemoteAddr())
+	c.local, c.peer = unmapped(t.LocalAddr()), unmapped(t.RemoteAddr())
 	c.mu.Unlock()
 }
 
@@ -307,9 +385,18 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 		}
 		return err
 	}
+	lim := ndk.ConnData{InboundReadLimit: ird, OutboundReadLimit: ord, RequiredDataSize: len(rep.Private)}
+	if rep.Flags&flagEnhanced != 0 && cfg.Revision == revEnhanced {
+		if rep.ORD != depthNotNegotiated {
+			lim.InboundReadLimit = min(ird, rep.ORD)
+		}
+		if rep.IRD != depthNotNegotiated {
+			lim.OutboundReadLimit = min(ord, rep.IRD)
+		}
+	}
 	c.mu.Lock()
-	c.frame, c.haveData = rep, true
-	c.limits = ndk.ConnData{RequiredDataSize: len(rep.Private)}
+	c.frame, c.limits = rep, lim // V2-11: also on a reject
+	c.refused = rep.Flags&flagReject != 0
 	c.mu.Unlock()
 	if rep.Flags&flagReject != 0 {
 		return fmt.Errorf("%w: rejected by the peer", ntstatus.ConnectionRefused)
@@ -317,22 +404,17 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 	sp := streamParams{
 		conn: conn, crc: cfg.CRC || rep.Flags&flagCRC != 0, markers: rep.Flags&flagMarkers != 0, ird: ird, ord: ord,
 	}
-	lim := ndk.ConnData{InboundReadLimit: ird, OutboundReadLimit: ord, RequiredDataSize: len(rep.Private)}
 	if cfg.Revision == revEnhanced {
 		if rep.Flags&flagEnhanced == 0 { // V2-06
 			return fmt.Errorf("%w: the peer answered without enhanced data", ntstatus.ConnectionAborted)
 		}
 		if rep.ORD != depthNotNegotiated {
-			lim.InboundReadLimit = min(ird, rep.ORD)
 			// V2-08: what the peer says it will use is what it may use, even if
 			// that is more than was offered, as far as there is room (V2-09).
 			if sp.ird = rep.ORD; sp.ird > maxReadLimit {
 				c.refuseWith(sp, causeMPAIRD)
 				return fmt.Errorf("%w: the peer wants %d reads at once", ntstatus.ConnectionAborted, rep.ORD)
 			}
-		}
-		if rep.IRD != depthNotNegotiated {
-			lim.OutboundReadLimit = min(ord, rep.IRD)
 		}
 		sp.ord, sp.noReads = lim.OutboundReadLimit, lim.OutboundReadLimit == 0
 		if cfg.RTR != 0 && rep.PeerToPeer {
@@ -346,7 +428,7 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 		}
 	}
 	c.mu.Lock()
-	c.limits, c.params = lim, sp
+	c.params = sp
 	c.mu.Unlock()
 	return nil
 }
@@ -399,10 +481,13 @@ func (c *connector) CompleteConnectEx(_ context.Context, onDisconnect func(reaso
 	c.mu.Unlock()
 	st := ntstatus.ConnectionAborted
 	if !gone {
-		st = q.start(c, p)
+		if st = q.start(c, p); st != ntstatus.Success && c.frame.Flags&flagEnhanced != 0 {
+			c.refuseWith(p, causeMPALocal) // V2-18
+		}
 	}
 	if st != ntstatus.Success {
 		_ = conn.Close()
+		c.forget()
 		q.unreserve()
 		c.settle(connFailed)
 		return wrap(op, st, nil)
@@ -491,6 +576,9 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	return nil
 }
 
+// atMost are the limits of the adapter.
+var atMost = ndk.ConnParams{InboundReadLimit: maxReadLimit, OutboundReadLimit: maxReadLimit}
+
 // answer makes the Reply to the peer's Request.
 func (c *connector) answer(p ndk.ConnParams) (rep startup, sp streamParams, lim ndk.ConnData) {
 	req, cfg := &c.frame, &c.adapter.cfg
@@ -552,6 +640,7 @@ func (c *connector) Reject(private []byte) error {
 		}
 	} else {
 		_ = conn.Close()
+		c.forget()
 		q.unreserve()
 	}
 	if gone {
@@ -564,7 +653,9 @@ func (c *connector) Reject(private []byte) error {
 // buffer, so it does not wait.
 func (c *connector) refuse(conn *net.TCPConn, private []byte) error {
 	defer conn.Close()
-	rep, _, _ := c.answer(ndk.ConnParams{Private: private})
+	p := atMost // V2-09: what we would have agreed to
+	p.Private = private
+	rep, _, _ := c.answer(p)
 	rep.Flags |= flagReject
 	frame, err := rep.AppendBinary(nil)
 	if err != nil {
@@ -580,7 +671,7 @@ func (c *connector) ConnectionData(buf []byte) (ndk.ConnData, error) {
 	const op = "get connection data"
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.haveData || c.state != connRequest && c.state != connAccepted && c.state != connFailed {
+	if c.state != connRequest && c.state != connAccepted && !(c.state == connFailed && c.refused) || c.Closing() {
 		return ndk.ConnData{}, wrap(op, ntstatus.InvalidDeviceState, nil)
 	}
 	if buf == nil {
@@ -612,11 +703,6 @@ func (c *connector) PeerAddr() (netip.AddrPort, error) {
 	return c.peer, nil
 }
 
-// ConnectShared implements ndk.Connector.
-func (c *connector) ConnectShared(context.Context, ndk.QP, ndk.SharedEndpoint, netip.AddrPort, ndk.ConnParams) error {
-	return wrap("connect with shared endpoint", ntstatus.NotSupported, nil)
-}
-
 // Disconnect implements ndk.Connector. After the peer's own disconnect it only
 // flushes.
 func (c *connector) Disconnect(ctx context.Context) error {
@@ -633,6 +719,8 @@ func (c *connector) Disconnect(ctx context.Context) error {
 
 	q.mu.Lock()
 	q.state = qpEnded
+	q.leaving = true
+	q.nudge()
 	if !q.drain && !q.flushWanted {
 		q.drain = true
 		_ = q.conn.SetDeadline(time.Now().Add(c.adapter.cfg.LingerTimeout))

@@ -69,7 +69,7 @@ func (l *listener) Listen(ctx context.Context, addr netip.AddrPort) error {
 	if ip.IsValid() {
 		host = ip.String()
 	}
-	ln, err := listenTCP(ctx, host, addr.Port())
+	ln, err := l.adapter.listenTCP(ctx, host, addr.Port())
 	if err != nil {
 		return wrap(op, socketStatus(err), err)
 	}
@@ -81,32 +81,29 @@ func (l *listener) Listen(ctx context.Context, addr netip.AddrPort) error {
 		_ = ln.Close()
 		return wrap(op, ntstatus.InsufficientResources, err)
 	}
-	a := ln.Addr().(*net.TCPAddr).AddrPort()
-	l.ln, l.raw, l.addr = ln, raw, netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	l.ln, l.raw, l.addr = ln, raw, unmapped(ln.Addr())
 	l.Retain()
 	go l.run(ln) // Close ends it by closing ln, and waits for it
 	return nil
 }
 
 // listenTCP binds to a port, or to one of the range of NDK for 0.
-func listenTCP(ctx context.Context, host string, port uint16) (*net.TCPListener, error) {
+func (a *adapter) listenTCP(ctx context.Context, host string, port uint16) (ln *net.TCPListener, err error) {
 	var c net.ListenConfig
-	for i := 0; ; i++ {
-		p := port
-		if p == 0 {
-			p = randomPort()
+	listen := func(p uint16) bool {
+		var l net.Listener
+		if l, err = c.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(p)))); err == nil {
+			ln = l.(*net.TCPListener)
 		}
-		ln, err := c.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(p))))
-		if err == nil {
-			return ln.(*net.TCPListener), nil
-		}
-		if port != 0 || !errors.Is(err, syscall.EADDRINUSE) {
-			return nil, err
-		}
-		if i+1 == portAttempts {
-			return nil, ntstatus.TooManyAddresses
-		}
+		return !errors.Is(err, syscall.EADDRINUSE)
 	}
+	switch {
+	case port != 0:
+		listen(port)
+	case !a.ports.each(listen):
+		err = ntstatus.TooManyAddresses
+	}
+	return ln, err
 }
 
 // run accepts connections until the listener is closed.
@@ -204,12 +201,12 @@ func (l *listener) request(conn *net.TCPConn) *connector {
 	if conn.SetDeadline(time.Time{}) != nil {
 		return nil
 	}
-	c := &connector{adapter: a, passive: true, state: connRequest, conn: conn, frame: frame, haveData: true}
-	if a.InitObject(&c.Object, ndk.ObjectConnector, nil, &a.Object) != nil {
+	c := &connector{adapter: a, passive: true, state: connRequest, conn: conn, frame: frame}
+	if a.InitObject(&c.Object, ndk.ObjectConnector, c.forget, &a.Object) != nil {
 		return nil
 	}
 	c.setAddrs(conn)
-	_, _, c.limits = c.answer(ndk.ConnParams{InboundReadLimit: maxReadLimit, OutboundReadLimit: maxReadLimit})
+	_, _, c.limits = c.answer(atMost)
 	return c
 }
 

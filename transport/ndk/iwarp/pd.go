@@ -3,7 +3,6 @@ package iwarp
 import (
 	"context"
 
-	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
@@ -21,9 +20,4 @@ func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// CreateQPWithSRQ implements ndk.PD.
-func (p *pd) CreateQPWithSRQ(context.Context, ndk.QPConfig, ndk.SRQ) (ndk.QP, error) {
-	return nil, wrap("create QP with SRQ", ntstatus.NotSupported, nil)
 }

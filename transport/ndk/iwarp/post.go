@@ -7,6 +7,9 @@ import (
 
 // Receive implements ndk.QP.
 func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
+	if q.srq != nil {
+		return ndk.ErrSharedReceive
+	}
 	if len(sgl) > q.maxRecvSGE {
 		return ndk.ErrTooManySGEs
 	}

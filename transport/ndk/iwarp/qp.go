@@ -2,6 +2,7 @@ package iwarp
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -107,6 +108,7 @@ type qp struct {
 	adapter    *adapter
 	pd         *pd
 	rcq, icq   *soft.CQ
+	srq        *soft.SRQ // nil: receives are the QP's own
 	ctx        any
 	maxRecvSGE int
 	maxInitSGE int
@@ -121,6 +123,8 @@ type qp struct {
 	rhead    uint32
 	rtail    uint32
 	rclosed  bool // flushed for good
+	taken    any  // context of the receive that came from srq and is being filled
+	isTaken  bool
 
 	mu    sync.Mutex
 	state qpState // guarded by mu, as all of this block
@@ -149,6 +153,7 @@ type qp struct {
 
 	flushWanted bool
 	rxPlacing   bool
+	leaving     bool // Disconnect runs: who waits for a buffer waits no longer
 	drain       bool // send what was posted, then FIN
 	stopTx      bool // drop what was posted, then FIN
 	hardClose   bool // no linger
@@ -169,8 +174,9 @@ type qp struct {
 	ird, ord  int
 	noReads   bool // the consumer may post none
 	sinkSTag  uint32
-	streamPos uint64 // octets sent; owned by the transmitter, counted with markers only
-	rtrSend   bool   // the first empty Send of the peer is its ready-to-receive message
+	streamPos uint64        // octets sent; owned by the transmitter, counted with markers only
+	rtrSend   bool          // the first empty Send of the peer is its ready-to-receive message
+	rxWake    chan struct{} // capacity 1: the receiver, if it waits for a buffer of srq, looks again
 	firstFPDU chan struct{}
 	txDone    chan struct{} // closed by the transmitter after its last octet
 	ended     chan struct{} // closed when both engines are gone
@@ -189,33 +195,64 @@ const (
 
 // CreateQP implements ndk.PD.
 func (p *pd) CreateQP(_ context.Context, c ndk.QPConfig) (ndk.QP, error) {
-	const op = "create QP"
-	bad := wrap(op, ntstatus.InvalidParameter, nil)
-	if c.ReceiveQueueDepth < 0 || c.ReceiveQueueDepth > maxQueueDepth || c.InitiatorQueueDepth < 0 || c.InitiatorQueueDepth > maxQueueDepth ||
-		c.MaxReceiveSGE < 0 || c.MaxReceiveSGE > maxSGE || c.MaxInitiatorSGE < 0 || c.MaxInitiatorSGE > maxSGE ||
-		c.InlineDataSize < 0 || c.InlineDataSize > maxInlineData || c.ReceiveCQ == nil || c.InitiatorCQ == nil {
-		return nil, bad
+	if c.ReceiveQueueDepth < 0 || c.ReceiveQueueDepth > maxQueueDepth || c.MaxReceiveSGE < 0 || c.MaxReceiveSGE > maxSGE {
+		return nil, wrap("create QP", ntstatus.InvalidParameter, fmt.Errorf("a receive queue of depth %d with %d SGEs, at most %d and %d",
+			c.ReceiveQueueDepth, c.MaxReceiveSGE, maxQueueDepth, maxSGE))
+	}
+	return p.createQP("create QP", c, nil)
+}
+
+// CreateQPWithSRQ implements ndk.PD. The receive depth and SGE count of c have no
+// meaning.
+func (p *pd) CreateQPWithSRQ(_ context.Context, c ndk.QPConfig, shared ndk.SRQ) (ndk.QP, error) {
+	const op = "create QP with SRQ"
+	srq, ok := ndk.Unwrap(shared).(*soft.SRQ)
+	switch {
+	case !ok || srq.PD().Device() != p.Device():
+		return nil, refused(op, ndk.ErrForeign)
+	case srq.PD() != &p.PD:
+		return nil, wrap(op, ntstatus.InvalidParameter, ndk.ErrDomain)
+	}
+	c.ReceiveQueueDepth, c.MaxReceiveSGE = 0, 0
+	return p.createQP(op, c, srq)
+}
+
+func (p *pd) createQP(op string, c ndk.QPConfig, srq *soft.SRQ) (ndk.QP, error) {
+	if c.InitiatorQueueDepth < 0 || c.InitiatorQueueDepth > maxQueueDepth || c.MaxInitiatorSGE < 0 || c.MaxInitiatorSGE > maxSGE ||
+		c.InlineDataSize < 0 || c.InlineDataSize > maxInlineData {
+		return nil, wrap(op, ntstatus.InvalidParameter, fmt.Errorf("an initiator queue of depth %d with %d SGEs and %d bytes inline, at most %d, %d and %d",
+			c.InitiatorQueueDepth, c.MaxInitiatorSGE, c.InlineDataSize, maxQueueDepth, maxSGE, maxInlineData))
 	}
 	rcq, ok1 := ndk.Unwrap(c.ReceiveCQ).(*soft.CQ)
 	icq, ok2 := ndk.Unwrap(c.InitiatorCQ).(*soft.CQ)
 	if !ok1 || !ok2 || rcq.Device() != p.Device() || icq.Device() != p.Device() {
-		return nil, bad
+		return nil, refused(op, ndk.ErrForeign)
 	}
 	q := &qp{
-		adapter: p.adapter, pd: p, rcq: rcq, icq: icq, ctx: c.QPContext,
+		adapter: p.adapter, pd: p, rcq: rcq, icq: icq, srq: srq, ctx: c.QPContext,
 		maxRecvSGE: c.MaxReceiveSGE, maxInitSGE: c.MaxInitiatorSGE, inlineMax: c.InlineDataSize,
 		recvDepth: uint32(c.ReceiveQueueDepth), initDepth: uint32(c.InitiatorQueueDepth),
-		sendMSN: 1, readMSN: 1,
+		sendMSN: 1, readMSN: 1, rxWake: make(chan struct{}, 1),
 	}
 	last := func() {
 		rcq.Detach(q)
 		icq.Detach(q)
+		if srq != nil {
+			srq.Detach(q)
+		}
 	}
-	if err := p.adapter.InitObject(&q.Object, ndk.ObjectQP, last, &p.Object, &rcq.Object, &icq.Object); err != nil {
+	parents := []*soft.Object{&p.Object, &rcq.Object, &icq.Object}
+	if srq != nil {
+		parents = append(parents, &srq.Object)
+	}
+	if err := p.adapter.InitObject(&q.Object, ndk.ObjectQP, last, parents...); err != nil {
 		return nil, wrap(op, ndk.StatusOf(err), nil)
 	}
 	rcq.Attach(q)
 	icq.Attach(q)
+	if srq != nil {
+		srq.Attach(q)
+	}
 	return q, nil
 }
 
@@ -278,8 +315,20 @@ func (q *qp) abort() {
 	q.finishLocked()
 }
 
+// BufferPosted implements soft.SRQUser.
+func (q *qp) BufferPosted() { q.nudge() }
+
+// nudge makes the receiver look again, if it waits for a buffer.
+func (q *qp) nudge() {
+	select {
+	case q.rxWake <- struct{}{}:
+	default:
+	}
+}
+
 // wakeLocked makes both engines look at the state of the QP.
 func (q *qp) wakeLocked() {
+	q.nudge()
 	if q.conn != nil {
 		_ = q.conn.SetDeadline(time.Unix(1, 0)) // long past; a closed socket needs no waking
 	}
@@ -317,13 +366,18 @@ func (q *qp) flushLocked() (fire bool) {
 	return q.completeLocked()
 }
 
-// flushReceives cancels the posted receives; for good, if closed.
+// flushReceives cancels the posted receives; for good, if closed. What waits in an
+// SRQ is for others.
 func (q *qp) flushReceives(closed bool) {
 	q.rmu.Lock()
 	q.rclosed = q.rclosed || closed
 	fire := false
+	cancelled := ndk.ResultEx{Result: ndk.Result{Status: ntstatus.Cancelled}, Type: ndk.OpReceive}
+	if q.isTaken {
+		fire = q.completeTakenLocked(cancelled, false)
+	}
 	for q.rhead != q.rtail {
-		fire = q.completeReceiveLocked(ndk.ResultEx{Result: ndk.Result{Status: ntstatus.Cancelled}, Type: ndk.OpReceive}, false) || fire
+		fire = q.completeReceiveLocked(cancelled, false) || fire
 	}
 	q.rmu.Unlock()
 	if fire {
@@ -337,6 +391,13 @@ func (q *qp) completeReceiveLocked(e ndk.ResultEx, solicited bool) (fire bool) {
 	e.QPContext, e.RequestContext = q.ctx, w.rc
 	w.rc = nil
 	q.rhead++
+	return q.rcq.Push(&e, solicited)
+}
+
+// completeTakenLocked ends the receive that came from srq, under rmu.
+func (q *qp) completeTakenLocked(e ndk.ResultEx, solicited bool) (fire bool) {
+	e.QPContext, e.RequestContext = q.ctx, q.taken
+	q.taken, q.isTaken = nil, false
 	return q.rcq.Push(&e, solicited)
 }
 

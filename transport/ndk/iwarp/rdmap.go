@@ -96,11 +96,12 @@ var (
 	causeTooLong         = cause{layerDDP, 2, 0x05}
 	causeUntaggedVersion = cause{layerDDP, 2, 0x06}
 
-	causeMPALost = cause{layerLLP, 0, 0x01}
-	causeMPACRC  = cause{layerLLP, 0, 0x02}
-	causeMPALen  = cause{layerLLP, 0, 0x03}
-	causeMPAIRD  = cause{layerLLP, 0, 0x06}
-	causeMPARTR  = cause{layerLLP, 0, 0x07}
+	causeMPALost  = cause{layerLLP, 0, 0x01}
+	causeMPACRC   = cause{layerLLP, 0, 0x02}
+	causeMPALen   = cause{layerLLP, 0, 0x03}
+	causeMPALocal = cause{layerLLP, 0, 0x05} // RFC 6581 §8
+	causeMPAIRD   = cause{layerLLP, 0, 0x06}
+	causeMPARTR   = cause{layerLLP, 0, 0x07}
 )
 
 var layerNames = [...]string{"RDMAP", "DDP", "MPA"}

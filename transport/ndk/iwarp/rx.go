@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"os"
 	"sync"
 	"time"
 	"unsafe"
@@ -76,9 +77,10 @@ type receiver struct {
 	msn     uint32
 	mo      uint32
 	inSend  bool
-	recv    recvWR
+	total   uint64 // octets of the receive it goes to
 	recvBuf [maxSGE]soft.SGE
 	recvDst target
+	shared  soft.Received // keeps its memory for the next one
 
 	readMSN uint32 // queue 1
 	first   bool   // no FPDU was accepted yet
@@ -260,7 +262,10 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		rx.q.terminated(c, ok)
 		return errTerminated
 	}
-	c, bad := rx.startSend(s, payload)
+	c, bad, err := rx.startSend(s, payload)
+	if err != nil {
+		return err
+	}
 	if bad {
 		return fail(c)
 	}
@@ -285,29 +290,35 @@ func (rx *receiver) placeLocal(t *target, payload, ulpdu int, last bool) error {
 	return err
 }
 
-// startSend checks a segment of queue 0, and takes a receive for a new message.
-func (rx *receiver) startSend(s *segment, payload int) (c cause, bad bool) {
+// startSend checks a segment of queue 0, and takes a receive for a new message. If
+// that has to come from an SRQ which is empty, it waits, and err says that it
+// waits no longer.
+func (rx *receiver) startSend(s *segment, payload int) (c cause, bad bool, err error) {
 	if s.msn != rx.msn {
-		return causeMSN, true
+		return causeMSN, true, nil
 	}
 	if !rx.inSend {
 		if s.mo != 0 {
-			return causeMO, true
+			return causeMO, true, nil
 		}
 		if rx.first && rx.q.rtrSend && payload == 0 && s.last() {
-			return cause{}, false // the ready-to-receive message; see finish
+			return cause{}, false, nil // the ready-to-receive message; see finish
 		}
-		if !rx.takeReceive() {
-			return causeNoBuffer, true
+		if rx.q.srq != nil {
+			if err := rx.takeShared(); err != nil {
+				return cause{}, false, err
+			}
+		} else if !rx.takeReceive() {
+			return causeNoBuffer, true, nil
 		}
 	} else if s.mo != rx.mo {
-		return causeMO, true
+		return causeMO, true, nil
 	}
-	if uint64(rx.mo)+uint64(payload) > rx.recv.total {
-		rx.failReceive(ntstatus.BufferOverflow)
-		return causeTooLong, true
+	if uint64(rx.mo)+uint64(payload) > rx.total {
+		rx.failReceive(ntstatus.BufferOverflow, ndk.RuleReceiveSize)
+		return causeTooLong, true, nil
 	}
-	return cause{}, false
+	return cause{}, false, nil
 }
 
 // takeReceive copies the oldest posted receive; it stays in the queue until it
@@ -320,25 +331,70 @@ func (rx *receiver) takeReceive() bool {
 		return false
 	}
 	slot := q.rhead & uint32(len(q.recvs)-1)
-	rx.recv = q.recvs[slot]
-	n := copy(rx.recvBuf[:], q.recvSGEs[int(slot)*q.maxRecvSGE:][:rx.recv.nsge])
+	w := &q.recvs[slot]
+	rx.total = w.total
+	n := copy(rx.recvBuf[:], q.recvSGEs[int(slot)*q.maxRecvSGE:][:w.nsge])
 	q.rmu.Unlock()
-	rx.recv.rc = nil
 	rx.recvDst = target{sges: rx.recvBuf[:n]}
 	rx.inSend, rx.mo = true, 0
 	return true
 }
 
+// errStopped ends the receive loop of a QP that is to wait no longer for a buffer.
+var errStopped = errors.New("iwarp: the connection was ended while a message waited for a shared receive")
+
+// takeShared takes the oldest receive of the SRQ. While there is none nothing is
+// read, so that TCP holds up the peer, and nobody else.
+func (rx *receiver) takeShared() error {
+	q := rx.q
+	for {
+		ok, fire := q.srq.Take(q, &rx.shared)
+		if fire {
+			q.srq.Notify()
+		}
+		if ok {
+			break
+		}
+		if rx.first {
+			// The peer is in full operation, which is what the fence waits for.
+			rx.first = false
+			q.accepted()
+		}
+		q.mu.Lock()
+		stop := q.flushWanted || q.leaving
+		q.mu.Unlock()
+		if stop {
+			q.srq.Leave(q)
+			return errStopped
+		}
+		<-q.rxWake
+	}
+	q.rmu.Lock()
+	q.taken, q.isTaken = rx.shared.RequestContext, true
+	q.rmu.Unlock()
+	rx.shared.RequestContext = nil
+	rx.total = rx.shared.Total
+	rx.recvDst = target{sges: rx.shared.SGEs}
+	rx.inSend, rx.mo = true, 0
+	return nil
+}
+
 // failReceive ends the current receive in error.
-func (rx *receiver) failReceive(st ndk.Status) {
+func (rx *receiver) failReceive(st ndk.Status, broken ndk.Rule) {
 	rx.inSend = false
-	rx.completeReceive(ndk.ResultEx{Result: ndk.Result{Status: st}, Type: ndk.OpReceive}, false)
+	rx.completeReceive(ndk.ResultEx{Result: ndk.Result{Status: st}, Type: ndk.OpReceive, ProviderError: uint32(broken)}, false)
 }
 
 func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
 	q := rx.q
 	q.rmu.Lock()
-	fire := q.rhead != q.rtail && q.completeReceiveLocked(e, solicited)
+	fire := false
+	switch {
+	case q.isTaken:
+		fire = q.completeTakenLocked(e, solicited)
+	case q.rhead != q.rtail:
+		fire = q.completeReceiveLocked(e, solicited)
+	}
 	q.rmu.Unlock()
 	if fire {
 		q.rcq.Notify()
@@ -763,16 +819,17 @@ func (rx *receiver) copyTo(t *target, p []byte) bool {
 	return true
 }
 
-// discard reads and drops until the stream ends or until.
-func (rx *receiver) discard(until time.Time) {
+// discard reads and drops until the stream ends or until; late is set if that
+// came first.
+func (rx *receiver) discard(until time.Time) (late bool) {
 	if rx.q.conn.SetReadDeadline(until) != nil {
-		return
+		return false
 	}
 	rx.bulk = false
 	for {
 		rx.r, rx.w, rx.ahead, rx.least = 0, 0, len(rx.stage), len(rx.stage)
-		if rx.readSocket(nil) != nil {
-			return
+		if err := rx.readSocket(nil); err != nil {
+			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
 }

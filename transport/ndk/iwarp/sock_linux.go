@@ -76,6 +76,17 @@ func shareSource(_, _ string, raw syscall.RawConn) (err error) {
 	return errors.Join(cerr, err)
 }
 
+// sourceFor is the address of this machine that packets to dst have as source.
+// Nothing is sent.
+func sourceFor(dst netip.AddrPort) (netip.Addr, error) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(dst))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
 // probeLocal checks that the machine owns the address.
 func probeLocal(a netip.Addr) error {
 	var c net.ListenConfig

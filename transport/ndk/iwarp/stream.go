@@ -154,6 +154,7 @@ func (q *qp) failLocked(c cause, o *offender) {
 	// Its sender is in full operation, which is what the fence waits for.
 	q.fenced = false
 	_ = q.conn.SetReadDeadline(time.Unix(1, 0)) // gets the receiver out of the buffers
+	q.nudge()
 	_ = q.conn.SetWriteDeadline(time.Now().Add(q.adapter.cfg.LingerTimeout))
 	q.kickLocked()
 }
@@ -240,7 +241,7 @@ func (q *qp) receive() {
 			q.stopTx = true
 		}
 		_ = q.conn.SetWriteDeadline(time.Now().Add(cfg.LingerTimeout))
-	case err == errTerminated:
+	case err == errTerminated, err == errStopped:
 	case errors.As(err, &pe):
 		q.failLocked(pe.cause, pe.off)
 	case !q.flushWanted:
@@ -263,9 +264,10 @@ func (q *qp) receive() {
 	if linger {
 		// A reset because of unread input would take the Terminate with it
 		// (RDMAP-32).
-		q.rx.discard(time.Now().Add(cfg.LingerTimeout))
+		late := q.rx.discard(time.Now().Add(cfg.LingerTimeout))
 		q.mu.Lock()
 		q.drain = true
+		q.timedOut = q.timedOut || late && err == errStopped
 		q.kickLocked()
 		q.mu.Unlock()
 	}
@@ -273,6 +275,7 @@ func (q *qp) receive() {
 	_ = q.conn.Close()
 	q.rx.reduce()
 	q.rx.small, q.rx.stage = nil, nil
+	q.connector.forget()
 	close(q.ended)
 	q.connector.Release()
 	q.Release()

@@ -126,6 +126,13 @@ func (s *SRQ) Queued() int {
 	return s.count
 }
 
+// Waiting reports whether q stands in line for a buffer.
+func (s *SRQ) Waiting(q SRQUser) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.waiting, q)
+}
+
 // Receive implements ndk.SRQ.
 func (s *SRQ) Receive(rc any, sgl []ndk.SGE) error {
 	if len(sgl) > s.maxSGE {
