@@ -36,13 +36,15 @@ int vs_load(char *msg, size_t size)
 	return 0;
 }
 
-// failed gives the errno of a call that returned -1 or an errno itself.
+// failed gives the errno of a call that returned -1, or an errno itself.
 static int failed(int rc)
 {
 	if (rc == 0)
 		return 0;
 	if (rc > 0)
 		return rc;
+	if (rc < -1)
+		return -rc; // as some providers of libibverbs have it
 	return errno ? errno : EIO;
 }
 
@@ -130,6 +132,7 @@ int vs_moderate_cq(struct ibv_cq *cq, uint16_t count, uint16_t period)
 }
 
 int vs_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc) { return ibv_poll_cq(cq, n, wc); }
+uint32_t vs_invalidated(struct ibv_wc *wc) { return wc->invalidated_rkey; }
 int vs_req_notify_cq(struct ibv_cq *cq, int solicited_only) { return failed(ibv_req_notify_cq(cq, solicited_only)); }
 
 int vs_get_cq_event(struct ibv_comp_channel *c)
@@ -157,36 +160,66 @@ int vs_in_order(struct ibv_qp *qp)
 	return vs_table.query_qp_data_in_order ? vs_table.query_qp_data_in_order(qp, IBV_WR_RDMA_WRITE, 0) : 0;
 }
 
-int vs_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, uint64_t *bad)
+int vs_post_sends(struct ibv_qp *qp, struct vs_send *s, int n, int *taken)
 {
-	struct ibv_send_wr *first = NULL;
-	int rc = failed(ibv_post_send(qp, wr, &first));
-	if (rc)
-		*bad = first ? first->wr_id : wr->wr_id;
+	for (int i = 0; i < n; i++) {
+		struct ibv_send_wr *w = &s[i].wr;
+		memset(w, 0, sizeof *w);
+		w->wr_id = s[i].wr_id;
+		w->next = i + 1 < n ? &s[i + 1].wr : NULL;
+		w->sg_list = s[i].sges;
+		w->num_sge = s[i].num_sge;
+		w->opcode = s[i].opcode;
+		w->send_flags = s[i].flags;
+		switch (s[i].opcode) {
+		case IBV_WR_RDMA_WRITE:
+		case IBV_WR_RDMA_READ:
+			w->wr.rdma.remote_addr = s[i].remote_addr;
+			w->wr.rdma.rkey = s[i].rkey;
+			break;
+		case IBV_WR_SEND_WITH_INV:
+			w->invalidate_rkey = s[i].rkey;
+			w->wr.rdma.rkey = s[i].rkey; // where the provider of siw looks for it
+			break;
+		case IBV_WR_LOCAL_INV:
+			w->invalidate_rkey = s[i].rkey;
+			break;
+		case IBV_WR_BIND_MW:
+			w->bind_mw.mw = s[i].mw;
+			w->bind_mw.rkey = s[i].rkey;
+			w->bind_mw.bind_info.mr = s[i].mr;
+			w->bind_mw.bind_info.addr = s[i].remote_addr;
+			w->bind_mw.bind_info.length = s[i].length;
+			w->bind_mw.bind_info.mw_access_flags = s[i].access;
+			break;
+		default:
+			break;
+		}
+	}
+	struct ibv_send_wr *bad = NULL;
+	int rc = failed(ibv_post_send(qp, &s[0].wr, &bad));
+	*taken = rc ? 0 : n;
+	for (int i = 0; rc && bad && i < n; i++)
+		if (bad == &s[i].wr)
+			*taken = i;
 	return rc;
 }
 
-int vs_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, uint64_t *bad)
+int vs_post_recv(struct ibv_qp *qp, struct ibv_srq *srq, uint64_t wr_id, struct ibv_sge *sges, int num_sge)
 {
-	struct ibv_recv_wr *first = NULL;
-	int rc = failed(ibv_post_recv(qp, wr, &first));
-	if (rc)
-		*bad = first ? first->wr_id : wr->wr_id;
-	return rc;
+	struct ibv_recv_wr w = { .wr_id = wr_id, .sg_list = sges, .num_sge = num_sge }, *bad = NULL;
+	return failed(srq ? ibv_post_srq_recv(srq, &w, &bad) : ibv_post_recv(qp, &w, &bad));
+}
+
+int vs_error_state(struct ibv_qp *qp)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+	return vs_modify_qp(qp, &attr, IBV_QP_STATE);
 }
 
 struct ibv_srq *vs_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *attr) { return vs_table.f_ibv_create_srq(pd, attr); }
 int vs_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask) { return failed(vs_table.f_ibv_modify_srq(srq, attr, mask)); }
 int vs_destroy_srq(struct ibv_srq *srq) { return failed(vs_table.f_ibv_destroy_srq(srq)); }
-
-int vs_post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr, uint64_t *bad)
-{
-	struct ibv_recv_wr *first = NULL;
-	int rc = failed(ibv_post_srq_recv(srq, wr, &first));
-	if (rc)
-		*bad = first ? first->wr_id : wr->wr_id;
-	return rc;
-}
 
 int vs_device_of(struct sockaddr *addr, char *name, size_t size, uint8_t *port)
 {

@@ -73,6 +73,7 @@ int vs_destroy_cq(struct ibv_cq *cq);
 int vs_resize_cq(struct ibv_cq *cq, int cqe);
 int vs_moderate_cq(struct ibv_cq *cq, uint16_t count, uint16_t period);
 int vs_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc); // how many, or -1
+uint32_t vs_invalidated(struct ibv_wc *wc); // the key that a message invalidated
 int vs_req_notify_cq(struct ibv_cq *cq, int solicited_only);
 int vs_get_cq_event(struct ibv_comp_channel *c); // takes and acknowledges one event; EAGAIN without one
 
@@ -82,12 +83,32 @@ int vs_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask);
 int vs_query_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask, struct ibv_qp_init_attr *init);
 int vs_destroy_qp(struct ibv_qp *qp);
 int vs_in_order(struct ibv_qp *qp); // nonzero: the data of a Write lands in order
-int vs_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, uint64_t *bad); // bad: wr_id of the first not taken
-int vs_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, uint64_t *bad);
+
+// vs_send is one initiator request, without the unions that Go cannot see into.
+struct vs_send {
+	uint64_t wr_id;
+	uint64_t remote_addr; // Bind: of the window
+	uint64_t length;      // Bind: of the window
+	struct ibv_mw *mw;    // Bind
+	struct ibv_mr *mr;    // Bind
+	struct ibv_sge *sges;
+	uint32_t rkey;        // remote token; the one to invalidate; Bind: the new one
+	uint32_t access;      // Bind
+	uint32_t opcode, flags;
+	int32_t num_sge;
+	struct ibv_send_wr wr; // filled by vs_post_sends
+};
+
+// vs_post_sends posts n requests as one chain. taken is how many the device took.
+int vs_post_sends(struct ibv_qp *qp, struct vs_send *s, int n, int *taken);
+// vs_post_recv posts one receive to a QP, or to an SRQ if that is not NULL.
+int vs_post_recv(struct ibv_qp *qp, struct ibv_srq *srq, uint64_t wr_id, struct ibv_sge *sges, int num_sge);
+// vs_error_state moves a QP to the error state.
+int vs_error_state(struct ibv_qp *qp);
 struct ibv_srq *vs_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *attr);
 int vs_modify_srq(struct ibv_srq *srq, struct ibv_srq_attr *attr, int mask);
 int vs_destroy_srq(struct ibv_srq *srq);
-int vs_post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr, uint64_t *bad);
+
 
 // vs_device_of writes the name of the device that owns a local address, which
 // must be a complete sockaddr, and its port.

@@ -449,3 +449,11 @@ func (c *CQ) Moderate(interval, count uint32) error {
 	}
 	return nil
 }
+
+// Armed reports whether the CQ waits for something to notify of, and for what: for
+// a provider whose device is armed as well.
+func (c *CQ) Armed() (t ndk.ArmType, armed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.arm, c.armed && c.failed == ntstatus.Success && !c.Closing()
+}

@@ -1,0 +1,284 @@
+//go:build verbs && linux && cgo
+
+package verbs
+
+/*
+#cgo noescape vs_poll_cq
+#cgo nocallback vs_poll_cq
+#cgo noescape vs_req_notify_cq
+#cgo nocallback vs_req_notify_cq
+#include <stdlib.h>
+#include "shim.h"
+*/
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
+)
+
+// pollBatch is how many completions one call of the device fetches.
+const pollBatch = 32
+
+// cq implements ndk.CQ: a completion queue of the device, whose completions are
+// sorted out and moved to a queue in software when somebody polls, arms or closes,
+// or when the device notifies.
+//
+// The queue in software keeps the consumer's depth and decides about
+// notifications. The device's is armed for as long as it is armed.
+type cq struct {
+	*soft.CQ
+	a     *adapter
+	hw    *C.struct_ibv_cq // nil when it was destroyed
+	ch    *C.struct_ibv_comp_channel
+	poll  pollable
+	done  chan struct{} // closed when the goroutine of the channel is gone
+	depth int
+
+	pumping sync.Mutex // serialises the calls of the device but for arming
+	wcs     *[pollBatch]C.struct_ibv_wc
+}
+
+// CreateCQ implements ndk.Adapter.
+func (a *adapter) CreateCQ(ctx context.Context, c ndk.CQConfig) (ndk.CQ, error) {
+	const op = "create CQ"
+	base, err := a.Device.CreateCQ(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	q := &cq{CQ: base.(*soft.CQ), a: a, done: make(chan struct{}), depth: c.Depth}
+	if err := q.open(); err != nil {
+		q.destroy()
+		q.CQ.Close()
+		return nil, wrap(op, resourceStatus(err), err)
+	}
+	a.Retain() // until the device's queue is destroyed
+	e := a.events
+	e.mu.Lock()
+	e.cqs[q.hw] = q
+	e.mu.Unlock()
+	go q.run()   // ends when the channel is closed; reap waits for it
+	go q.reap(e) // ends when the queue is closed; the adapter waits for it
+	return q, nil
+}
+
+// open makes the device's part.
+func (q *cq) open() (err error) {
+	q.wcs = (*[pollBatch]C.struct_ibv_wc)(C.calloc(pollBatch, C.size_t(unsafe.Sizeof(C.struct_ibv_wc{}))))
+	if q.wcs == nil {
+		return created(nil)
+	}
+	if q.ch, err = C.vs_create_comp_channel(q.a.ctx); q.ch == nil {
+		return created(err)
+	}
+	if q.poll, err = newPollable(q.ch.fd, "ibv_comp_channel"); err != nil {
+		return err
+	}
+	if q.hw, err = C.vs_create_cq(q.a.ctx, C.int(hardwareDepth(q.depth)), q.ch); q.hw == nil {
+		return created(err)
+	}
+	return nil
+}
+
+// destroy undoes what open did.
+func (q *cq) destroy() {
+	q.pumping.Lock()
+	defer q.pumping.Unlock()
+	if q.hw != nil {
+		q.a.destroyed("completion queue", C.vs_destroy_cq(q.hw))
+		q.hw = nil
+	}
+	if q.poll.file != nil {
+		_ = q.poll.file.Close()
+	}
+	if q.ch != nil {
+		q.a.destroyed("completion channel", C.vs_destroy_comp_channel(q.ch))
+	}
+	C.free(unsafe.Pointer(q.wcs))
+}
+
+// reap destroys the device's part when the queue is closed.
+func (q *cq) reap(e *events) {
+	<-q.Closed()
+	_ = q.poll.file.Close()
+	<-q.done
+	e.mu.Lock()
+	delete(e.cqs, q.hw)
+	e.mu.Unlock()
+	q.destroy()
+	q.a.Release()
+}
+
+// run serves the notifications of the device.
+func (q *cq) run() {
+	defer close(q.done)
+	for {
+		var rc C.int
+		open := q.poll.wait(func(uintptr) bool {
+			rc = C.vs_get_cq_event(q.ch)
+			return rc != C.EAGAIN
+		})
+		if !open {
+			return
+		}
+		if rc != 0 && rc != C.EINTR {
+			q.fail(ntstatus.InternalError) // it would never notify again
+			return
+		}
+		q.pump(true)
+		q.rearm()
+	}
+}
+
+// rearm arms the device for as long as the consumer waits. What came in between
+// does not notify, so it is fetched.
+func (q *cq) rearm() {
+	t, armed := q.Armed()
+	if !armed {
+		return
+	}
+	solicited := C.int(0)
+	if t == ndk.ArmSolicited && !q.a.plainEvents {
+		solicited = 1
+	}
+	q.pumping.Lock()
+	var rc C.int
+	if q.hw != nil {
+		rc = C.vs_req_notify_cq(q.hw, solicited)
+	}
+	q.pumping.Unlock()
+	if rc != 0 {
+		q.fail(ntstatus.InternalError)
+		return
+	}
+	q.pump(true)
+}
+
+// Arm implements ndk.CQ. The device does not tell which of the receives that are
+// there already were solicited, so a CQ that is armed for those may notify for any.
+func (q *cq) Arm(t ndk.ArmType) {
+	q.CQ.Arm(t)
+	q.rearm()
+}
+
+// Poll implements ndk.CQ.
+func (q *cq) Poll(dst []ndk.Result) int {
+	n := q.CQ.Poll(dst)
+	for n < len(dst) && q.fetch(len(dst)-n, false) {
+		n += q.CQ.Poll(dst[n:])
+	}
+	return n
+}
+
+// PollEx implements ndk.CQ.
+func (q *cq) PollEx(dst []ndk.ResultEx) int {
+	n := q.CQ.PollEx(dst)
+	for n < len(dst) && q.fetch(len(dst)-n, false) {
+		n += q.CQ.PollEx(dst[n:])
+	}
+	return n
+}
+
+// pump moves every completion of the device.
+func (q *cq) pump(solicited bool) {
+	for q.fetch(pollBatch, solicited) {
+	}
+}
+
+// fetch moves up to n completions; false if there was none. solicited says that a
+// receive among them may be one that was.
+func (q *cq) fetch(n int, solicited bool) bool {
+	q.pumping.Lock()
+	if q.Failed() != ntstatus.Success || q.hw == nil {
+		q.pumping.Unlock()
+		return false
+	}
+	got := int(C.vs_poll_cq(q.hw, C.int(min(n, pollBatch)), &q.wcs[0]))
+	fire := false
+	if got > 0 {
+		fire = q.sort(q.wcs[:got], solicited)
+	}
+	q.pumping.Unlock()
+	if fire {
+		q.Spawn()
+	}
+	if got < 0 {
+		q.fail(ntstatus.InternalError)
+	}
+	return got > 0
+}
+
+// A work request id is the slot of its QP, or that of its receive in an SRQ, and
+// the position in the queue.
+//
+//	| kind 8 | slot 24 | position 32 |
+const (
+	idSend = iota
+	idReceive
+	idShared
+)
+
+func requestID(kind, slot, pos uint32) uint64 {
+	return uint64(kind)<<56 | uint64(slot)<<32 | uint64(pos)
+}
+
+// sort hands completions of the device to their QPs, which push what the consumer
+// is to see. fire is that of soft.CQ.Push.
+func (q *cq) sort(wcs []C.struct_ibv_wc, solicited bool) (fire bool) {
+	q.a.qpsMu.RLock()
+	defer q.a.qpsMu.RUnlock()
+	for i := range wcs {
+		wc := &wcs[i]
+		kind, slot, pos := uint32(wc.wr_id>>56), uint32(wc.wr_id>>32)&0xFFFFFF, uint32(wc.wr_id)
+		var p *qp
+		if kind == idShared {
+			p = q.a.byNum[uint32(wc.qp_num)]
+		} else if int(slot) < len(q.a.qps) {
+			p = q.a.qps[slot]
+		}
+		if p == nil {
+			continue // of a QP that was given up
+		}
+		switch kind {
+		case idSend:
+			fire = p.sent(pos, wc) || fire
+		case idReceive:
+			fire = p.received(pos, wc, solicited) || fire
+		case idShared:
+			fire = p.receivedShared(pos, wc, solicited) || fire
+		}
+	}
+	return fire
+}
+
+// fail ends the CQ and its QPs.
+func (q *cq) fail(st ndk.Status) {
+	if q.Fail(st) {
+		q.Spawn()
+	}
+}
+
+// Resize implements ndk.CQ.
+func (q *cq) Resize(ctx context.Context, depth int) error {
+	const op = "resize CQ"
+	if depth < 1 || depth > q.a.info.MaxCQDepth || q.a.info.Flags&ndk.FlagCQResize == 0 {
+		return q.CQ.Resize(ctx, depth) // says why not
+	}
+	q.pump(true) // what is queued counts
+	if depth < q.Queued() {
+		return q.CQ.Resize(ctx, depth)
+	}
+	q.pumping.Lock()
+	err := errno(C.vs_resize_cq(q.hw, C.int(hardwareDepth(depth))))
+	q.pumping.Unlock()
+	if err != nil {
+		return wrap(op, resourceStatus(err), fmt.Errorf("depth %d: %w", depth, err))
+	}
+	return q.CQ.Resize(ctx, depth)
+}

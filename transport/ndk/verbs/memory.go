@@ -1,0 +1,266 @@
+//go:build verbs && linux && cgo
+
+package verbs
+
+// #include "shim.h"
+import "C"
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"golang.org/x/sys/unix"
+)
+
+// arena is a range of memory that is registered whole, once in each domain that
+// needs it, for local use and for windows: what Alloc gave out, or what a LAM
+// maps of other memory. References: of who made it, and of each LAM.
+type arena struct {
+	a      *adapter
+	start  uint64
+	size   uint64
+	mapped []byte     // of Alloc; to be unmapped
+	memory ndk.Memory // of a LAM; kept alive and unmoved
+	pin    runtime.Pinner
+	refs   atomic.Int32
+
+	keys atomic.Pointer[[]arenaKey]
+	mu   sync.Mutex // serialises changes of keys
+}
+
+type arenaKey struct {
+	pd *pd
+	mr *C.struct_ibv_mr
+}
+
+// arenaTable has the arenas of an adapter.
+type arenaTable struct {
+	mu      sync.RWMutex
+	alloced []*arena            // guarded by mu, as all below; of Alloc, by address
+	all     map[*arena]struct{} // those with a key
+	pds     []*pd
+}
+
+func (t *arenaTable) addPD(p *pd) {
+	t.mu.Lock()
+	t.pds = append(t.pds, p)
+	t.mu.Unlock()
+}
+
+// dropPD ends every key of p.
+func (t *arenaTable) dropPD(p *pd) {
+	t.mu.Lock()
+	if i := slices.Index(t.pds, p); i >= 0 {
+		t.pds = slices.Delete(t.pds, i, i+1)
+	}
+	var with []*arena
+	for r := range t.all {
+		with = append(with, r)
+	}
+	t.mu.Unlock()
+	for _, r := range with {
+		r.dropKey(p)
+	}
+}
+
+// domains are the PDs that are open.
+func (t *arenaTable) domains() []*pd {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Clone(t.pds)
+}
+
+// find returns the arena of Alloc that holds [start, start+n), with a reference,
+// or nil.
+func (t *arenaTable) find(start, n uint64) *arena {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	i, ok := slices.BinarySearchFunc(t.alloced, start, func(r *arena, at uint64) int {
+		switch {
+		case r.start < at:
+			return -1
+		case r.start > at:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		i--
+	}
+	if i < 0 {
+		return nil
+	}
+	if r := t.alloced[i]; start-r.start <= r.size && n <= r.size-(start-r.start) {
+		r.refs.Add(1)
+		return r
+	}
+	return nil
+}
+
+// key returns the registration in p. The first call for a domain is a system
+// call, others take no lock.
+func (r *arena) key(p *pd) (*C.struct_ibv_mr, error) {
+	if m := r.have(p); m != nil {
+		return m, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.have(p); m != nil {
+		return m, nil
+	}
+	access := C.int(C.IBV_ACCESS_LOCAL_WRITE)
+	if r.a.windows {
+		access |= C.IBV_ACCESS_MW_BIND
+	}
+	m, err := C.vs_reg_mr(p.hw, C.uint64_t(r.start), C.uint64_t(r.size), C.uint64_t(r.start), access)
+	if m == nil {
+		return nil, created(err)
+	}
+	var keys []arenaKey
+	if old := r.keys.Load(); old != nil {
+		keys = slices.Clone(*old)
+	}
+	keys = append(keys, arenaKey{p, m})
+	r.keys.Store(&keys)
+	t := &r.a.arenas
+	t.mu.Lock()
+	if t.all == nil {
+		t.all = make(map[*arena]struct{})
+	}
+	t.all[r] = struct{}{}
+	t.mu.Unlock()
+	return m, nil
+}
+
+func (r *arena) have(p *pd) *C.struct_ibv_mr {
+	if keys := r.keys.Load(); keys != nil {
+		for i := range *keys {
+			if (*keys)[i].pd == p {
+				return (*keys)[i].mr
+			}
+		}
+	}
+	return nil
+}
+
+// dropKey ends the registration in p.
+func (r *arena) dropKey(p *pd) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.keys.Load()
+	if old == nil {
+		return
+	}
+	keys := slices.Clone(*old)
+	if i := slices.IndexFunc(keys, func(k arenaKey) bool { return k.pd == p }); i >= 0 {
+		r.a.deregister(keys[i].mr)
+		keys = slices.Delete(keys, i, i+1)
+		r.keys.Store(&keys)
+	}
+}
+
+// release gives a reference back. The last one ends the registrations and lets
+// go of the memory.
+func (r *arena) release() {
+	if r.refs.Add(-1) > 0 {
+		return
+	}
+	t := &r.a.arenas
+	t.mu.Lock()
+	delete(t.all, r)
+	t.mu.Unlock()
+	r.mu.Lock()
+	if keys := r.keys.Swap(nil); keys != nil {
+		for _, k := range *keys {
+			r.a.deregister(k.mr)
+		}
+	}
+	r.mu.Unlock()
+	r.pin.Unpin()
+	r.memory = nil
+	if r.mapped != nil {
+		_ = unix.Munmap(r.mapped)
+	}
+}
+
+// Alloc implements ndk.Adapter. The memory is registered at its first use in a
+// domain and stays so until it is given back, so a LAM of it costs no system
+// call.
+func (a *adapter) Alloc(n int) ([]byte, func(), error) {
+	const op = "alloc"
+	if n <= 0 || uint64(n) > a.info.MaxRegistrationSize {
+		return nil, nil, wrap(op, ntstatus.InvalidParameter, nil)
+	}
+	size := (n + ndk.PageSize - 1) &^ (ndk.PageSize - 1)
+	m, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, nil, wrap(op, ntstatus.InsufficientResources, err)
+	}
+	r := &arena{a: a, start: address(m), size: uint64(size), mapped: m}
+	r.refs.Store(1)
+	t := &a.arenas
+	t.mu.Lock()
+	i, _ := slices.BinarySearchFunc(t.alloced, r, func(x, y *arena) int {
+		if x.start < y.start {
+			return -1
+		}
+		return 1
+	})
+	t.alloced = slices.Insert(t.alloced, i, r)
+	t.mu.Unlock()
+	var once sync.Once
+	return m[:n], func() {
+		once.Do(func() {
+			t.mu.Lock()
+			if i := slices.Index(t.alloced, r); i >= 0 {
+				t.alloced = slices.Delete(t.alloced, i, i+1)
+			}
+			t.mu.Unlock()
+			r.release()
+		})
+	}, nil
+}
+
+// join returns the first n bytes of m as one slice; nil if m is shorter or has a
+// gap in virtual memory before byte n.
+func join(m ndk.Memory, n int) []byte {
+	var first []byte
+	size := 0
+	for _, b := range m {
+		if len(b) == 0 {
+			continue
+		}
+		if first == nil {
+			first = b
+		} else if address(b) != address(first)+uint64(size) {
+			return nil
+		}
+		if size += len(b); size >= n {
+			break
+		}
+	}
+	switch {
+	case n <= 0 || size < n:
+		return nil
+	case n <= cap(first):
+		return first[:n:n]
+	}
+	// The elements lie side by side but were cut from each other; m is kept
+	// alive as a whole by whoever keeps the result.
+	return unsafe.Slice(unsafe.SliceData(first), n)
+}
+
+// pinMemory keeps the elements of m where they are. Memory outside the Go heap
+// stays there anyway.
+func pinMemory(p *runtime.Pinner, m ndk.Memory) {
+	for _, b := range m {
+		if len(b) > 0 {
+			p.Pin(unsafe.SliceData(b))
+		}
+	}
+}
