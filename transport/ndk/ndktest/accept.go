@@ -136,6 +136,9 @@ func (f forms) negotiated(t *T) {
 			s.must(s.result(connected))
 			toActive := min(tc.activeIn, s.Info.MaxInboundReadLimit, tc.passiveOut, p.Info.MaxOutboundReadLimit)
 			toPassive := min(tc.activeOut, s.Info.MaxOutboundReadLimit, tc.passiveIn, p.Info.MaxInboundReadLimit)
+			if t.ReadyByRead && tc.activeOut > 0 {
+				toPassive = max(toPassive, 1)
+			}
 			d, err := s.C.ConnectionData(nil)
 			s.must(err)
 			s.readLimits(d, toActive, toPassive)
@@ -416,7 +419,7 @@ func connectionData1(t *T) {
 		addr, err := l.LocalAddr()
 		p.must(err)
 		connected := request(s, p, addr, got, via{ConnParams: ndk.ConnParams{Private: asked}})
-		p.must(<-seen)
+		p.must(<-seen) // the event came, for request returned
 		p.private(asked)
 		meanwhile(s, p)
 		p.private(asked) // as long as there is no answer
