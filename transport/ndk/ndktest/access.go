@@ -222,7 +222,8 @@ func (s *Side) untouched(off, n int) {
 }
 
 // silence closes the QP of s and proves that no completion was owed any more:
-// before a QP is closed all it owes is delivered.
+// before a QP is closed all it owes is delivered. The last request was not a
+// silent one, which the close might still cancel.
 func (s *Side) silence() {
 	s.t.Helper()
 	if s.C != nil {

@@ -370,6 +370,6 @@ func writeEmpty(t *T) {
 			s.expect(s.Done(), rc, ntstatus.Success, ndk.OpWrite)
 		}
 	}
-	s.put(p, 0, 8, p.MR.Base(), p.MR.RemoteToken()) // the connection goes on
+	s.message(p, []ndk.SGE{s.SGE(0, 8)}, 0, 8) // the connection goes on
 	s.silence()
 }
