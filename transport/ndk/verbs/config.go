@@ -21,7 +21,8 @@ type Config struct {
 	// ConnectTimeout bounds the wait for the answer of the peer, and that of
 	// Accept for its CompleteConnect; 0 is 30 s. A shorter context wins.
 	ConnectTimeout time.Duration
-	// DisconnectTimeout bounds the graceful end of a connection; 0 is 2 s.
+	// DisconnectTimeout bounds the steps of the graceful end of a connection, that
+	// the device sends what was posted and that the peer answers, each; 0 is 2 s.
 	DisconnectTimeout time.Duration
 	// Backlog is the number of requests that a listener keeps before they are
 	// handed out; 0 is 128.

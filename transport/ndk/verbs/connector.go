@@ -444,12 +444,15 @@ func (c *connector) Disconnect(ctx context.Context) error {
 // leave sends what was posted, tells the peer, and waits for its answer.
 func (c *connector) leave(ctx context.Context, q *qp, id *cmID) error {
 	const op = "disconnect"
-	limited, stop := context.WithTimeout(ctx, c.adapter.cfg.DisconnectTimeout)
-	defer stop()
-	q.drain(limited)
+	limit := c.adapter.cfg.DisconnectTimeout
+	drain, stop := context.WithTimeout(ctx, limit)
+	q.drain(drain)
+	stop()
 	if id.disconnect() != 0 {
 		return nil // there is no connection any more
 	}
+	limited, stop := context.WithTimeout(ctx, limit)
+	defer stop()
 	select {
 	case <-c.ended:
 		return nil

@@ -514,8 +514,8 @@ func (q *qp) giveUp() {
 // drain waits until the device has done what was posted, or ctx ends.
 func (q *qp) drain(ctx context.Context) {
 	q.tx.Lock()
-	q.ringLocked()
 	q.markLocked()
+	q.ringLocked()
 	q.tx.Unlock()
 	wait := settleFirst
 	t := time.NewTimer(wait)
