@@ -142,7 +142,7 @@ const (
 	largeRequest        = 4096
 	privateConnect      = 56  // InfiniBand and RoCE: of 92 bytes the address header takes 36
 	privateAnswer       = 148 // of a rejection; an acceptance has room for 196
-	privateIWARP        = 252 // of 256, 4 are the read limits of MPA revision 2
+	privateIWARP        = 251 // with 4 of read limits for MPA revision 2, what siw counts in 8 bits
 
 	// hiddenSlack is room in a completion queue of the device for completions
 	// that the consumer does not see, beside half of its depth.

@@ -57,8 +57,6 @@ var iwarpLacks = map[string]string{
 	"NDK_FN_ACCEPT/4":                       "siw raises the inbound limit of the passive side to what the active side asks for",
 	"NDK_FN_ACCEPT_EX/1":                    "as NDK_FN_ACCEPT/2 and /4",
 	"NDK_FN_GET_CONNECTION_DATA/5":          "as NDK_FN_ACCEPT/4",
-	"NDK_FN_DISCONNECT_EVENT_CALLBACK/2":    "drivers of iWARP devices flush the QP when the peer disconnects",
-	"NDK_FN_DISCONNECT_EVENT_CALLBACK_EX/1": "as NDK_FN_DISCONNECT_EVENT_CALLBACK/2",
 }
 
 // The suite runs on the device that the environment names.
