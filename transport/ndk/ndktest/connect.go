@@ -204,7 +204,7 @@ func connect3(t *T) {
 		_, addr, got := p.listen()
 		var src netip.AddrPort
 		var connected chan error
-		for range 8 { // a port that another test used last may still be on its way out
+		for range 64 { // a port that another test used may still be on its way out
 			src = s.unused(t.local())
 			connected = s.dial(addr, via{src: src, ConnParams: limits})
 			select {
