@@ -655,28 +655,7 @@ func closedOrder(t *T) {
 // Requests that waited when the object was closed have come back when Closed
 // fires.
 func closedRequests(t *T) {
-	t.Sub("posts", func(t *T) {
-		s, p := t.Connected()
-		for i := range qDepth {
-			s.must(s.QP.Receive(i, nil))
-		}
-		for i := range qDepth {
-			s.must(s.QP.Read(i, []ndk.SGE{s.SGE(i*4096, 4096)}, p.MR.Base(), p.MR.RemoteToken(), 0))
-		}
-		s.C.Close()
-		s.closed(s.QP)
-		s.flushed(qDepth)
-		var r [1]ndk.ResultEx
-		for i := range qDepth {
-			if s.ICQ.PollEx(r[:]) != 1 {
-				t.Fatalf("closed before Read %d has completed", i)
-			}
-			if st := r[0].Status; r[0].RequestContext != i || r[0].Type != ndk.OpRead || st != ntstatus.Success && st != ntstatus.Cancelled {
-				t.Errorf("Read %d completes as %v: %v", i, r[0].RequestContext, st)
-			}
-		}
-		s.drained("more than one completion of a request")
-	})
+	t.Sub("posts", closedPosts)
 	t.Sub("Connect", func(t *T) {
 		s, p := t.Pair()
 		_, addr, got := p.listen()
@@ -689,4 +668,28 @@ func closedRequests(t *T) {
 		}
 		s.must(s.QP.Receive("r", nil)) // as it was
 	})
+}
+
+// closedPosts closes a QP with everything posted that it takes.
+func closedPosts(t *T) {
+	s, p := t.Connected()
+	for i := range qDepth {
+		s.must(s.QP.Receive(i, nil))
+	}
+	for i := range qDepth {
+		s.must(s.QP.Read(i, []ndk.SGE{s.SGE(i*4096, 4096)}, p.MR.Base(), p.MR.RemoteToken(), 0))
+	}
+	s.C.Close()
+	s.closed(s.QP)
+	s.flushed(qDepth)
+	var r [1]ndk.ResultEx
+	for i := range qDepth {
+		if s.ICQ.PollEx(r[:]) != 1 {
+			t.Fatalf("closed before Read %d has completed", i)
+		}
+		if st := r[0].Status; r[0].RequestContext != i || r[0].Type != ndk.OpRead || st != ntstatus.Success && st != ntstatus.Cancelled {
+			t.Errorf("Read %d completes as %v: %v", i, r[0].RequestContext, st)
+		}
+	}
+	s.drained("more than one completion of a request")
 }
