@@ -35,13 +35,13 @@ type adapter struct {
 
 func newAdapter(p *provider, local netip.Addr, v ndk.Version) *adapter {
 	a := &adapter{cfg: p.cfg, local: local, ports: ephemeral, tuples: &p.tuples}
-	a.Device.Init(soft.Config{Info: info(v)})
+	a.Device.Init(soft.Config{Info: info(v, p.cfg.RequireReadSink), MaxObjects: p.cfg.MaxObjects})
 	return a
 }
 
 // info is what an adapter of the version reports.
-func info(v ndk.Version) ndk.AdapterInfo {
-	return ndk.AdapterInfo{
+func info(v ndk.Version, needSink bool) ndk.AdapterInfo {
+	i := ndk.AdapterInfo{
 		Version:                v,
 		MaxRegistrationSize:    maxRegistrationSize,
 		MaxWindowSize:          maxRegistrationSize,
@@ -60,8 +60,12 @@ func info(v ndk.Version) ndk.AdapterInfo {
 		LargeRequestThreshold:  largeRequest,
 		MaxCallerData:          maxPrivate,
 		MaxCalleeData:          maxPrivate,
-		Flags: ndk.FlagRDMAReadSinkNotRequired | ndk.FlagMultiEngine | ndk.FlagRDMAReadLocalInvalidate |
-			ndk.FlagCQResize | ndk.FlagCQInterruptModeration | ndk.FlagLoopbackConnections,
+		Flags: ndk.FlagMultiEngine | ndk.FlagRDMAReadLocalInvalidate | ndk.FlagCQResize | ndk.FlagCQInterruptModeration |
+			ndk.FlagLoopbackConnections,
 		Technology: ndk.TechnologyIWARP,
 	}
+	if !needSink {
+		i.Flags |= ndk.FlagRDMAReadSinkNotRequired
+	}
+	return i
 }

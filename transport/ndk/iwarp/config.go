@@ -47,6 +47,15 @@ type Config struct {
 	// them to the kernel, which adapts them to the traffic, but for SendBuffer
 	// between two ends on one machine, where it is 256 KiB.
 	SendBuffer, ReceiveBuffer int
+	// RequireReadSink makes the adapter ask for RDMAReadSink in the registration of
+	// the sinks of Reads, as most NICs do, and not report
+	// FlagRDMAReadSinkNotRequired. It is there to try a consumer; the provider has
+	// no use for it, as the token of a sink stays on this machine.
+	RequireReadSink bool
+	// MaxObjects bounds the objects of each kind that an adapter has at a time;
+	// above it, create calls fail with InsufficientResources, and connection
+	// requests are dropped. 0 is 65536.
+	MaxObjects int
 	// Logger gets connection errors at level Debug; nil discards them.
 	Logger *slog.Logger
 }
@@ -82,6 +91,8 @@ func (c Config) withDefaults() (Config, error) {
 		return bad("MaxHalfOpen", c.MaxHalfOpen, "0 or more")
 	case c.MaxFPDU != 0 && c.MaxFPDU < minMaxFPDU:
 		return bad("MaxFPDU", c.MaxFPDU, "0 or at least 256")
+	case c.MaxObjects < 0:
+		return bad("MaxObjects", c.MaxObjects, "0 or more")
 	case c.SendBuffer < 0:
 		return bad("SendBuffer", c.SendBuffer, "0 or more")
 	case c.ReceiveBuffer < 0:

@@ -35,22 +35,24 @@ type connector struct {
 	adapter *adapter
 	passive bool
 
-	mu       sync.Mutex
-	state    connState // guarded by mu, as all below
-	q        *qp
-	conn     *net.TCPConn
-	cancel   context.CancelFunc // of Connect or Accept while it runs
-	local    netip.AddrPort
-	peer     netip.AddrPort
-	frame    startup // of the peer; its private data is a copy
-	refused  bool    // active: frame is a Reply that says no
-	known    *tuple  // in the tuples of the provider, to be taken out
-	limits   ndk.ConnData
-	params   streamParams
-	event    func(reason uint32)
-	flushed  bool // Disconnect ran
-	leaving  bool // Disconnect runs or ran, or Close
-	peerGone bool // the end of the connection was noticed
+	mu      sync.Mutex
+	state   connState // guarded by mu, as all below
+	q       *qp
+	conn    *net.TCPConn
+	cancel  context.CancelFunc // of Connect or Accept while it runs
+	local   netip.AddrPort
+	peer    netip.AddrPort
+	frame   startup // of the peer; its private data is a copy
+	refused bool    // active: frame is a Reply that says no
+	known   *tuple  // in the tuples of the provider, to be taken out
+	limits  ndk.ConnData
+	params  streamParams
+	event   func(reason uint32)
+	flushed bool // Disconnect ran
+	leaving bool // Disconnect runs or ran, or Close
+	gone    bool // the end of the connection was noticed
+	silent  bool // and it is no news to the consumer
+	reason  uint32
 }
 
 // CreateConnector implements ndk.Adapter.
@@ -466,33 +468,46 @@ func withoutReason(f func()) func(uint32) {
 // CompleteConnectEx implements ndk.Connector.
 func (c *connector) CompleteConnectEx(_ context.Context, onDisconnect func(reason uint32)) error {
 	const op = "complete connect"
-	c.mu.Lock()
-	if c.state != connAccepted {
-		c.mu.Unlock()
+	if !c.begin(connAccepted, connAccepting, nil) {
 		return wrap(op, ntstatus.ConnectionInvalid, nil)
 	}
-	q, conn, p := c.q, c.conn, c.params
-	gone := peerGone(conn)
-	if gone {
-		c.state = connFailed
-	} else {
-		c.state, c.event = connConnected, onDisconnect
-	}
-	c.mu.Unlock()
+	defer c.Release()
 	st := ntstatus.ConnectionAborted
-	if !gone {
-		if st = q.start(c, p); st != ntstatus.Success && c.frame.Flags&flagEnhanced != 0 {
-			c.refuseWith(p, causeMPALocal) // V2-18
+	if !peerGone(c.conn) {
+		if st = c.q.start(c, c.params); st != ntstatus.Success && c.frame.Flags&flagEnhanced != 0 {
+			c.refuseWith(c.params, causeMPALocal) // V2-18
 		}
 	}
 	if st != ntstatus.Success {
-		_ = conn.Close()
+		_ = c.conn.Close()
 		c.forget()
-		q.unreserve()
+		c.q.unreserve()
 		c.settle(connFailed)
 		return wrap(op, st, nil)
 	}
+	if !c.establish(onDisconnect) {
+		return wrap(op, ntstatus.Cancelled, nil)
+	}
 	return nil
+}
+
+// establish ends the call that set the connection up. From here on its loss is
+// told to onDisconnect, also if it happened already. false if the connector was
+// closed meanwhile.
+func (c *connector) establish(onDisconnect func(reason uint32)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel = nil
+	switch {
+	case c.Closing():
+		return false
+	case c.gone:
+		c.state = connEnded
+		c.tellLocked(onDisconnect)
+	default:
+		c.state, c.event = connConnected, onDisconnect
+	}
+	return true
 }
 
 // Accept implements ndk.Connector.
@@ -541,7 +556,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	}
 	_ = c.conn.SetDeadline(time.Time{})
 	c.mu.Lock()
-	c.q, c.event = q, onDisconnect
+	c.q = q
 	c.mu.Unlock()
 	if st := q.start(c, sp); st != ntstatus.Success {
 		return abort(st, nil)
@@ -550,26 +565,20 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		select {
 		case <-q.firstFPDU:
 		case <-q.ended:
-			c.settle(connFailed)
-			return wrap(op, ntstatus.ConnectionAborted, nil)
 		case <-ctx.Done():
-			c.mu.Lock()
-			c.event = nil
-			c.mu.Unlock()
 			q.abort()
 			<-q.ended
 			c.settle(connFailed)
 			return wrap(op, ndk.StatusOf(ctx.Err()), ctx.Err())
 		}
+		select {
+		case <-q.firstFPDU:
+		default:
+			c.settle(connFailed)
+			return wrap(op, ntstatus.ConnectionAborted, nil)
+		}
 	}
-	c.mu.Lock()
-	ended := c.peerGone
-	c.mu.Unlock()
-	next := connConnected
-	if ended {
-		next = connEnded
-	}
-	if !c.settle(next) {
+	if !c.establish(onDisconnect) {
 		q.abort()
 		return wrap(op, ntstatus.Cancelled, nil)
 	}
@@ -754,19 +763,26 @@ func (c *connector) disconnecting() bool {
 	return c.leaving
 }
 
-// lost tells the consumer that the connection ended, unless it knows.
+// lost notes that the connection ended, and tells the consumer, unless it knows,
+// or was not told yet that there is one.
 func (c *connector) lost(local bool, reason uint32) {
 	c.mu.Lock()
-	c.peerGone = true
+	defer c.mu.Unlock()
+	c.gone, c.silent, c.reason = true, local, reason
 	if c.state == connConnected {
 		c.state = connEnded
+		event := c.event
+		c.event = nil
+		c.tellLocked(event)
 	}
-	event := c.event
-	c.event = nil
-	c.mu.Unlock()
-	if local || event == nil {
+}
+
+// tellLocked runs the disconnect event.
+func (c *connector) tellLocked(event func(reason uint32)) {
+	if c.silent || event == nil {
 		return
 	}
+	reason := c.reason
 	c.Retain()
 	go func() { // ends with the callback; Close of the connector waits for it
 		event(reason)

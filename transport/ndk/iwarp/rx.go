@@ -70,8 +70,9 @@ type receiver struct {
 	err    error
 	readFn func(fd uintptr) bool
 
-	dst      *target // of the read under way
-	writeDst target  // of a Write segment
+	dst      *target  // of the read under way
+	broken   ndk.Rule // why the memory of dst is not to be had
+	writeDst target   // of a Write segment
 
 	// Queue 0: the message under way.
 	msn     uint32
@@ -245,7 +246,12 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		if c, bad := rx.startRead(s, payload); bad {
 			return fail(c)
 		}
-		return rx.placeLocal(&rx.sinkDst, payload, ulpdu, s.last())
+		err := rx.place(&rx.sinkDst, payload, ulpdu, s.last())
+		if err == errRegionGone {
+			rx.q.failRead(rx.readSeq, rx.broken)
+			return &protocolError{cause: causeLocal}
+		}
+		return err
 	case opReadRequest:
 		if c, bad := rx.checkReadRequest(s, payload); bad {
 			return fail(c)
@@ -269,7 +275,12 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 	if bad {
 		return fail(c)
 	}
-	return rx.placeLocal(&rx.recvDst, payload, ulpdu, s.last())
+	err = rx.place(&rx.recvDst, payload, ulpdu, s.last())
+	if err == errRegionGone {
+		rx.failReceive(ntstatus.AccessViolation, rx.broken)
+		return &protocolError{cause: causeLocal}
+	}
+	return err
 }
 
 var writeCauses = [...]cause{
@@ -277,17 +288,13 @@ var writeCauses = [...]cause{
 	soft.AccessStream: causeTaggedStream, soft.AccessWrap: causeTaggedWrap,
 }
 
-// placeLocal is place for buffers of our own: if they are not there any more,
-// that is our fault.
-func (rx *receiver) placeLocal(t *target, payload, ulpdu int, last bool) error {
-	if payload == 0 {
-		return nil
+// failRead notes that the sink of a Read of our own is not there.
+func (q *qp) failRead(seq uint32, broken ndk.Rule) {
+	q.mu.Lock()
+	if wr := q.wr(seq); !q.flushWanted {
+		wr.status, wr.perr = ntstatus.AccessViolation, uint32(broken)
 	}
-	err := rx.place(t, payload, ulpdu, last)
-	if err == errRegionGone {
-		return &protocolError{cause: causeLocal}
-	}
-	return err
+	q.mu.Unlock()
 }
 
 // startSend checks a segment of queue 0, and takes a receive for a new message. If
@@ -500,7 +507,7 @@ func (rx *receiver) finish(s *segment, payload int) error {
 		rx.mo = 0
 		if s.op() == opSendInval || s.op() == opSendSEInval {
 			if !rx.q.pd.InvalidateRemote(rx.q, s.stag) {
-				e.Status = ntstatus.InvalidDeviceRequest
+				e.Status, e.ProviderError = ntstatus.InvalidDeviceRequest, reason(causeInvalidate, true)
 				rx.completeReceive(e, false)
 				return &protocolError{causeInvalidate, &offender{valid: true, seg: *s, ulpdu: payload + untaggedLen}}
 			}
@@ -745,8 +752,9 @@ func (rx *receiver) pinIOV() int {
 		}
 		k := min(left, t.sges[i].Len-off)
 		if k > 0 {
-			r, _, mem, _ := rx.q.pd.Local(t.sges[i].Token, t.sges[i].Addr+uint64(off), uint64(k), soft.LocalWrite)
+			r, _, mem, broken := rx.q.pd.Local(t.sges[i].Token, t.sges[i].Addr+uint64(off), uint64(k), soft.LocalWrite)
 			if mem == nil {
+				rx.broken = broken
 				for j := range rx.npins {
 					rx.pins[j].Unpin()
 					rx.pins[j] = nil
@@ -803,8 +811,9 @@ func (rx *receiver) copyTo(t *target, p []byte) bool {
 		e := t.sges[t.idx]
 		k := min(uint32(len(p)), e.Len-t.off)
 		if k > 0 {
-			r, _, mem, _ := rx.q.pd.Local(e.Token, e.Addr+uint64(t.off), uint64(k), soft.LocalWrite)
+			r, _, mem, broken := rx.q.pd.Local(e.Token, e.Addr+uint64(t.off), uint64(k), soft.LocalWrite)
 			if mem == nil {
+				rx.broken = broken
 				return false
 			}
 			copy(mem, p[:k])

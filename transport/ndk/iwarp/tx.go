@@ -498,7 +498,7 @@ func (q *qp) startResponse(b *txBatch) {
 	if j.req.size > 0 {
 		r, _, _, a := q.pd.Remote(q, j.req.srcSTag, j.req.srcTO, uint64(j.req.size), soft.RemoteRead)
 		if a != soft.AccessOK {
-			q.failRead(j, a)
+			q.refuseRead(j, a)
 			return
 		}
 		r.Unpin()
@@ -511,7 +511,7 @@ var readCauses = [...]cause{
 	soft.AccessStream: causeReadStream, soft.AccessWrap: causeReadWrap,
 }
 
-func (q *qp) failRead(j *readJob, a soft.Access) {
+func (q *qp) refuseRead(j *readJob, a soft.Access) {
 	q.failLocked(readCauses[a], &offender{valid: true, seg: j.seg, ulpdu: untaggedLen + readRequestLen, hasRead: true, read: j.req})
 }
 
@@ -635,7 +635,7 @@ func (q *qp) buildResponse(b *txBatch) bool {
 			if a != soft.AccessOK {
 				j.req.sinkTO, j.req.srcTO, j.req.size = s.to, j.req.srcTO+uint64(m.off), j.req.size-m.off
 				q.cur = txMessage{}
-				q.failRead(j, a)
+				q.refuseRead(j, a)
 				return true
 			}
 		}

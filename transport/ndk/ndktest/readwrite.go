@@ -79,6 +79,9 @@ func readLimit(t *T) {
 		{"own limit of 0", ndk.ConnParams{InboundReadLimit: 4}, limits},
 		{"peer's limit of 0", limits, ndk.ConnParams{OutboundReadLimit: 4}},
 	} {
+		if t.ReadyByRead && tc.active.OutboundReadLimit > 0 {
+			continue // the peer's limit is 1 at least
+		}
 		t.Sub(tc.name, func(t *T) {
 			s, p := t.Pair()
 			connect(s, p, tc.active, tc.passive)

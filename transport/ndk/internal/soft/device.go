@@ -41,7 +41,7 @@ type Config struct {
 	// capabilities they have: CQ resize and moderation, whether the sink of a
 	// Read needs RDMAReadSink, shared receive queues, windows, fast registration.
 	Info ndk.AdapterInfo
-	// MaxObjects bounds the objects of each kind; 0 is 65536.
+	// MaxObjects bounds the objects of each kind; 0 is 65536. See Limit.
 	MaxObjects int
 	// MaxTokens bounds the tokens in use, of which a PD and a window have one and
 	// an MR has two; 0 is 1 Mi, and more is not possible.
@@ -58,8 +58,8 @@ type Device struct {
 	Object
 	info          ndk.AdapterInfo
 	env           Env
-	maxObjects    int32
 	counts        [ndk.ObjectMax]atomic.Int32
+	most          [ndk.ObjectMax]atomic.Int32
 	registered    atomic.Int64
 	tokens        tokenTable
 	lams          lamTable
@@ -82,7 +82,9 @@ func (d *Device) Init(c Config) {
 	if c.MaxTokens <= 0 || c.MaxTokens > maxTokens {
 		c.MaxTokens = maxTokens
 	}
-	d.maxObjects = int32(min(c.MaxObjects, 1<<30))
+	for i := range d.most {
+		d.most[i].Store(int32(min(c.MaxObjects, 1<<30)))
+	}
 	d.sinkAnywhere = c.Info.Flags&ndk.FlagRDMAReadSinkNotRequired != 0
 	d.maxMappedSize = min(c.Info.MaxRegistrationSize, 1<<lamOffsetBits-ndk.PageSize)
 	d.tokens.init(c.Env.Seed, uint32(c.MaxTokens))
@@ -96,7 +98,7 @@ func (d *Device) Init(c Config) {
 // antecedent is being closed. The device is an antecedent only if it is named.
 func (d *Device) InitObject(o *Object, kind ndk.ObjectKind, last func(), parents ...*Object) error {
 	n := &d.counts[kind]
-	if n.Add(1) > d.maxObjects {
+	if n.Add(1) > d.most[kind].Load() {
 		n.Add(-1)
 		return ntstatus.InsufficientResources
 	}
@@ -115,9 +117,25 @@ func (d *Device) InitObject(o *Object, kind ndk.ObjectKind, last func(), parents
 // Count is the number of objects of a kind that are not closed.
 func (d *Device) Count(kind ndk.ObjectKind) int { return int(d.counts[kind].Load()) }
 
+// Limit bounds the objects of a kind at n from now on, until restore. Those that
+// are there stay.
+func (d *Device) Limit(kind ndk.ObjectKind, n int) (restore func()) {
+	old := d.most[kind].Swap(int32(min(max(n, 0), 1<<30)))
+	return func() { d.most[kind].Store(old) }
+}
+
+// LimitMappings is Limit for BuildLAM.
+func (d *Device) LimitMappings(n int) (restore func()) {
+	old := d.lams.most.Swap(uint32(min(max(n, 0), lamSlots-1)))
+	return func() { d.lams.most.Store(old) }
+}
+
 // Registered is the number of bytes under a token or a mapping. Bytes that are
 // so twice count twice.
 func (d *Device) Registered() int64 { return d.registered.Load() }
+
+// Tokens is the number of tokens in use.
+func (d *Device) Tokens() int { return d.tokens.inUse() }
 
 // Random returns a number of the device's source that is not 0.
 func (d *Device) Random() uint32 { return d.tokens.random() }

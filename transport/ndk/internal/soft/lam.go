@@ -26,14 +26,19 @@ type lamChunk [lamChunkSize]atomic.Pointer[Region]
 
 // lamTable finds mappings without a lock.
 type lamTable struct {
+	most   atomic.Uint32 // mappings at a time
 	mu     sync.Mutex
+	live   uint32   // guarded by mu
 	free   []uint32 // guarded by mu
 	next   uint32   // guarded by mu
 	uses   []uint8  // guarded by mu; of each slot, so that old addresses fail
 	chunks [lamSlots / lamChunkSize]atomic.Pointer[lamChunk]
 }
 
-func (t *lamTable) init() { t.next = 1 } // address 0 stays unused
+func (t *lamTable) init() {
+	t.next = 1 // address 0 stays unused
+	t.most.Store(lamSlots - 1)
+}
 
 // find returns the mapping of a logical address, or nil. The caller checks the
 // range, which fails for an address of an earlier use of the slot.
@@ -58,12 +63,13 @@ type lam struct {
 func (t *lamTable) alloc() (slot uint32, first uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.live >= t.most.Load() {
+		return 0, 0, false
+	}
+	t.live++
 	if n := len(t.free); n > 0 {
 		slot, t.free = t.free[n-1], t.free[:n-1]
 	} else {
-		if t.next == lamSlots {
-			return 0, 0, false
-		}
 		slot = t.next
 		t.next++
 	}
@@ -86,6 +92,7 @@ func (t *lamTable) release(slot uint32) {
 	t.set(slot, nil)
 	t.mu.Lock()
 	t.free = append(t.free, slot)
+	t.live--
 	t.mu.Unlock()
 }
 

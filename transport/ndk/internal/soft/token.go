@@ -151,6 +151,12 @@ func (t *tokenTable) find(token uint32) *tokenSlot {
 	return c[slot%tokenChunkSize].Load()
 }
 
+func (t *tokenTable) inUse() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int(t.next) - len(t.free)
+}
+
 // random draws a number that is not 0.
 func (t *tokenTable) random() uint32 {
 	t.mu.Lock()
