@@ -186,7 +186,7 @@ func Run(t *testing.T, c Config) {
 			}
 		})
 	}
-	for _, group := range [][]test{objectTests, extensionTests} {
+	for _, group := range [][]test{extensionTests} {
 		for _, tc := range group {
 			t.Run(tc.name, func(tt *testing.T) { tc.f(&T{T: tt, Config: c.audited(), bare: c}) })
 		}
