@@ -87,8 +87,7 @@ func (c *connector) Close() {
 	case connRequest:
 		c.refuse(conn, nil)
 	case connAccepted:
-		_ = conn.Close()
-		c.forget()
+		c.giveUp(conn)
 		q.unreserve()
 	case connConnected, connEnded:
 		q.abort()
@@ -201,11 +200,7 @@ func (c *connector) connect(ctx context.Context, op string, target ndk.QP, src n
 	c.q, c.conn = q, conn
 	c.mu.Unlock()
 	if !c.settle(connAccepted) {
-		if c.frame.Flags&flagEnhanced != 0 {
-			c.refuseWith(c.params, causeMPALocal) // V2-18
-		}
-		_ = conn.Close()
-		c.forget()
+		c.giveUp(conn)
 		q.unreserve()
 		return wrap(op, ntstatus.Cancelled, nil)
 	}
@@ -435,6 +430,16 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 	return nil
 }
 
+// giveUp ends a connection that the peer accepted and this side does not want any
+// more. An enhanced peer hears of it (V2-18).
+func (c *connector) giveUp(conn *net.TCPConn) {
+	if c.frame.Flags&flagEnhanced != 0 {
+		c.refuseWith(c.params, causeMPALocal)
+	}
+	_ = conn.Close()
+	c.forget()
+}
+
 // refuseWith sends a Terminate as the only FPDU of a connection.
 func (c *connector) refuseWith(p streamParams, why cause) {
 	var b []byte
@@ -474,13 +479,10 @@ func (c *connector) CompleteConnectEx(_ context.Context, onDisconnect func(reaso
 	defer c.Release()
 	st := ntstatus.ConnectionAborted
 	if !peerGone(c.conn) {
-		if st = c.q.start(c, c.params); st != ntstatus.Success && c.frame.Flags&flagEnhanced != 0 {
-			c.refuseWith(c.params, causeMPALocal) // V2-18
-		}
+		st = c.q.start(c, c.params)
 	}
 	if st != ntstatus.Success {
-		_ = c.conn.Close()
-		c.forget()
+		c.giveUp(c.conn)
 		c.q.unreserve()
 		c.settle(connFailed)
 		return wrap(op, st, nil)
@@ -648,8 +650,7 @@ func (c *connector) Reject(private []byte) error {
 			gone = true
 		}
 	} else {
-		_ = conn.Close()
-		c.forget()
+		c.giveUp(conn)
 		q.unreserve()
 	}
 	if gone {

@@ -308,7 +308,7 @@ func (rx *receiver) startSend(s *segment, payload int) (c cause, bad bool, err e
 		if s.mo != 0 {
 			return causeMO, true, nil
 		}
-		if rx.first && rx.q.rtrSend && payload == 0 && s.last() {
+		if rx.first && rx.q.rtrSend && s.op() == opSend && payload == 0 && s.last() {
 			return cause{}, false, nil // the ready-to-receive message; see finish
 		}
 		if rx.q.srq != nil {
@@ -438,8 +438,12 @@ func (rx *receiver) readRequest(s *segment, ulpdu int) error {
 	}
 	q.mu.Lock()
 	// The peer may have seen the end of a Response, and asked for more, before we
-	// have noted that TCP took it: so as many again as it may have under way.
-	if q.jobCount == len(q.jobs) {
+	// have noted that TCP took it: those in the batch on its way count no more.
+	waiting := q.jobCount
+	if q.batch != nil {
+		waiting -= q.batch.jobs
+	}
+	if waiting >= q.ird {
 		q.mu.Unlock()
 		return &protocolError{causeNoBuffer, &offender{valid: true, seg: *s, ulpdu: ulpdu}} // RDMAP-16
 	}
