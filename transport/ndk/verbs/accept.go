@@ -10,7 +10,6 @@ import "C"
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -92,10 +91,10 @@ func (c *connector) answer(ctx context.Context, q *qp, id *cmID, in, out int, pr
 	// What the peer sends may come before the connection manager says that the
 	// connection is there, so the QP is ready before the reply goes out.
 	if err := q.ready(id, C.IBV_QPS_RTS, in, out); err != nil {
-		return &cmFailure{status: ntstatus.InternalError, err: err}
+		return err
 	}
 	if e := id.accept(q.param(in, out, private)); e != 0 {
-		return &cmFailure{status: ntstatus.ConnectionAborted, err: os.NewSyscallError("rdma_accept", e)}
+		return failAs(ntstatus.ConnectionAborted, "rdma_accept", e)
 	}
 	ev, err := c.await(ctx)
 	if err != nil {

@@ -53,9 +53,9 @@ func openAt(t testing.TB, c Config, addr netip.Addr) ndk.Adapter {
 var iwarpLacks = map[string]string{
 	"NDK_FN_CONNECT/4":                      "the kernel cannot take back an iWARP request: the peer that accepts one learns only then that nobody waits for it",
 	"NDK_FN_CONNECT_WITH_SHARED_ENDPOINT/3": "as NDK_FN_CONNECT/4",
-	"NDK_FN_ACCEPT/2":                       "as NDK_FN_CONNECT/4",
+	"NDK_FN_CLOSE_COMPLETION/4":             "as NDK_FN_CONNECT/4: the close of a connector that connects ends when the peer answers, or after the 10 s of the driver",
 	"NDK_FN_ACCEPT/4":                       "siw raises the inbound limit of the passive side to what the active side asks for",
-	"NDK_FN_ACCEPT_EX/1":                    "as NDK_FN_ACCEPT/2 and /4",
+	"NDK_FN_ACCEPT_EX/1":                    "as NDK_FN_ACCEPT/4",
 	"NDK_FN_GET_CONNECTION_DATA/5":          "as NDK_FN_ACCEPT/4",
 }
 

@@ -137,8 +137,10 @@ func (e *cmEvent) failure(st ndk.Status) error {
 	return f
 }
 
-func failCM(call string, e syscall.Errno) error {
-	return &cmFailure{status: cmStatus(e), err: os.NewSyscallError(call, e)}
+func failCM(call string, e syscall.Errno) error { return failAs(cmStatus(e), call, e) }
+
+func failAs(st ndk.Status, call string, e syscall.Errno) error {
+	return &cmFailure{status: st, err: os.NewSyscallError(call, e)}
 }
 
 // attempt is one Connect.
@@ -217,18 +219,23 @@ func (at *attempt) run(ctx context.Context, src netip.AddrPort) error {
 	return at.ask(ctx)
 }
 
+// anyAddr is the adapter's own address of the family of peer, or else one that
+// leaves the choice to the routes.
+func (a *adapter) anyAddr(peer netip.Addr) netip.Addr {
+	switch {
+	case a.local.IsValid() && a.local.Is6() == peer.Is6():
+		return a.local
+	case peer.Is6():
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
 // bind gives the id its source.
 func (at *attempt) bind(src netip.AddrPort) error {
 	a := at.c.adapter
 	if !src.Addr().IsValid() || src.Addr().IsUnspecified() {
-		addr := a.local
-		if !addr.IsValid() {
-			addr = netip.IPv4Unspecified()
-			if at.dst.Addr().Is6() {
-				addr = netip.IPv6Unspecified()
-			}
-		}
-		src = netip.AddrPortFrom(addr, src.Port())
+		src = netip.AddrPortFrom(a.anyAddr(at.dst.Addr()), src.Port())
 	}
 	if at.endpoint != nil {
 		if e := at.id.shareAddr(); e != 0 {
@@ -280,7 +287,7 @@ func (at *attempt) ask(ctx context.Context) error {
 	if a.iwarp {
 		// The driver moves the QP itself, from this state.
 		if err := at.q.ready(at.id, C.IBV_QPS_INIT, in, out); err != nil {
-			return &cmFailure{status: ntstatus.InternalError, err: err}
+			return err
 		}
 	}
 	limited, stop := context.WithTimeout(ctx, a.cfg.ConnectTimeout)

@@ -290,13 +290,14 @@ func (q *qp) param(in, out int, private []byte) *C.struct_cm_param {
 }
 
 // ready moves the QP through the states of a connection up to last. in and out
-// are the read limits; the rest is what the connection manager says.
+// are the read limits; the rest is what the connection manager says. The error is
+// a *cmFailure.
 func (q *qp) ready(id *cmID, last C.int, in, out int) error {
 	for _, state := range []C.int{C.IBV_QPS_INIT, C.IBV_QPS_RTR, C.IBV_QPS_RTS} {
 		var attr C.struct_ibv_qp_attr
 		mask, e := id.qpAttr(state, &attr)
-		if e != 0 {
-			return e
+		if e != 0 { // the connection manager has no connection any more
+			return failAs(ntstatus.ConnectionAborted, "rdma_init_qp_attr", e)
 		}
 		if mask&C.IBV_QP_MAX_DEST_RD_ATOMIC != 0 {
 			attr.max_dest_rd_atomic = C.uint8_t(in)
@@ -309,7 +310,7 @@ func (q *qp) ready(id *cmID, last C.int, in, out int) error {
 		}
 		if mask != 0 {
 			if err := q.modify(&attr, mask); err != nil {
-				return fmt.Errorf("modify QP to state %d: %w", state, err)
+				return &cmFailure{status: ntstatus.InternalError, err: fmt.Errorf("modify QP to state %d: %w", state, err)}
 			}
 		}
 		if state == last {

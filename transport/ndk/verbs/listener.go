@@ -74,8 +74,6 @@ func (l *listener) Listen(_ context.Context, addr netip.AddrPort) error {
 		} else if !ip.IsValid() {
 			ip = netip.IPv6Unspecified() // takes IPv4 too
 		}
-	} else if a.local.IsValid() && ip != a.local {
-		return wrap(op, ntstatus.InvalidAddress, nil)
 	}
 	l.mu.Lock()
 	busy := l.id != nil || l.Closing()
