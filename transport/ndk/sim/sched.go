@@ -139,6 +139,13 @@ func (s *sched) signal() {
 	}
 }
 
+// queued reports whether ev is in the queue.
+func (s *sched) queued(ev *event) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ev.serial != 0
+}
+
 // cancel takes ev out of the queue; false if it was not there.
 func (s *sched) cancel(ev *event) bool {
 	s.mu.Lock()

@@ -20,9 +20,9 @@ func (q *qp) canStart() bool {
 	return wr.op != wrRead || q.reads < q.ord
 }
 
-// kick schedules the start of the next request.
+// kick schedules the start of the next request, unless it is scheduled.
 func (q *qp) kick() {
-	if !q.canStart() {
+	if !q.canStart() || q.w.s.queued(&q.tx) {
 		return
 	}
 	d := q.w.s.upTo(q.w.cfg.Jitter)
