@@ -1,6 +1,8 @@
 package iwarp
 
 import (
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -97,12 +99,19 @@ func BenchmarkWriteFile1MiB(b *testing.B) {
 	})
 }
 
-// BenchmarkSendPingPong64 is a round trip of two messages of 64 octets.
-func BenchmarkSendPingPong64(b *testing.B) {
-	c, s := pair(b, Config{}, Config{}, 1<<16)
+// BenchmarkPingPong64 is a round trip of two messages of 64 octets: by Send and
+// Receive, with the completion queue armed whenever it is empty, and beside it by
+// the bare sockets of Go, which is what such a provider can reach at best.
+func BenchmarkPingPong64(b *testing.B) {
+	b.Run("iwarp", func(b *testing.B) { pingPong(b, Config{}) })
+	b.Run("tcp", pingPongTCP)
+}
+
+func pingPong(b *testing.B, cfg Config) {
+	c, s := pair(b, cfg, cfg, 1<<16)
 	done := make(chan struct{})
 	must(b, s.qp.Receive(nil, []ndk.SGE{s.sge(0, 64)}))
-	go func() {
+	go func() { // ends with the connection; waited for below
 		defer close(done)
 		in, out := []ndk.SGE{s.sge(0, 64)}, []ndk.SGE{s.sge(64, 64)}
 		for {
@@ -126,6 +135,46 @@ func BenchmarkSendPingPong64(b *testing.B) {
 	s.qp.Flush()
 	<-done
 	s.close()
+}
+
+func pingPongTCP(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(b, err)
+	defer l.Close()
+	done := make(chan struct{})
+	go func() { // ends with the connection; waited for below
+		defer close(done)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		buf := make([]byte, 64)
+		for {
+			if _, err := io.ReadFull(conn, buf); err != nil {
+				return
+			}
+			if _, err := conn.Write(buf); err != nil {
+				return
+			}
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	must(b, err)
+	buf := make([]byte, 64)
+	b.SetBytes(128)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := conn.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	conn.Close()
+	<-done
 }
 
 // whole is an SGE list for the first benchSize octets, made once.
