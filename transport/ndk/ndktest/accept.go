@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -98,11 +97,11 @@ func (f forms) impatient(t *T) {
 		_, addr, got := p.listen()
 		connected := request(s, p, addr, got, direct)
 		o := *p
-		var cancel context.CancelFunc
-		o.ctx, cancel = context.WithDeadline(p.ctx, time.Now().Add(20*time.Millisecond))
-		defer cancel()
+		ctx := expiring{p.ctx, make(chan struct{}), context.DeadlineExceeded}
+		o.ctx = ctx
 		accepted := f.answer(&o, limits)
-		_ = s.result(connected) // that may have come too late
+		s.must(s.result(connected)) // so Accept has begun
+		close(ctx.done)
 		p.want(p.result(accepted), ntstatus.IOTimeout, "Accept without a CompleteConnect")
 		p.closed(p.C)
 		p.silent("a connection that never was")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -293,47 +292,34 @@ func connectSilence(t *T, v via) {
 			t.Errorf("Connect: %v, want NetworkUnreachable or HostUnreachable", err)
 		}
 	})
-	t.Sub("no answer in the time of the caller", func(t *T) {
-		s, p := t.Pair()
-		v := v.on(s)
-		_, addr, got := p.listen()
-		ctx, cancel := context.WithDeadline(s.ctx, time.Now().Add(50*time.Millisecond))
-		defer cancel()
-		o := *s
-		o.ctx = ctx
-		c := s.connector()
-		res := make(chan error, 1)
-		go func() { res <- v.connect(&o, c, addr) }() // ends with Connect
-		s.want(s.result(res), ntstatus.IOTimeout, "Connect that nobody answers")
-		s.want(c.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect afterwards")
-		meanwhile(s, p)
-		select {
-		case r := <-got:
-			p.want(r.Accept(p.ctx, p.QP, limits, nil), ntstatus.ConnectionAborted, "Accept for a peer that gave up")
-			r.Close()
-		default: // it came too late for an event
-		}
-	})
-	t.Sub("a caller who gives up", func(t *T) {
-		s, p := t.Pair()
-		v := v.on(s)
-		_, addr, got := p.listen()
-		ctx, cancel := context.WithCancel(s.ctx)
-		defer cancel()
-		o := *s
-		o.ctx = ctx
-		c := s.connector()
-		res := make(chan error, 1)
-		go func() { res <- v.connect(&o, c, addr) }() // ends with Connect
-		r := p.take(got)
-		if r == nil {
-			t.Fatal("no connect event")
-		}
-		p.close = append(p.close, r.Close)
-		cancel()
-		s.want(s.result(res), ntstatus.Cancelled, "Connect with a context that ended")
-		s.want(c.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect afterwards")
-	})
+	for _, tc := range []struct {
+		name string
+		err  error
+		want ndk.Status
+	}{
+		{"no answer in the time of the caller", context.DeadlineExceeded, ntstatus.IOTimeout},
+		{"a caller who gives up", context.Canceled, ntstatus.Cancelled},
+	} {
+		t.Sub(tc.name, func(t *T) {
+			s, p := t.Pair()
+			v := v.on(s)
+			_, addr, got := p.listen()
+			o := *s
+			ctx := expiring{s.ctx, make(chan struct{}), tc.err}
+			o.ctx = ctx
+			c := s.connector()
+			res := make(chan error, 1)
+			go func() { res <- v.connect(&o, c, addr) }() // ends with Connect
+			r := p.take(got)
+			if r == nil {
+				t.Fatal("no connect event")
+			}
+			p.close = append(p.close, r.Close)
+			close(ctx.done)
+			s.want(s.result(res), tc.want, "Connect that nobody answers")
+			s.want(c.CompleteConnect(s.ctx, nil), ntstatus.ConnectionInvalid, "CompleteConnect afterwards")
+		})
+	}
 	if t.Silent != nil {
 		t.Sub("no answer in the time of the provider", func(t *T) {
 			a, b := t.OpenImpatient(t)

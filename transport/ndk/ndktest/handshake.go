@@ -1,6 +1,7 @@
 package ndktest
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -252,5 +253,23 @@ func (t *T) families(f func(t *T, listen netip.AddrPort)) {
 	}
 	if !v4 || !v6 {
 		t.NotOffered("the device of the test has addresses of one family only")
+	}
+}
+
+// expiring is a context that ends when the test says so, by err.
+type expiring struct {
+	context.Context
+	done chan struct{} // the test closes it
+	err  error
+}
+
+func (e expiring) Done() <-chan struct{} { return e.done }
+
+func (e expiring) Err() error {
+	select {
+	case <-e.done:
+		return e.err
+	default:
+		return nil
 	}
 }
