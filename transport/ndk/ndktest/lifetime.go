@@ -471,18 +471,23 @@ func closeInside(t *T) {
 				var s *Side
 				var o ndk.Object
 				var rest func()
-				made := make(chan struct{})
+				made, inside := make(chan struct{}), make(chan struct{}, 16)
 				s, o, trigger, rest := k.make(t, func() {
 					<-made
 					o.Close()
+					inside <- struct{}{}
 				})
 				if o == nil {
 					return
 				}
 				close(made)
 				trigger()
+				select {
+				case <-inside:
+				case <-s.ctx.Done():
+					t.Fatal("Close within a callback does not return, or there is no callback")
+				}
 				rest()
-				s.closes(o) // the callback perhaps has no time any more
 				s.ends(o, "close from within a callback")
 				s.closeRest()
 			}
