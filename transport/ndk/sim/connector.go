@@ -507,9 +507,13 @@ func (c *connector) receive(p *packet) {
 		}
 	case pkReset:
 		w.note(c.sub, "arrive").text("reset").end()
-		c.lost(p.reason, ntstatus.Cancelled)
+		if c.state == connConnected && p.reason == ReasonReset {
+			c.peerLeft(p.reason)
+		} else {
+			c.lost(p.reason, ntstatus.Cancelled)
+		}
 	case pkFin:
-		c.peerLeft()
+		c.fin()
 	case pkFinAck:
 		if c.leaving && !c.flushed {
 			c.finishDisconnect(ntstatus.Success, nil)

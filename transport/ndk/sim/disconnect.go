@@ -8,8 +8,8 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
-// lost is the end of the connection, or of the attempt, by somebody else than
-// the consumer. st is the status of the oldest request that is under way, if it
+// lost is the end of the connection by an error, or of the attempt by somebody
+// else than the consumer. st is the status of the oldest request that is under way, if it
 // is not Cancelled.
 func (c *connector) lost(r Reason, st ndk.Status) {
 	c.w.note(c.sub, "lost").text(r.String()).status(st).end()
@@ -74,15 +74,21 @@ func (w *World) lateness(who subject, o ndk.Object) (d time.Duration) {
 	return d
 }
 
-// peerLeft is the arrival of the peer's farewell.
-func (c *connector) peerLeft() {
+// peerLeft is the news that the peer disconnected or closed. By itself it
+// cancels nothing here.
+func (c *connector) peerLeft(r Reason) {
+	c.setState(connEnded)
+	c.q.peerLeft()
+	c.notify(r)
+}
+
+// fin is the arrival of the peer's farewell.
+func (c *connector) fin() {
 	c.w.note(c.sub, "arrive").text("fin").end()
 	switch {
 	case c.state == connConnected:
-		c.setState(connEnded)
-		c.q.peerLeft()
+		c.peerLeft(ReasonNone)
 		c.farewell(pkFinAck)
-		c.notify(ReasonNone)
 	case c.leaving && !c.flushed:
 		c.farewell(pkFinAck)
 		c.finishDisconnect(ntstatus.Success, nil)

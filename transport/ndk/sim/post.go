@@ -267,8 +267,13 @@ func (q *qp) Invalidate(rc any, target ndk.Invalidatable, f ndk.OpFlags) error {
 	} else {
 		n.mw, e = q.window(ndk.Unwrap(target))
 	}
-	if e == nil {
-		n.token = uint32(target.RemoteToken())
+	// Not from target, which may be somebody else's table.
+	switch {
+	case e != nil:
+	case n.mr != nil:
+		n.token = uint32(n.mr.RemoteToken())
+	default:
+		n.token = uint32(n.mw.RemoteToken())
 	}
 	return q.post(&n, flagsCommon, e, nil, 0, 0, 0)
 }
