@@ -243,19 +243,24 @@ func infoPosts(t *T) {
 	})
 	p.replaceQP(func(q *ndk.QPConfig) { q.MaxReceiveSGE, q.ReceiveQueueDepth = p.Info.MaxReceiveRequestSGE, 4 })
 	connect(s, p, limits, limits)
+	bytes := min(s.Info.MaxInitiatorRequestSGE, p.Info.MaxReceiveRequestSGE) // of the message
 	sges := func(s *Side, n int) []ndk.SGE {
 		sgl := make([]ndk.SGE, n)
 		for i := range sgl {
-			sgl[i] = s.SGE(i, 1)
+			sgl[i] = s.SGE(i, 0)
+			if i < bytes {
+				sgl[i] = s.SGE(i, 1)
+			}
 		}
 		return sgl
 	}
 	p.limit(p.Info.MaxReceiveRequestSGE, ntstatus.DataOverrun, func(n int) error { return p.QP.Receive("r", sges(p, n)) })
-	s.limit(s.Info.MaxInitiatorRequestSGE, ntstatus.DataOverrun, func(n int) error { return s.QP.Send("s", sges(s, n)[:min(n, s.Info.MaxInitiatorRequestSGE+1)], 0) })
+	s.limit(s.Info.MaxInitiatorRequestSGE, ntstatus.DataOverrun, func(n int) error { return s.QP.Send("s", sges(s, n), 0) })
 	s.expect(s.Done(), "s", ntstatus.Success, ndk.OpSend)
 	r := p.Received()
-	if p.Info.MaxReceiveRequestSGE >= s.Info.MaxInitiatorRequestSGE {
-		p.expect(r, "r", ntstatus.Success, ndk.OpReceive)
+	p.expect(r, "r", ntstatus.Success, ndk.OpReceive)
+	if r.Bytes != uint32(bytes) {
+		t.Errorf("%d bytes arrived, want %d", r.Bytes, bytes)
 	}
 	for range 4 {
 		p.must(p.QP.Receive("r", nil))

@@ -286,11 +286,11 @@ func releaseLAMRepeated(t *T) {
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
 	}
-	const n = 4000
+	const n = 1000
 	cycles(n)
 	before := heap()
 	cycles(n)
-	if grown := heap() - before; grown > n*16 {
+	if grown := heap() - before; grown > n*48 {
 		t.Errorf("%d more bytes are in use after %d mappings", grown, n)
 	}
 }

@@ -467,7 +467,7 @@ func closeCallback(t *T) {
 func closeInside(t *T) {
 	for _, k := range callbacks {
 		t.Sub(k.name, func(t *T) {
-			for range 8 {
+			for range 4 {
 				var s *Side
 				var o ndk.Object
 				var rest func()
@@ -589,7 +589,7 @@ func closedOnce(t *T) {
 func closedLast(t *T) {
 	for _, k := range callbacks {
 		t.Sub(k.name, func(t *T) {
-			for range 8 {
+			for range 4 {
 				var closed atomic.Bool
 				s, o, trigger, rest := k.make(t, func() {
 					if closed.Load() {

@@ -108,7 +108,6 @@ func sgeRange(t *T) {
 				s.expect(s.Done(), "x", ntstatus.Success, ndk.OpRead)
 				return
 			}
-			s.lost()
 			p.lost()
 		})
 	}
