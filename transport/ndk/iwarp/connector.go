@@ -218,6 +218,11 @@ func (c *connector) dial(ctx context.Context, src netip.AddrPort, ep *endpoint, 
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: addr.AsSlice(), Port: int(src.Port()), Zone: addr.Zone()}}
 	named := tuple{netip.AddrPortFrom(addr, src.Port()), dst}
 	try := func(port uint16) (done bool) {
+		if dst == netip.AddrPortFrom(addr, port) {
+			// TCP would connect the socket to itself where nobody listens.
+			err = syscall.EADDRINUSE
+			return false
+		}
 		d.LocalAddr.(*net.TCPAddr).Port = int(port)
 		var conn net.Conn
 		if conn, err = d.DialContext(ctx, "tcp", dst.String()); err == nil {

@@ -186,3 +186,32 @@ func TestNoPortLeft(t *testing.T) {
 		}
 	}
 }
+
+// A socket that is bound to its own destination connects to itself; that is no
+// connection.
+func TestNoConnectionToItself(t *testing.T) {
+	ctx := context.Background()
+	e := newEnd(t, Config{}, 4096)
+	defer e.close()
+	ep, err := e.a.CreateSharedEndpoint(ctx, netip.MustParseAddrPort("127.0.0.1:0")) // a port that nobody has
+	must(t, err)
+	at := ep.LocalAddr()
+	ep.Close()
+	<-ep.Closed()
+	e.a.(*adapter).ports = portRange{at.Port(), at.Port()}
+	for _, tc := range []struct {
+		src  netip.AddrPort
+		want ndk.Status
+	}{
+		{at, ntstatus.SharingViolation},
+		{netip.AddrPort{}, ntstatus.TooManyAddresses},
+	} {
+		c, err := e.a.CreateConnector(ctx)
+		must(t, err)
+		if err := c.Connect(ctx, e.qp, tc.src, at, ndk.ConnParams{}); !errors.Is(err, tc.want) {
+			t.Errorf("from %v: %v, want %v", tc.src, err, tc.want)
+		}
+		c.Close()
+		<-c.Closed()
+	}
+}

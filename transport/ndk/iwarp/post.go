@@ -117,7 +117,7 @@ func (q *qp) openSlot() (*sendWR, error) {
 		q.mu.Unlock()
 		return nil, q.inactive()
 	}
-	if q.tail-q.head >= q.initDepth {
+	if q.tail-q.head-q.own >= q.initDepth {
 		return nil, q.refuseLocked(ndk.ErrQueueFull)
 	}
 	return q.slotLocked(), nil

@@ -134,6 +134,7 @@ type qp struct {
 	sent  uint32     // first one not wholly handed to TCP
 	next  uint32     // first one not built
 	tail  uint32     // where the next post goes
+	own   uint32     // of the provider's making, between head and tail
 
 	txBusy   bool
 	fenced   bool // nothing is sent before the peer's first FPDU (MPA-11)
@@ -417,7 +418,9 @@ func (q *qp) completeLocked() (fire bool) {
 		if !wr.done {
 			break
 		}
-		if !wr.hidden && (wr.status != ntstatus.Success || wr.flags&ndk.SilentSuccess == 0) {
+		if wr.hidden {
+			q.own--
+		} else if wr.status != ntstatus.Success || wr.flags&ndk.SilentSuccess == 0 {
 			e := ndk.ResultEx{Type: opTypes[wr.op]}
 			e.Status, e.Bytes, e.QPContext, e.RequestContext = wr.status, wr.bytes, q.ctx, wr.rc
 			if wr.status != ntstatus.Success {

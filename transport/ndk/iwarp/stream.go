@@ -117,6 +117,7 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 func (q *qp) sendRTR(kind RTR) {
 	wr := q.slotLocked()
 	wr.hidden, wr.flags = true, ndk.SilentSuccess
+	q.own++
 	switch {
 	case kind&RTRWrite != 0:
 		wr.op, wr.token = wrWrite, 1
