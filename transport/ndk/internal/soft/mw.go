@@ -34,7 +34,7 @@ func (p *PD) CreateMW(context.Context) (ndk.MW, error) {
 	}
 	w.remote = s
 	last := func() {
-		w.region.invalidate(0) // a Bind whose turn came after Close
+		w.unbind() // from what a Bind bound it to whose turn came after Close
 		d.tokens.release(s)
 	}
 	if err := d.InitObject(&w.Object, ndk.ObjectMW, last, &p.Object); err != nil {
@@ -50,8 +50,17 @@ func (w *MW) PD() *PD { return w.pd }
 // Close implements ndk.Object. It ends the binding.
 func (w *MW) Close() {
 	if w.BeginClose() {
-		w.region.invalidate(0)
+		w.unbind()
 		w.Release()
+	}
+}
+
+// unbind ends the binding of a window that is being closed. It runs in Close and
+// behind the last release, which are one after the other.
+func (w *MW) unbind() {
+	if m, _ := w.region.end(0); m != nil {
+		m.countWindow(-1)
+		w.parents = append(w.parents, &m.Object) // with the reference of the binding
 	}
 }
 
@@ -139,11 +148,15 @@ func (m *MR) addWindow(reg *Registration) (broken ndk.Rule) {
 	return 0
 }
 
+func (m *MR) countWindow(n int) {
+	m.mu.Lock()
+	m.windows += n
+	m.mu.Unlock()
+}
+
 // dropWindow undoes addWindow, and gives the window's reference back.
 func (m *MR) dropWindow() {
-	m.mu.Lock()
-	m.windows--
-	m.mu.Unlock()
+	m.countWindow(-1)
 	m.Release()
 }
 
