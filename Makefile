@@ -6,13 +6,26 @@ BIN     := bin/smbd-rdma
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 PORT    ?= 4450
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers cover nocgo peers-test vm-test clean
+# RDMA devices are served by the verbs provider, which needs the headers of
+# rdma-core to build and its libraries only where it is used. VERBS=1 asks for it,
+# VERBS=0 for one static binary without cgo; otherwise it depends on the headers.
+VERBS ?= $(shell printf '\#include <infiniband/verbs.h>\n\#include <rdma/rdma_cma.h>\n' | $${CC:-cc} -E - >/dev/null 2>&1 && echo 1 || echo 0)
+ifeq ($(VERBS),1)
+BUILDENV := CGO_ENABLED=1
+# Names and users are looked up as in the build without cgo.
+TAGS     := -tags verbs,netgo,osusergo
+else
+BUILDENV := CGO_ENABLED=0
+TAGS     :=
+endif
+
+.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers cover nocgo peers-test vm-test force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## bin/smbd-rdma, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/smbd-rdma
+build: ## bin/smbd-rdma; VERBS=1 with RDMA devices, VERBS=0 one static binary (default: 1 with rdma-core's headers)
+	$(BUILDENV) $(GO) build $(TAGS) -trimpath -o $(BIN) ./cmd/smbd-rdma
 
 demo: build ## the main job: a real tree through RDMA on loopback, checked, with figures
 	$(BIN) demo
@@ -31,6 +44,7 @@ arch: ## imports point downward only
 
 vet:
 	$(GO) vet ./...
+	$(if $(TAGS),$(BUILDENV) $(GO) vet $(TAGS) ./transport/ndk/verbs ./cmd/smbd-rdma)
 	$(GO) vet -tags peers ./test/...
 
 lint: vet ## gofmt, go vet and golangci-lint
@@ -59,8 +73,11 @@ cover: ## coverage of the tests, per function in coverage.out
 peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
 	bash test/peers/run
 
-vm-test: build ## against Linux's cifs.ko over siw in a virtual machine (VM_KERNEL, or a kernel it builds)
+vm-test: build $(if $(TAGS),bin/verbs.test) ## Linux's cifs.ko over siw, and the verbs provider over rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds)
 	bash test/vm/run
+
+bin/verbs.test: force
+	$(BUILDENV) $(GO) test $(TAGS) -c -o $@ ./transport/ndk/verbs
 
 clean:
 	rm -rf bin coverage.out
