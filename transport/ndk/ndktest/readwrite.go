@@ -350,7 +350,7 @@ func writeTakesFlags(t *T) {
 	})
 	t.Sub("limits", func(t *T) {
 		s, p := t.Connected()
-		s.initiatorLimits(ndk.OpWrite, func(any) {}, func(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
+		s.initiatorLimits(p, ndk.OpWrite, func(any) {}, func(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
 			return s.QP.Write(rc, sgl, p.MR.Base(), p.MR.RemoteToken(), f)
 		}, func(any) {})
 	})

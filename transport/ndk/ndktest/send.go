@@ -205,35 +205,61 @@ func (s *Side) tooLong(sges int) (sgl []ndk.SGE) {
 
 // initiatorLimits proves the inline refusals of a request: too many SGEs, too
 // many bytes, a full queue. What was deferred before a refused post goes out with
-// it, and completes, and nothing else does.
-func (s *Side) initiatorLimits(typ ndk.OpType, ready func(rc any), post func(rc any, sgl []ndk.SGE, f ndk.OpFlags) error, arrived func(rc any)) {
+// it, and completes, and nothing else does. ready makes what the peer p needs for
+// a request, arrived takes what comes of it there.
+func (s *Side) initiatorLimits(p *Side, typ ndk.OpType, ready func(rc any), post func(rc any, sgl []ndk.SGE, f ndk.OpFlags) error, arrived func(rc any)) {
 	s.t.Helper()
 	q := s.QPConfig()
 	s.refusal(post("x", make([]ndk.SGE, q.MaxInitiatorSGE+1), 0), ndk.ErrTooManySGEs, "an SGE too many")
 	if sgl := s.tooLong(q.MaxInitiatorSGE); sgl != nil {
 		s.refusal(post("x", sgl, 0), ndk.ErrTooLong, "a byte more than MaxTransferLength")
 	}
-	for i := range qDepth {
-		ready(i)
-		s.must(post(i, nil, ndk.Defer))
+	done := func(rc any) {
+		s.t.Helper()
+		s.expect(s.Done(), rc, ntstatus.Success, typ)
+		arrived(rc)
 	}
-	s.refusal(post("x", nil, 0), ndk.ErrQueueFull, "a request too many")
-	for i := range qDepth {
-		s.expect(s.Done(), i, ntstatus.Success, typ)
-		arrived(i)
+	// Nothing completes before the Reads in front of it, so the queue is full
+	// then, unless they are done already; in that case it is tried again.
+	const slow, attempts = 4, 100
+	full := false
+	for n := 0; !full; n++ {
+		if n == attempts {
+			s.t.Fatalf("%d times %d requests were accepted at once, with a depth of %d", n, qDepth+1, qDepth)
+		}
+		for i := range qDepth - slow {
+			ready(i)
+		}
+		ready("x")
+		for range slow {
+			s.must(s.QP.Read("slow", []ndk.SGE{s.SGE(0, memSize)}, p.MR.Base(), p.MR.RemoteToken(), 0))
+		}
+		for i := range qDepth - slow {
+			s.must(post(i, nil, ndk.Defer))
+		}
+		err := post("x", nil, 0)
+		full = err != nil
+		if full {
+			s.refusal(err, ndk.ErrQueueFull, "a request too many")
+		}
+		for range slow {
+			s.expect(s.Done(), "slow", ntstatus.Success, ndk.OpRead)
+		}
+		for i := range qDepth - slow {
+			done(i)
+		}
+		if full { // there is room again
+			s.must(post("x", nil, 0))
+		}
+		done("x")
 	}
-	// There is room again.
-	ready("again")
-	s.must(post("again", nil, 0))
-	s.expect(s.Done(), "again", ntstatus.Success, typ)
-	arrived("again")
 	s.silence()
 }
 
 // A full queue, too many SGEs and too many bytes are refused inline.
 func sendLimits(t *T) {
 	s, p := t.Connected()
-	s.initiatorLimits(ndk.OpSend,
+	s.initiatorLimits(p, ndk.OpSend,
 		func(rc any) { p.must(p.QP.Receive(rc, nil)) },
 		func(rc any, sgl []ndk.SGE, f ndk.OpFlags) error { return s.QP.Send(rc, sgl, f) },
 		func(rc any) { p.received(rc, 0) })
@@ -467,8 +493,8 @@ func invalidateLimits(t *T) {
 		for i := range qDepth {
 			ms[i] = p.fastMR(i*ndk.PageSize, 64)
 		}
-		ms["again"], ms["x"] = ms[0], ms[0]
-		s.initiatorLimits(ndk.OpSend,
+		ms["x"] = ms[qDepth-1]
+		s.initiatorLimits(p, ndk.OpSend,
 			func(rc any) {
 				ms[rc].register(ndk.AllowRemoteWrite)
 				p.must(p.QP.Receive(rc, nil))
