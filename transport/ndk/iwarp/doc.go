@@ -25,7 +25,10 @@
 // A connected QP has one, which reads. Posts write to the socket themselves, as
 // far as it takes the octets without blocking; a second goroutine exists while it
 // does not. Notifications run on the reading goroutine or on one made for the
-// call.
+// call. A message for which the shared receive queue has no buffer stops the
+// reading goroutine of its QP, and with it the peer, until there is one or the
+// connection is ended by this side; what the peer does meanwhile, its disconnect
+// too, is noticed then.
 //
 // # What it checks
 //
@@ -36,10 +39,27 @@
 // SGE is looked up the same way; addresses are numbers and never turned into
 // pointers. A peer's mistake ends its connection with a Terminate.
 //
+// # What a consumer gets told
+//
+// A post that is refused returns one of the errors of package ndk that name the
+// rule. The ProviderError of a failed completion is the rule too, where the
+// request broke one when its turn came; where the peer refused it, it is a reason
+// that [ParseReason] unpacks, as is the reason of a disconnect event.
+//
+// An Invalidate that comes behind the peer's Send with Invalidate of the same
+// token fails, and with it the connection ends: a consumer that asked the peer to
+// invalidate looks at the completion of the receive first.
+//
 // # Limits
 //
-// Linux only (sendfile, the pause of a listener). No shared receive queues, no
-// shared endpoints, no moderation; each answers NotSupported. Markers are inserted
-// for a peer that wants them, and never asked for. With CRC on, memory that is
-// changed while a peer reads it can fail the CRC and so end the connection.
+// Linux only (sendfile, the pause of a listener, shared endpoints). Markers are
+// inserted for a peer that wants them, and never asked for. With CRC on, memory
+// that is changed while a peer reads it can fail the CRC and so end the
+// connection. A Send or Write has completed when TCP has its octets. Without a
+// ready-to-receive message, which an initiator asks for by [Config].RTR, Accept
+// ends with the Reply, and what the passive side posts waits for the peer's first
+// FPDU. Private data of a Reject of the active side has no place on the wire. Two
+// connections between the same two addresses and ports follow each other only
+// when the kernel has forgotten the first. A CQ holds a moderated notification
+// back for a second at most.
 package iwarp

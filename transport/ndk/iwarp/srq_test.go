@@ -210,3 +210,27 @@ func TestSRQRunsLow(t *testing.T) {
 		}
 	}
 }
+
+// A message through an SRQ costs no allocation on either side.
+func TestSRQNoAllocations(t *testing.T) {
+	h := newHall(t, 1, ndk.SRQConfig{Depth: 8, MaxReceiveSGE: 1})
+	defer h.close()
+	g := h.in[0]
+	in, out := []ndk.SGE{h.sge(0, 64)}, []ndk.SGE{g.peer.sge(0, 64)}
+	round := func() {
+		must(t, h.srq.Receive(nil, in))
+		must(t, g.peer.qp.Send(nil, out, 0))
+		if r := g.peer.wait(); r.Status != 0 {
+			t.Fatal(r.Status)
+		}
+		if r := g.wait(); r.Status != 0 {
+			t.Fatal(r.Status)
+		}
+	}
+	for range 20 {
+		round()
+	}
+	if n := testing.AllocsPerRun(200, round); n >= 1 && !raceEnabled {
+		t.Errorf("%v allocations", n)
+	}
+}

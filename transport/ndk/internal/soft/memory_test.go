@@ -418,10 +418,11 @@ func TestSeed(t *testing.T) {
 		d.Close()
 		return got
 	}
-	if tokens(1) != tokens(1) {
-		t.Error("one seed, two sequences")
+	first := tokens(1)
+	if again := tokens(1); again != first {
+		t.Errorf("one seed, two sequences: %x and %x", first, again)
 	}
-	if tokens(1) == tokens(2) {
+	if first == tokens(2) {
 		t.Error("two seeds, one sequence")
 	}
 }
