@@ -222,14 +222,8 @@ func (f forms) answerOnce(t *T) {
 
 // What is true of Accept is true of AcceptEx.
 func acceptEx1(t *T) {
-	t.Sub("1", exForms.upAtOnce)
-	t.Sub("2", exForms.abandoned)
-	if t.AcceptWaits {
-		t.Sub("3", exForms.impatient)
-	}
-	t.Sub("4", exForms.negotiated)
-	t.Sub("5", exForms.calleeData)
-	t.Sub("6", exForms.answerOnce)
+	t.likewise("NDK_FN_ACCEPT", exForms.upAtOnce, exForms.abandoned, t.ifAcceptWaits(exForms.impatient),
+		exForms.negotiated, exForms.calleeData, exForms.answerOnce)
 }
 
 // The reason of a graceful end is 0.

@@ -580,13 +580,7 @@ func (f forms) noCallback(t *T) {
 
 // What is true of CompleteConnect is true of CompleteConnectEx.
 func completeConnectEx1(t *T) {
-	t.Sub("1", exForms.once)
-	t.Sub("2", exForms.usable)
-	if t.AcceptWaits {
-		t.Sub("3", exForms.order)
-	}
-	t.Sub("4", exForms.gaveUp)
-	t.Sub("5", exForms.noCallback)
+	t.likewise("NDK_FN_COMPLETE_CONNECT", exForms.once, exForms.usable, t.ifAcceptWaits(exForms.order), exForms.gaveUp, exForms.noCallback)
 }
 
 // The reason of a graceful end is 0.

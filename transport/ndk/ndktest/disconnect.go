@@ -292,7 +292,7 @@ func (f forms) eventAndClose(t *T) {
 		s.must(s.result(ended))
 	})
 	t.Sub("close before the event", func(t *T) {
-		for range 8 {
+		for range 4 {
 			s, p := t.Pair()
 			_, addr, got := p.listen()
 			connected := request(s, p, addr, got, direct)
@@ -358,10 +358,7 @@ func (s *Side) offend(p *Side) {
 
 // What is true of the plain event is true of the one with a reason.
 func disconnectEventEx1(t *T) {
-	t.Sub("1", exForms.eventOnce)
-	t.Sub("2", exForms.eventCancelsNothing)
-	t.Sub("3", exForms.eventAndClose)
-	t.Sub("4", exForms.eventOfLoss)
+	t.likewise("NDK_FN_DISCONNECT_EVENT_CALLBACK", exForms.eventOnce, exForms.eventCancelsNothing, exForms.eventAndClose, exForms.eventOfLoss)
 }
 
 // Where there is no reason it is 0: a graceful end has none.

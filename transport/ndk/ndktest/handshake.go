@@ -2,6 +2,7 @@ package ndktest
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -254,6 +255,26 @@ func (t *T) families(f func(t *T, listen netip.AddrPort)) {
 	if !v4 || !v6 {
 		t.NotOffered("the device of the test has addresses of one family only")
 	}
+}
+
+// likewise proves of this row what another one states, statement by statement. A
+// statement that the device cannot keep there is left out here: then both calls
+// are the same in that as well.
+func (t *T) likewise(other string, proofs ...func(t *T)) {
+	t.Helper()
+	for i, f := range proofs {
+		if id := StatementID(other, i+1); f != nil && t.Lacks[id] == "" && t.Lacks[other] == "" {
+			t.Sub(fmt.Sprint(i+1), f)
+		}
+	}
+}
+
+// ifAcceptWaits is f where the passive side is told of CompleteConnect, or nil.
+func (t *T) ifAcceptWaits(f func(t *T)) func(t *T) {
+	if !t.AcceptWaits {
+		return nil
+	}
+	return f
 }
 
 // expiring is a context that ends when the test says so, by err.

@@ -163,11 +163,10 @@ func connectShared2(t *T) {
 
 // All else is as with Connect.
 func connectShared3(t *T) {
-	t.Sub("1", func(t *T) { connectAccepted(t, shared) })
-	t.Sub("2", func(t *T) { connectRefused(t, shared) })
-	t.Sub("4", func(t *T) { connectSilence(t, shared) })
-	t.Sub("5", func(t *T) { connectParams(t, shared) })
-	t.Sub("6", func(t *T) { connectQP(t, shared) })
+	by := func(proof func(t *T, v via)) func(t *T) {
+		return func(t *T) { proof(t, shared) }
+	}
+	t.likewise("NDK_FN_CONNECT", by(connectAccepted), by(connectRefused), nil, by(connectSilence), by(connectParams), by(connectQP))
 }
 
 // The close of the endpoint pends until its connectors are closed, and does not
