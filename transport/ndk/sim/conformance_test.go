@@ -129,8 +129,12 @@ func TestConformance(t *testing.T) {
 			hasty := tc.c
 			hasty.Paced, hasty.ConnectTimeout, hasty.AnswerTimeout = true, 300*time.Millisecond, 300*time.Millisecond
 			impatient := newSuite(t, hasty)
+			column := "sim"
+			if tc.c.EarlyAccept {
+				column = "" // a choice of the test, not a lack
+			}
 			ndktest.Run(t, ndktest.Config{
-				Column: "sim", Variant: tc.name,
+				Column: column, Variant: tc.name,
 				Open: s.open, OpenImpatient: impatient.open, Provider: func(testing.TB) ndk.Provider { return s.World },
 				Listen: netip.AddrPortFrom(passiveAddr, 0), Listen6: netip.AddrPortFrom(passiveAddr6, 0), Local: activeAddr,
 				Elsewhere: elsewhereAddr, Silent: func(testing.TB) netip.AddrPort { return netip.AddrPortFrom(silentAddr, 5445) },

@@ -60,7 +60,8 @@
 //
 // # Limits
 //
-// There is no wire format, and no FileWriter extension. Payload is copied twice.
+// There is no wire format. Payload is copied twice; the FileWriter extension of a QP
+// reads the file within the post.
 // Completions go by CQ, as everywhere; a CQ has no memory of CPUs, so Affinity
 // means nothing. A world has one lock: it is no measure of how a provider scales.
 package sim

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -516,4 +518,34 @@ func TestInjectRefusesNonsense(t *testing.T) {
 	undo()
 	undo()
 	mustOpen(t, w, addr("10.0.0.1")).Close()
+}
+
+// A file that cannot be read fails its request and nothing else, as nothing of it
+// was promised to the peer.
+func TestWriteFileReadError(t *testing.T) {
+	_, s, p := connected(t, Config{})
+	x, err := s.qp.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1})
+	s.must(err)
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	s.must(err)
+	if _, err := f.WriteString("content"); err != nil {
+		t.Fatal(err)
+	}
+	w := x.(ndk.FileWriter)
+	s.must(w.WriteFile("good", ndk.FileRange{File: f, Offset: 3, Length: 100}, p.mr.Base(), p.mr.RemoteToken(), 0))
+	s.must(f.Close())
+	s.must(w.WriteFile("bad", ndk.FileRange{File: f, Length: 10}, p.mr.Base(), p.mr.RemoteToken(), ndk.SilentSuccess))
+	p.must(p.qp.Receive("r", nil))
+	s.must(s.qp.Send("s", nil, 0))
+	if e := s.expect(s.icq, "good", ntstatus.Success); e.Bytes != 4 || e.Type != ndk.OpWrite {
+		t.Errorf("%d bytes of a %v from the file, want 4 of a Write", e.Bytes, e.Type)
+	}
+	s.expect(s.icq, "bad", ntstatus.IODeviceError)
+	s.expect(s.icq, "s", ntstatus.Success)
+	p.expect(p.rcq, "r", ntstatus.Success)
+	if got := string(p.mem[:5]); got != "tent\x00" {
+		t.Errorf("%q arrived", got)
+	}
+	s.want(w.WriteFile("x", ndk.FileRange{Offset: -1}, 0, 0, 0), ntstatus.InvalidParameter)
+	s.want(w.WriteFile("x", ndk.FileRange{File: f}, 0, 0, ndk.Inline), ntstatus.InvalidParameter)
 }

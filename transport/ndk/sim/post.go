@@ -29,16 +29,18 @@ type newWR struct {
 	mw     *soft.MW
 	reg    soft.Registration
 	length uint32
+	file   []byte // what was read of a file
+	failed bool   // and could not be
 }
 
 // post takes a request, or refuses it. prepare, for requests that have one,
 // makes what can be made only once the request has its place.
 func (q *qp) post(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages []ndk.LogicalAddress, fbo uint32, size, base uint64) error {
 	w := q.w
-	if !q.send.enter() {
-		w.report(fmt.Sprintf("two posts to the initiator queue of %v%d at the same time", q.Kind(), q.sub.n))
-	} else {
-		defer q.send.leave()
+	if n.op != wrWriteFile { // which has entered
+		if q.enter() {
+			defer q.send.leave()
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,6 +65,16 @@ func (q *qp) post(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages []n
 		w.removeLocked(q.a.host)
 	}
 	return nil
+}
+
+// enter reports whether the initiator lane is the caller's, to be left again; it
+// is if the consumer serialises its posts.
+func (q *qp) enter() bool {
+	if q.send.enter() {
+		return true
+	}
+	q.w.report(fmt.Sprintf("two posts to the initiator queue of %v%d at the same time", q.Kind(), q.sub.n))
+	return false
 }
 
 // accept checks a request and gives it a slot.
@@ -107,7 +119,14 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 		buf: wr.buf[:0], rc: n.rc, op: n.op, flags: n.flags, length: n.length, raddr: n.raddr, token: n.token,
 		mr: n.mr, mw: n.mw, reg: n.reg, deferred: n.flags&ndk.Defer != 0,
 	}
-	if n.flags&ndk.Inline != 0 {
+	if n.op == wrWriteFile {
+		wr.bytes = uint32(len(n.file))
+		wr.buf = append(wr.buf, n.file...)
+		wr.buf = append(wr.buf, make([]byte, int(n.length)-len(n.file))...)
+		if n.failed {
+			wr.status = ntstatus.IODeviceError
+		}
+	} else if n.flags&ndk.Inline != 0 {
 		for i := range n.sgl {
 			wr.buf = append(wr.buf, n.sgl[i].Inline...)
 		}
@@ -128,6 +147,9 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 // checkSGL checks the SGEs of a request and adds them up.
 func (q *qp) checkSGL(n *newWR) *ndk.PostError {
 	var total uint64
+	if n.op == wrWriteFile {
+		return nil // has none, and WriteFile checked the length
+	}
 	if n.flags&ndk.Inline != 0 {
 		for i := range n.sgl {
 			if n.sgl[i].Inline == nil && n.sgl[i].Length > 0 {

@@ -30,18 +30,19 @@ const (
 	wrSendInvalidate
 	wrWrite
 	wrRead
+	wrWriteFile
 	wrFastRegister
 	wrBind
 	wrInvalidate
 )
 
 var opTypes = [...]ndk.OpType{
-	wrSend: ndk.OpSend, wrSendInvalidate: ndk.OpSend, wrWrite: ndk.OpWrite, wrRead: ndk.OpRead,
+	wrSend: ndk.OpSend, wrSendInvalidate: ndk.OpSend, wrWrite: ndk.OpWrite, wrRead: ndk.OpRead, wrWriteFile: ndk.OpWrite,
 	wrFastRegister: ndk.OpFastRegister, wrBind: ndk.OpBind, wrInvalidate: ndk.OpInvalidate,
 }
 
 var postNames = [...]string{
-	wrSend: "post Send", wrSendInvalidate: "post SendAndInvalidate", wrWrite: "post Write", wrRead: "post Read",
+	wrSend: "post Send", wrSendInvalidate: "post SendAndInvalidate", wrWrite: "post Write", wrRead: "post Read", wrWriteFile: "post WriteFile",
 	wrFastRegister: "post FastRegister", wrBind: "post Bind", wrInvalidate: "post Invalidate",
 }
 
@@ -60,7 +61,8 @@ type sendWR struct {
 	raddr    uint64
 	sum      uint64 // of the source, with Config.CheckBuffers
 	placed   uint64 // adapter.placed at the post
-	buf      []byte // inline data; stays with the slot
+	buf      []byte // inline data, or that of a file; stays with the slot
+	bytes    uint32 // for Result.Bytes
 	mr       *mr
 	mw       *soft.MW
 	reg      soft.Registration
@@ -99,6 +101,7 @@ type qp struct {
 	recvDepth  uint32
 	initDepth  uint32
 	send, recv lane
+	fileBuf    []byte // owned by the initiator lane
 
 	// Guarded by World.mu, as all below.
 	state    qpState

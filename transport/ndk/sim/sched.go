@@ -265,11 +265,30 @@ func (w *World) runJob(j *job) {
 		f()
 		return
 	}
+	select {
+	case w.calls <- f:
+		return
+	default:
+	}
 	w.callbacks.Add(1)
 	go func() { // ends with f; World.Close waits
 		defer w.callbacks.Done()
 		f()
 	}()
+}
+
+// serve runs callbacks of auto mode; those that come while it is at work get a
+// goroutine each.
+func (w *World) serve() {
+	defer w.callbacks.Done()
+	for {
+		select {
+		case f := <-w.calls:
+			f()
+		case <-w.stop:
+			return
+		}
+	}
 }
 
 // timer is a soft.Timer on the virtual clock.

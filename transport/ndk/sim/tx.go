@@ -52,12 +52,17 @@ func (q *qp) start() {
 	if i, hit := w.strike(passing{point: PointInitiator, who: q.sub, o1: q, op: opTypes[wr.op]}); hit {
 		wr.status = i.Status
 	}
+	if wr.status == ntstatus.IODeviceError && wr.op == wrWriteFile {
+		wr.done = true // nothing was promised to the peer, so the connection goes on
+		q.complete()
+		return
+	}
 	if wr.status != ntstatus.Success {
 		q.failWR(wr, wr.status, 0)
 		return
 	}
 	switch wr.op {
-	case wrSend, wrSendInvalidate, wrWrite:
+	case wrSend, wrSendInvalidate, wrWrite, wrWriteFile:
 		q.startSend(s, wr)
 	case wrRead:
 		q.startRead(s, wr)
@@ -95,12 +100,12 @@ func (q *qp) failWR(wr *sendWR, st ndk.Status, rule ndk.Rule) {
 func (q *qp) startSend(s uint32, wr *sendWR) {
 	w := q.w
 	p := w.packet(pkSend)
-	if wr.op == wrWrite {
+	if wr.op == wrWrite || wr.op == wrWriteFile {
 		p.kind = pkWrite
 	}
 	p.seq, p.addr, p.token = s, wr.raddr, wr.token
 	p.invalidate, p.solicited = wr.op == wrSendInvalidate, wr.flags&ndk.SendAndSolicitEvent != 0
-	if wr.flags&ndk.Inline != 0 {
+	if wr.flags&ndk.Inline != 0 || wr.op == wrWriteFile {
 		p.buf = append(p.buf, wr.buf...)
 	} else {
 		sges := q.wrSGEs(s)
@@ -191,11 +196,14 @@ func (q *qp) complete() {
 		}
 		if wr.status != ntstatus.Success || wr.flags&ndk.SilentSuccess == 0 {
 			e := ndk.ResultEx{Type: opTypes[wr.op], ProviderError: uint32(wr.rule)}
-			e.Status, e.QPContext, e.RequestContext = wr.status, q.ctx, wr.rc
+			e.Status, e.Bytes, e.QPContext, e.RequestContext = wr.status, wr.bytes, q.ctx, wr.rc
 			q.w.note(q.sub, "complete").text(opTypes[wr.op].String()).num("n", uint64(q.head)).status(wr.status).end()
 			q.icq.push(q, &e, false)
 		}
 		st := wr.status
+		if st == ntstatus.IODeviceError && wr.op == wrWriteFile {
+			st = ntstatus.Success // as far as the connection is concerned
+		}
 		wr.rc, wr.mr, wr.mw = nil, nil, nil
 		wr.reg = soft.Registration{}
 		q.head++

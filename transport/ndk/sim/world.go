@@ -36,6 +36,7 @@ type World struct {
 
 	closed    atomic.Bool
 	stop      chan struct{}
+	calls     chan func()    // to the goroutine that runs callbacks in auto mode
 	callbacks sync.WaitGroup // goroutines of callbacks and tasks
 	driver    sync.WaitGroup // the goroutine of auto mode
 }
@@ -61,8 +62,11 @@ func New(c Config) (*World, error) {
 		w.addHost(h)
 	}
 	if c.Auto {
+		w.calls = make(chan func())
 		w.driver.Add(1)
-		go w.drive() // Close ends it by closing stop, and waits for it
+		w.callbacks.Add(1)
+		go w.drive() // Close ends both by closing stop, and waits for them
+		go w.serve()
 	}
 	return w, nil
 }
