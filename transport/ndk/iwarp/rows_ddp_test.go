@@ -252,8 +252,12 @@ func rowMSN(t *testing.T) {
 	q.mu.Unlock()
 	read()
 	msn = 0xFFFFFFFE
-	q.mu.Lock()   // behind what the receiver did with the last Read Request
-	q.mu.Unlock() //nolint:staticcheck // nothing in between, on purpose
+	q.mu.Lock() // behind what the receiver did with the last Read Request
+	limit := q.ird
+	q.mu.Unlock()
+	if limit != 2 {
+		t.Errorf("the inbound read limit is %d, want 2", limit)
+	}
 	q.rmu.Lock()
 	q.rx.readMSN = 0xFFFFFFFE
 	q.rmu.Unlock()
