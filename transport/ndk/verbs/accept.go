@@ -70,6 +70,9 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		err = c.answer(ctx, q, id, in, out, p.Private)
 	}
 	if err == nil {
+		if a.iwarp {
+			q.awaitFirst()
+		}
 		q.setConnected(in, out)
 		if c.connected() {
 			return nil

@@ -35,6 +35,7 @@ type adapter struct {
 	info   ndk.AdapterInfo
 	cm     *cmChannel
 	events *events
+	sentry sentry
 	page   []byte // a page of the adapter's own, for keys that nobody can use
 
 	qpsMu sync.RWMutex
@@ -67,10 +68,24 @@ type quirks struct {
 	noIOVA bool
 	// oneSGE says that a receive without an SGE is refused.
 	oneSGE bool
+	// freeAgain says that the kernel does not survive the invalidation of a window
+	// that is invalid already, by its peer for one. A window is invalidated by
+	// having another one take its place.
+	freeAgain bool
+	// looseWindows says that a peer reaches through a window all of the region that
+	// it is bound to.
+	looseWindows bool
+	// invalidated is the flag of a receive whose message invalidated a token.
+	invalidated C.uint
+	// tooLong is what a receive fails with whose message is longer.
+	tooLong C.enum_ibv_wc_status
 }
 
-// siw is Linux's software iWARP.
-const siwVendor = 0x626d74
+// Linux's software iWARP and software RoCE.
+const (
+	siwVendor = 0x626d74
+	rxeVendor = 0xFFFFFF
+)
 
 // openAdapter opens the device.
 func openAdapter(cfg Config, local netip.Addr, v ndk.Version, device string, port uint8) (*adapter, error) {
@@ -104,6 +119,7 @@ func openAdapter(cfg Config, local netip.Addr, v ndk.Version, device string, por
 	if a.events, err = watch(a); err != nil {
 		return fail(fmt.Errorf("asynchronous events of RDMA device %s: %w", device, err))
 	}
+	a.sentry.a = a
 	a.lams.init()
 	a.Device.Init(soft.Config{Info: a.info})
 	return a, nil
@@ -169,6 +185,12 @@ func query(ctx *C.struct_ibv_context, v ndk.Version, port uint8) (i ndk.AdapterI
 	siw := q.iwarp && d.vendor_id == siwVendor
 	q.plainEvents, q.noIOVA, q.oneSGE = siw, siw, siw
 	q.sinkRemote = q.iwarp && !siw // siw looks at the right of local write only
+	q.invalidated, q.tooLong = C.IBV_WC_WITH_INV, C.IBV_WC_LOC_LEN_ERR
+	if !q.iwarp && d.vendor_id == rxeVendor {
+		q.freeAgain, q.looseWindows = true, true
+		q.invalidated |= 1 << 2 // what it is in the kernel
+		q.tooLong = C.IBV_WC_LOC_QP_OP_ERR
+	}
 
 	i = ndk.AdapterInfo{
 		Version:                v,
@@ -195,6 +217,8 @@ func query(ctx *C.struct_ibv_context, v ndk.Version, port uint8) (i ndk.AdapterI
 	}
 	if d.max_srq > 0 && d.max_srq_wr > 1 && !q.iwarp {
 		i.MaxSRQDepth = min(int(d.max_srq_wr)-1, maxQueueDepth)
+		n := min(i.MaxReceiveRequestSGE, int(d.max_srq_sge))
+		i.MaxReceiveRequestSGE, i.MaxInitiatorRequestSGE, i.MaxReadRequestSGE = n, n, min(n, i.MaxReadRequestSGE)
 	}
 	if q.windows {
 		i.MaxWindowSize = i.MaxRegistrationSize

@@ -105,8 +105,8 @@ func (q *qp) fastRegisterLocked(rc any, target ndk.MR, pages []ndk.LogicalAddres
 	return nil
 }
 
-// Invalidate implements ndk.QP. What the device knows no request for is ended at
-// the post, or when the Reads before it are done if there are any.
+// Invalidate implements ndk.QP. What the device has no request for is ended at the
+// post, or when the requests before it are done if there are any.
 func (q *qp) Invalidate(rc any, target ndk.Invalidatable, f ndk.OpFlags) error {
 	q.tx.Lock()
 	err := q.invalidateLocked(rc, target, f)
@@ -124,7 +124,7 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 		return ndk.ErrForeign
 	}
 	var token ndk.Token
-	var window bool
+	var byWindow bool
 	var g grant
 	var broken ndk.Rule
 	var under, m *mr
@@ -140,7 +140,7 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 			return ndk.ErrNotFast
 		}
 		m = o
-		token, window, g, broken = o.invalidate()
+		token, byWindow, g, broken = o.invalidate()
 	case *mw:
 		switch {
 		case o.pd.adapter != q.adapter:
@@ -149,8 +149,8 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 			return ndk.ErrDomain
 		}
 		w = o
-		token, under, broken = o.invalidate()
-		window = true
+		token, under, g, broken = o.invalidate()
+		byWindow = true
 	default:
 		return ndk.ErrForeign
 	}
@@ -161,21 +161,29 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 		w.Retain()
 		r.mr = under
 	}
-	if window || broken != 0 {
+	if byWindow && broken == 0 && q.adapter.freeAgain {
+		var win *window
+		if m != nil {
+			win = &m.win
+		} else {
+			win = &w.win
+		}
+		if old := win.swap(); old != nil {
+			r.grant.mw, byWindow = old, false
+		}
+	}
+	if byWindow || broken != 0 {
 		s := &q.chain[q.chained]
 		s.rkey, s.num_sge, s.remote_addr = C.uint32_t(token), 0, 0
 		q.add(r, f, broken, ntstatus.InvalidDeviceRequest)
 		return nil
 	}
 	q.mu.Lock()
-	reading := false
-	for p := q.head; p != q.tail && !reading; p++ {
-		reading = q.wr(p).op == wrRead && !q.wr(p).done
-	}
+	idle := q.head == q.tail
 	dead := q.poisoned || q.state != qpConnected
 	q.mu.Unlock()
-	if !reading {
-		q.adapter.letGo(g)
+	if idle { // else at its turn
+		q.adapter.letGo(r.grant)
 		r.grant = grant{}
 	}
 	st := ndk.Status(ntstatus.Success)

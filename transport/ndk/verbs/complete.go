@@ -20,13 +20,18 @@ func wcStatus(s C.enum_ibv_wc_status, receive bool) ndk.Status {
 			return ntstatus.BufferOverflow
 		}
 		return ntstatus.DataOverrun
+	case C.IBV_WC_REM_INV_REQ_ERR:
+		if receive { // the peer was to invalidate something else
+			return ntstatus.AccessViolation
+		}
+		return ntstatus.RemoteResources
 	case C.IBV_WC_LOC_PROT_ERR, C.IBV_WC_LOC_ACCESS_ERR:
 		return ntstatus.AccessViolation
 	case C.IBV_WC_WR_FLUSH_ERR:
 		return ntstatus.Cancelled
 	case C.IBV_WC_MW_BIND_ERR:
 		return ntstatus.InvalidDeviceRequest
-	case C.IBV_WC_REM_INV_REQ_ERR, C.IBV_WC_REM_ACCESS_ERR, C.IBV_WC_REM_OP_ERR:
+	case C.IBV_WC_REM_ACCESS_ERR, C.IBV_WC_REM_OP_ERR:
 		return ntstatus.RemoteResources
 	case C.IBV_WC_RETRY_EXC_ERR, C.IBV_WC_RNR_RETRY_EXC_ERR:
 		return ntstatus.IOTimeout
@@ -109,7 +114,7 @@ func (q *qp) settled(w *sendWR) {
 	switch w.op {
 	case wrBind:
 		if !worked && !refused {
-			w.mw.undone(w.token, nil)
+			w.mw.undone(w.token, nil, grant{})
 		}
 	case wrFastRegister:
 		if !worked && !refused {
@@ -118,17 +123,22 @@ func (q *qp) settled(w *sendWR) {
 	case wrInvalidate:
 		switch {
 		case refused:
+		case w.grant.mw != nil: // another window has the place of this one already
+			q.adapter.letGo(w.grant)
+			if w.mw != nil {
+				w.mr.dropWindow()
+				w.mr = nil
+			}
 		case w.mw != nil && worked:
 			w.mw.win.unbound(w.token)
+			q.adapter.letGo(w.grant)
 			w.mr.dropWindow()
 			w.mr = nil
 		case w.mw != nil:
-			w.mw.undone(0, w.mr)
+			w.mw.undone(0, w.mr, w.grant)
 			w.mr = nil
 		case worked:
-			if w.hw {
-				w.mr.win.unbound(w.token)
-			}
+			w.mr.win.unbound(w.token)
 			q.adapter.letGo(w.grant)
 		default:
 			w.mr.undone(0, w.grant)
@@ -179,17 +189,18 @@ func (q *qp) received(pos uint32, wc *C.struct_ibv_wc, event bool) (fire bool) {
 // fill notes what a completion of the device says about a receive.
 func (q *qp) fill(w *recvWR, wc *C.struct_ibv_wc, event bool) {
 	w.status, w.perr, w.event = wcStatus(wc.status, true), providerError(wc), event
+	q.hearLocked()
 	switch {
 	case w.status == ntstatus.Success:
 		w.bytes = uint32(wc.byte_len)
-		if w.with = wc.wc_flags&C.IBV_WC_WITH_INV != 0; w.with {
+		if w.with = wc.wc_flags&q.adapter.invalidated != 0; w.with {
 			w.token = ndk.Token(C.vs_invalidated(wc))
 		}
 	case w.status == ntstatus.Cancelled:
 	case w.broken != 0:
 		w.status, w.perr = ntstatus.AccessViolation, uint32(w.broken)
-	case w.status == ntstatus.BufferOverflow:
-		w.perr = uint32(ndk.RuleReceiveSize)
+	case wc.status == q.adapter.tooLong:
+		w.status, w.perr = ntstatus.BufferOverflow, uint32(ndk.RuleReceiveSize)
 	}
 }
 
@@ -216,7 +227,7 @@ func (q *qp) deliverLocked(w *recvWR) (fire bool) {
 	e.Status, e.Bytes, e.QPContext, e.RequestContext = w.status, w.bytes, q.ctx, w.rc
 	if w.with {
 		e.Type, e.InvalidatedToken = ndk.OpReceiveAndInvalidate, w.token
-		if !q.adapter.remotelyInvalidated(w.token) {
+		if !q.adapter.remotelyInvalidated(w.token, q.pd) {
 			// It was none that a peer may invalidate (RFC 5040 §5.3).
 			e.Status, e.Bytes, e.ProviderError = ntstatus.AccessViolation, 0, uint32(ndk.RuleFastMR)
 		}

@@ -157,6 +157,24 @@ func (c *connector) sayLost(reason uint32) {
 	}
 }
 
+// flushed is told when the consumer flushed the QP, which ends the connection: the
+// peer hears of it, and the consumer's own event does not run.
+func (c *connector) flushed() {
+	c.mu.Lock()
+	up := c.state == connConnected && !c.gone
+	id := c.id
+	if up {
+		c.gone, c.state, c.event = true, connEnded, nil
+		close(c.ended)
+		up = c.Hold()
+	}
+	c.mu.Unlock()
+	if up {
+		id.disconnect()
+		c.Release()
+	}
+}
+
 // commEstablished is told when data came on the QP before the connection
 // manager heard the last message of the handshake, which may be lost.
 func (c *connector) commEstablished() {

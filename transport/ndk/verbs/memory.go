@@ -31,6 +31,83 @@ type arena struct {
 
 	keys atomic.Pointer[[]arenaKey]
 	mu   sync.Mutex // serialises changes of keys
+
+	exactMu sync.Mutex
+	exacts  []*exact // guarded by exactMu; the one used last is the last
+}
+
+// exact is a registration of a part of an arena for a window that is bound to all
+// of it. It gives a peer nothing by itself, so it is kept for the next time: the
+// window decides.
+type exact struct {
+	pd            *pd
+	real, n, base uint64
+	mr            *C.struct_ibv_mr
+	users         int // guarded by exactMu of the arena
+}
+
+// exactsKept bounds the registrations of an arena that no window uses now.
+const exactsKept = 64
+
+// exact returns the registration of n bytes at real, with the addresses from base
+// on, in p; nil if the device has no room. It is given back by dropExact.
+func (r *arena) exact(p *pd, real, n, base uint64) *exact {
+	r.exactMu.Lock()
+	for i, e := range r.exacts {
+		if e.pd == p && e.real == real && e.n == n && e.base == base {
+			e.users++
+			copy(r.exacts[i:], r.exacts[i+1:])
+			r.exacts[len(r.exacts)-1] = e
+			r.exactMu.Unlock()
+			return e
+		}
+	}
+	r.exactMu.Unlock()
+	hw, _ := C.vs_reg_mr(p.hw, C.uint64_t(real), C.uint64_t(n), C.uint64_t(base), C.IBV_ACCESS_LOCAL_WRITE|C.IBV_ACCESS_MW_BIND)
+	if hw == nil {
+		return nil
+	}
+	e := &exact{pd: p, real: real, n: n, base: base, mr: hw, users: 1}
+	r.exactMu.Lock()
+	r.exacts = append(r.exacts, e)
+	r.exactMu.Unlock()
+	r.a.arenas.note(r)
+	return e
+}
+
+func (r *arena) dropExact(e *exact) {
+	var old *exact
+	r.exactMu.Lock()
+	e.users--
+	idle := 0
+	for _, x := range r.exacts {
+		if x.users == 0 {
+			idle++
+		}
+	}
+	if idle > exactsKept {
+		i := slices.IndexFunc(r.exacts, func(x *exact) bool { return x.users == 0 })
+		old = r.exacts[i]
+		r.exacts = slices.Delete(r.exacts, i, i+1)
+	}
+	r.exactMu.Unlock()
+	if old != nil {
+		r.a.deregister(old.mr)
+	}
+}
+
+// dropExacts ends the registrations in p, or all of them if that is nil. No
+// window uses them any more.
+func (r *arena) dropExacts(p *pd) {
+	r.exactMu.Lock()
+	defer r.exactMu.Unlock()
+	r.exacts = slices.DeleteFunc(r.exacts, func(e *exact) bool {
+		if p != nil && e.pd != p {
+			return false
+		}
+		r.a.deregister(e.mr)
+		return true
+	})
 }
 
 type arenaKey struct {
@@ -42,13 +119,23 @@ type arenaKey struct {
 type arenaTable struct {
 	mu      sync.RWMutex
 	alloced []*arena            // guarded by mu, as all below; of Alloc, by address
-	all     map[*arena]struct{} // those with a key
+	all     map[*arena]struct{} // those with a registration
 	pds     []*pd
 }
 
 func (t *arenaTable) addPD(p *pd) {
 	t.mu.Lock()
 	t.pds = append(t.pds, p)
+	t.mu.Unlock()
+}
+
+// note has r among those with a registration.
+func (t *arenaTable) note(r *arena) {
+	t.mu.Lock()
+	if t.all == nil {
+		t.all = make(map[*arena]struct{})
+	}
+	t.all[r] = struct{}{}
 	t.mu.Unlock()
 }
 
@@ -64,6 +151,7 @@ func (t *arenaTable) dropPD(p *pd) {
 	}
 	t.mu.Unlock()
 	for _, r := range with {
+		r.dropExacts(p)
 		r.dropKey(p)
 	}
 }
@@ -127,13 +215,7 @@ func (r *arena) key(p *pd) (*C.struct_ibv_mr, error) {
 	}
 	keys = append(keys, arenaKey{p, m})
 	r.keys.Store(&keys)
-	t := &r.a.arenas
-	t.mu.Lock()
-	if t.all == nil {
-		t.all = make(map[*arena]struct{})
-	}
-	t.all[r] = struct{}{}
-	t.mu.Unlock()
+	r.a.arenas.note(r)
 	return m, nil
 }
 
@@ -174,6 +256,7 @@ func (r *arena) release() {
 	t.mu.Lock()
 	delete(t.all, r)
 	t.mu.Unlock()
+	r.dropExacts(nil)
 	r.mu.Lock()
 	if keys := r.keys.Swap(nil); keys != nil {
 		for _, k := range *keys {

@@ -18,13 +18,21 @@ import (
 
 // grant is what a fast registration keeps in the device, and what it lies in.
 type grant struct {
+	mw    *C.struct_ibv_mw // a window whose place another one took
 	mr    *C.struct_ibv_mr
+	exact *exact // of arena
 	arena *arena
 }
 
 // letGo ends a grant.
 func (a *adapter) letGo(g grant) {
+	if g.mw != nil {
+		a.destroyed("memory window", C.vs_dealloc_mw(g.mw))
+	}
 	a.deregister(g.mr)
+	if g.exact != nil {
+		g.arena.dropExact(g.exact)
+	}
 	if g.arena != nil {
 		g.arena.release()
 	}
@@ -314,11 +322,11 @@ func (m *mr) fastRegister(pages []ndk.LogicalAddress, fbo uint32, n, base uint64
 	}
 	switch {
 	case byWindow:
-		if base != real { // a window has the addresses of what it is bound to
-			if g.mr = m.register(real, n, base, C.IBV_ACCESS_LOCAL_WRITE|C.IBV_ACCESS_MW_BIND); g.mr == nil {
+		if base != real || a.looseWindows { // a window has the addresses of what it is bound to
+			if g.exact = r.exact(m.pd, real, n, base); g.exact == nil {
 				return b, 0, errNoResources
 			}
-			b.mr = g.mr
+			b.mr = g.exact.mr
 		}
 		b = binding{win: &m.win, mw: hw, mr: b.mr, token: nextKey(hw), va: base, n: n}
 		if rights&soft.RemoteRead != 0 {
@@ -381,7 +389,7 @@ func (m *mr) endLocked() grant {
 }
 
 // invalidated notes that the peer ended the registration under the token.
-func (m *mr) invalidated(t ndk.Token) bool {
+func (m *mr) invalidated(t ndk.Token, by *pd) bool {
 	m.mu.Lock()
 	if !m.valid || m.remote != t {
 		m.mu.Unlock()
@@ -391,7 +399,7 @@ func (m *mr) invalidated(t ndk.Token) bool {
 	m.mu.Unlock()
 	m.win.unbound(t)
 	m.pd.adapter.letGo(g)
-	return true
+	return m.pd == by
 }
 
 // undone says that the device may not have done a FastRegister or Invalidate,
@@ -416,7 +424,9 @@ func (m *mr) undone(ended ndk.Token, g grant) {
 }
 
 // invalidatee is what a peer's token stands for.
-type invalidatee interface{ invalidated(t ndk.Token) bool }
+type invalidatee interface {
+	invalidated(t ndk.Token, by *pd) bool
+}
 
 // knowRemote makes o findable by a token of a fast registration or window.
 func (a *adapter) knowRemote(t ndk.Token, o invalidatee) {
@@ -433,11 +443,11 @@ func (a *adapter) forgetRemote(t ndk.Token, o invalidatee) {
 	a.regionMu.Unlock()
 }
 
-// remotelyInvalidated notes what a received message says; false if the token is
-// not one that a peer may invalidate.
-func (a *adapter) remotelyInvalidated(t ndk.Token) bool {
+// remotelyInvalidated notes what a message says that was received in the domain;
+// false if the token is not one that its peer may invalidate.
+func (a *adapter) remotelyInvalidated(t ndk.Token, by *pd) bool {
 	a.regionMu.RLock()
 	o := a.remotes[t]
 	a.regionMu.RUnlock()
-	return o != nil && o.invalidated(t)
+	return o != nil && o.invalidated(t, by)
 }

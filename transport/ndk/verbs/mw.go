@@ -23,6 +23,7 @@ type mw struct {
 	mu     sync.Mutex
 	remote ndk.Token // guarded by mu
 	under  *mr       // guarded by mu; bound to, in the order of posts; held
+	grant  grant     // guarded by mu; what the device has for it
 }
 
 // CreateMW implements ndk.PD.
@@ -52,8 +53,9 @@ func (w *mw) Close() {
 func (w *mw) destroy() {
 	w.win.close()
 	w.mu.Lock()
-	m := w.endLocked()
+	m, g := w.endLocked()
 	w.mu.Unlock()
+	w.pd.adapter.letGo(g)
 	m.dropWindow()
 }
 
@@ -101,6 +103,14 @@ func (w *mw) bind(m *mr, va, n uint64, f ndk.OpFlags) (b binding, broken ndk.Rul
 	if remoteWrite {
 		b.access |= C.IBV_ACCESS_REMOTE_WRITE
 	}
+	var g grant
+	if w.pd.adapter.looseWindows {
+		if g.mr = m.register(va, n, va, C.IBV_ACCESS_LOCAL_WRITE|C.IBV_ACCESS_MW_BIND); g.mr == nil {
+			return b, 0, errNoResources
+		}
+		b.mr = g.mr
+	}
+	w.grant = g
 	m.windows++
 	m.Retain()
 	w.remote, w.under = b.token, m
@@ -108,49 +118,53 @@ func (w *mw) bind(m *mr, va, n uint64, f ndk.OpFlags) (b binding, broken ndk.Rul
 	return b, 0, nil
 }
 
-// endLocked ends the binding in the order of posts. The result loses a window
-// when the device has ended it too.
-func (w *mw) endLocked() *mr {
-	m := w.under
-	w.under = nil
+// endLocked ends the binding in the order of posts. m loses a window, and g is let
+// go, when the device has ended it too.
+func (w *mw) endLocked() (m *mr, g grant) {
+	m, g = w.under, w.grant
+	w.under, w.grant = nil, grant{}
 	w.pd.adapter.forgetRemote(w.remote, w)
-	return m
+	return m, g
 }
 
 // invalidate is that of mr.
-func (w *mw) invalidate() (token ndk.Token, m *mr, broken ndk.Rule) {
+func (w *mw) invalidate() (token ndk.Token, m *mr, g grant, broken ndk.Rule) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.under == nil {
-		return 0, nil, ndk.RuleInvalidated
+		return 0, nil, g, ndk.RuleInvalidated
 	}
-	return w.remote, w.endLocked(), 0
+	token = w.remote
+	m, g = w.endLocked()
+	return token, m, g, 0
 }
 
 // invalidated is that of mr.
-func (w *mw) invalidated(t ndk.Token) bool {
+func (w *mw) invalidated(t ndk.Token, by *pd) bool {
 	w.mu.Lock()
 	if w.under == nil || w.remote != t {
 		w.mu.Unlock()
 		return false
 	}
-	m := w.endLocked()
+	m, g := w.endLocked()
 	w.mu.Unlock()
 	w.win.unbound(t)
+	w.pd.adapter.letGo(g)
 	m.dropWindow()
-	return true
+	return w.pd == by
 }
 
 // undone is that of mr.
-func (w *mw) undone(ended ndk.Token, m *mr) {
+func (w *mw) undone(ended ndk.Token, m *mr, g grant) {
 	w.mu.Lock()
 	var own *mr
+	var ownGrant grant
 	if w.under != nil && w.remote == ended {
-		own = w.endLocked()
+		own, ownGrant = w.endLocked()
 	}
 	w.mu.Unlock()
-	w.win.doubt(grant{}, own)
-	w.win.doubt(grant{}, m)
+	w.win.doubt(ownGrant, own)
+	w.win.doubt(g, m)
 }
 
 // dropWindow undoes the count and the reference of a binding. nil has none.

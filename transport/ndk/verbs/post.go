@@ -348,7 +348,7 @@ func (q *qp) canMark() bool { return q.state == qpEnded && !q.flushing }
 // ringLocked hands the chain to the device.
 func (q *qp) ringLocked() {
 	n := q.chained
-	if n == 0 {
+	if n == 0 || q.holding && n < len(q.chain) {
 		return
 	}
 	q.chained = 0

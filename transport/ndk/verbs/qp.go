@@ -63,6 +63,7 @@ type qp struct {
 	inline   []byte             // inlineMax for each of chain
 	quiet    int                // requests since the newest one that asks for a completion
 	newestRC bool               // the newest request of the device asks for one
+	holding  bool               // the chain waits for the peer's first message
 
 	// rx is the same of the receive queue.
 	rx       sync.Mutex
@@ -85,6 +86,7 @@ type qp struct {
 	moved     bool // the device's QP is not as it was made
 	requeue   bool // flushed receives are kept, to be posted again
 	draining  bool
+	heard     chan struct{} // closed and nil when the peer's first message came, or nobody waits for it
 	drained   chan struct{} // closed when everything was reported, after draining was set
 
 	windowMu sync.Mutex
@@ -364,10 +366,21 @@ func (q *qp) modify(attr *C.struct_ibv_qp_attr, mask C.int) error {
 // read limits.
 func (q *qp) setConnected(_, out int) {
 	q.mu.Lock()
-	if q.state == qpIdle {
+	up := q.state == qpIdle
+	if up {
 		q.state, q.outLimit = qpConnected, out
 	}
 	q.mu.Unlock()
+	if !up {
+		return
+	}
+	q.adapter.sentry.add(q)
+	q.mu.Lock()
+	up = q.state == qpConnected
+	q.mu.Unlock()
+	if !up { // ended meanwhile, by who may have been too early to find it there
+		q.adapter.sentry.drop(q)
+	}
 }
 
 // disconnected refuses initiator requests from now on; flush also completes what
@@ -377,6 +390,7 @@ func (q *qp) disconnected(flush bool) {
 		q.abort()
 		return
 	}
+	q.adapter.sentry.drop(q)
 	q.mu.Lock()
 	if q.state == qpConnected {
 		q.state = qpEnded
@@ -412,7 +426,15 @@ func (q *qp) QueueFailed() { q.broken() }
 
 // Flush implements ndk.QP. The connection is over after it; a QP that never was
 // connected is of no use any more.
-func (q *qp) Flush() { q.abort() }
+func (q *qp) Flush() {
+	q.abort()
+	q.mu.Lock()
+	c := q.connector
+	q.mu.Unlock()
+	if c != nil {
+		c.flushed()
+	}
+}
 
 // abort ends the connection at once, if there is one, and sees to it that every
 // request is reported.
@@ -422,8 +444,10 @@ func (q *qp) abort() {
 	first := !q.draining
 	q.draining = true
 	q.mu.Unlock()
+	q.adapter.sentry.drop(q)
 	if first {
 		q.tx.Lock()
+		q.letGoLocked()
 		q.dropChainLocked()
 		if err := errno(C.vs_error_state(q.hw)); err != nil {
 			q.adapter.cfg.Logger.Debug("flush", "device", q.adapter.device, "err", err)
@@ -514,6 +538,7 @@ func (q *qp) giveUp() {
 // drain waits until the device has done what was posted, or ctx ends.
 func (q *qp) drain(ctx context.Context) {
 	q.tx.Lock()
+	q.letGoLocked()
 	q.markLocked()
 	q.ringLocked()
 	q.tx.Unlock()

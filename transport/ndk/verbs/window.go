@@ -153,6 +153,25 @@ func (w *window) leave(q *qp) {
 	}
 }
 
+// swap has another window take the place of this one, which the caller lets go
+// when the requests before are done; nil if there is no other.
+func (w *window) swap() (old *C.struct_ibv_mw) {
+	w.posting.Lock()
+	defer w.posting.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	hw, _ := C.vs_alloc_mw2(w.pd.hw)
+	if hw == nil {
+		return nil
+	}
+	old, w.hw = w.hw, hw
+	if w.on != nil {
+		w.on.dropWindow(w)
+		w.on = nil
+	}
+	return old
+}
+
 // nextKey is the token that a window gets by its next binding.
 func nextKey(hw *C.struct_ibv_mw) ndk.Token {
 	k := uint32(hw.rkey)
