@@ -354,7 +354,8 @@ func requestLate(t *T) {
 		p.C = p.take(got)
 		cancel()
 		s.late(s.result(res), ntstatus.Cancelled, "a context that ends")
-		s.late(s.connector().Connect(ctx, s.QP, netip.AddrPort{}, addr, limits), ntstatus.Cancelled, "a context that has ended")
+		// On another QP: a transport may know only later that nobody waits any more.
+		s.late(s.connector().Connect(ctx, s.sibling(nil).QP, netip.AddrPort{}, addr, limits), ntstatus.Cancelled, "a context that has ended")
 	})
 	t.Sub("IOTimeout", func(t *T) {
 		s, p := t.Pair()
@@ -459,8 +460,8 @@ func requestBeforeClose(t *T) {
 		p.lost()
 		s.closes(s.C)
 		s.ends(s.C, "close of a disconnecting connector")
-		if err := s.result(res); err != nil {
-			s.want(err, ntstatus.Cancelled, "Disconnect")
+		if err := s.result(res); err != nil && ndk.StatusOf(err) != ntstatus.Cancelled && ndk.StatusOf(err) != ntstatus.IOTimeout {
+			t.Errorf("Disconnect: %v, want Cancelled, or IOTimeout if the peer was too slow", err)
 		}
 		s.closed(s.QP)
 		s.flushed(4)
