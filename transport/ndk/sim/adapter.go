@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -14,17 +15,21 @@ import (
 // adapter implements ndk.Adapter.
 type adapter struct {
 	soft.Device
-	w    *World
-	host *host
-	sub  subject
-	qps  []*qp // guarded by World.mu, as placed; those that are not closed
+	w     *World
+	host  *host
+	local netip.Addr // that it was opened with; invalid: any
+	sub   subject
+	qps   []*qp // guarded by World.mu, as placed; those that are not closed
 	// placed counts what the adapter wrote to memory of the consumer.
 	placed uint64
 }
 
 // newAdapter is called under World.mu.
-func (w *World) newAdapter(h *host, v ndk.Version) *adapter {
+func (w *World) newAdapter(h *host, local netip.Addr, v ndk.Version) *adapter {
 	a := &adapter{w: w, host: h, sub: w.number(subAdapter)}
+	if h.has(local) {
+		a.local = local
+	}
 	info := w.info
 	info.Version = v
 	var seed [32]byte
@@ -171,67 +176,4 @@ func (a *adapter) Alloc(n int) ([]byte, func(), error) {
 		return nil, nil, err
 	}
 	return a.Device.Alloc(n)
-}
-
-// cq is a CQ with the faults and the trace of the world.
-type cq struct {
-	*soft.CQ
-	a   *adapter
-	sub subject
-}
-
-// CreateCQ implements ndk.Adapter.
-func (a *adapter) CreateCQ(ctx context.Context, c ndk.CQConfig) (ndk.CQ, error) {
-	const op = "create CQ"
-	if err := a.creating(op, ndk.ObjectCQ); err != nil {
-		return nil, err
-	}
-	q := &cq{a: a, sub: a.w.number(subCQ)}
-	if notify := c.Notify; notify != nil {
-		c.Notify = func(st ndk.Status) {
-			a.w.note(q.sub, "callback").status(st).end()
-			notify(st)
-		}
-	}
-	inner, err := a.Device.CreateCQ(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	q.CQ = inner.(*soft.CQ)
-	a.w.note(q.sub, "create").num("depth", uint64(c.Depth)).end()
-	return q, nil
-}
-
-// Resize implements ndk.CQ.
-func (c *cq) Resize(ctx context.Context, depth int) error {
-	if err := c.a.requesting("resize CQ", c); err != nil {
-		return err
-	}
-	return c.CQ.Resize(ctx, depth)
-}
-
-// Arm implements ndk.CQ.
-func (c *cq) Arm(t ndk.ArmType) {
-	c.a.w.note(c.sub, "arm").num("type", uint64(t)).end()
-	c.CQ.Arm(t)
-}
-
-// push queues a completion of q, or lets the CQ fail in its place.
-func (c *cq) push(q *qp, e *ndk.ResultEx, solicited bool) {
-	w := c.a.w
-	fire := false
-	if _, hit := w.strike(passing{point: PointOverrun, who: c.sub, o1: c, o2: q}); hit {
-		fire = c.Fail(ntstatus.BufferOverflow)
-	} else if _, hit := w.strike(passing{point: PointFatalCQ, who: c.sub, o1: c, o2: q}); hit {
-		fire = c.Fail(ntstatus.InternalError)
-	} else {
-		fire = c.Push(e, solicited)
-	}
-	if fire {
-		if d := w.lateness(c.sub, c); d > 0 {
-			w.soon(c.CQ.Notify, d)
-		} else {
-			c.Spawn()
-		}
-	}
 }

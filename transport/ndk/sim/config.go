@@ -83,6 +83,11 @@ type Config struct {
 	// MaxDelay bounds the drawn delays of PointNotify, PointSlow and PointDelay.
 	// 0 is 1 ms.
 	MaxDelay time.Duration
+	// StrictQueues counts a request to the depth of its queue until its completion
+	// is polled, or for a silent one, that of a later request of the queue is: as
+	// hardware does, and as consumers have to size their queues for. Else the place
+	// is free when the request is done.
+	StrictQueues bool
 	// CheckBuffers compares the source of each Send and Write with what it was at
 	// the post, and reports a difference. It costs a pass over the data.
 	CheckBuffers bool

@@ -363,11 +363,9 @@ func (c *connector) begin(op string, target ndk.QP, ep *endpoint, src, dst netip
 	}
 	from := src.Addr()
 	if !from.IsValid() || from.IsUnspecified() {
-		ok := false
-		if from, ok = dst.Addr(), h.has(dst.Addr()); !ok {
-			if from, ok = h.family(dst.Addr()); !ok {
-				return ntstatus.NetworkUnreachable, nil
-			}
+		var ok bool
+		if from, ok = c.a.source(dst.Addr()); !ok {
+			return ntstatus.NetworkUnreachable, nil
 		}
 	}
 	switch {

@@ -230,6 +230,43 @@ func TestFullQueues(t *testing.T) {
 	s.expect(s.rcq, "r", ntstatus.Success)
 }
 
+// With StrictQueues a place is free when a completion that proves it was polled.
+func TestStrictQueues(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		w, s, p := connected(t, Config{StrictQueues: strict})
+		depth := s.config().InitiatorQueueDepth
+		full := ndk.Status(ntstatus.Success)
+		if strict {
+			full = ntstatus.NoMoreEntries
+		}
+		for i := range depth {
+			p.must(p.qp.Receive(i, nil))
+			f := ndk.SilentSuccess
+			if i == depth/2 {
+				f = 0
+			}
+			s.must(s.qp.Send(i, nil, f))
+			w.Run()
+		}
+		s.want(s.qp.Send("x", nil, ndk.SilentSuccess), full)
+		s.want(p.qp.Receive("x", nil), full)
+		w.Run()
+		s.expect(s.icq, depth/2, ntstatus.Success) // and with it what is before it
+		p.expect(p.rcq, 0, ntstatus.Success)
+		for range depth/2 + 1 {
+			if !strict {
+				break
+			}
+			s.must(s.qp.Send("y", nil, ndk.SilentSuccess|ndk.Defer))
+		}
+		if strict {
+			s.want(s.qp.Write("y", nil, 0, 0, ndk.SilentSuccess|ndk.Defer), full)
+			p.must(p.qp.Receive("y", nil))
+			p.want(p.qp.Receive("y", nil), full)
+		}
+	}
+}
+
 // A request that was deferred, and accepted, fails when the chain is handed on.
 func TestDeferredFailure(t *testing.T) {
 	w, s, p := connected(t, Config{})

@@ -67,6 +67,19 @@ func (h *host) family(a netip.Addr) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// source is the address from which a reaches dst if the consumer names none: the
+// one that it was opened with, or dst itself if the device has it, or the first of
+// its family.
+func (a *adapter) source(dst netip.Addr) (netip.Addr, bool) {
+	switch {
+	case a.local.IsValid() && a.local.Is4() == dst.Is4():
+		return a.local, true
+	case a.host.has(dst):
+		return dst, true
+	}
+	return a.host.family(dst)
+}
+
 // Block makes what the device of one address sends to that of the other vanish,
 // in this direction, until Unblock: a Connect runs into its timeout, and a
 // connection stands still.

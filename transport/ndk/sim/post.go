@@ -95,7 +95,7 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 	if n.op == wrRead && q.ord == 0 {
 		return ndk.ErrReadLimit
 	}
-	if q.tail-q.head >= q.initDepth {
+	if q.tail-q.first(q.head, q.initFree) >= q.initDepth {
 		return ndk.ErrQueueFull
 	}
 	if _, hit := q.w.strike(passing{point: PointPost, who: q.sub, o1: q, op: opTypes[n.op]}); hit {

@@ -112,8 +112,10 @@ type qp struct {
 	next     uint32
 	handed   uint32
 	tail     uint32
-	tx       event // starts the next request
-	reads    int   // on the wire
+	initFree uint32 // with Config.StrictQueues: what is before it is free
+	recvFree uint32 // likewise
+	tx       event  // starts the next request
+	reads    int    // on the wire
 	ord      int
 	failing  bool // a started request failed; nothing more starts
 	recvs    []recvWR
@@ -349,6 +351,14 @@ func (q *qp) flushReceives() {
 	}
 }
 
+// first is the position of the first request that counts to the depth of a queue.
+func (q *qp) first(head, free uint32) uint32 {
+	if q.w.cfg.StrictQueues {
+		return free
+	}
+	return head
+}
+
 // wr is the slot of position s.
 func (q *qp) wr(s uint32) *sendWR { return &q.wrs[s&uint32(len(q.wrs)-1)] }
 
@@ -428,7 +438,7 @@ func (q *qp) receive(rc any, sgl []ndk.SGE) *ndk.PostError {
 		return ndk.ErrClosed
 	case q.rclosed:
 		return ndk.ErrNotConnected
-	case q.rtail-q.rhead >= q.recvDepth:
+	case q.rtail-q.first(q.rhead, q.recvFree) >= q.recvDepth:
 		return ndk.ErrQueueFull
 	}
 	if _, hit := q.w.strike(passing{point: PointPostReceive, who: q.sub, o1: q}); hit {

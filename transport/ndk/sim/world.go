@@ -250,7 +250,7 @@ func (w *World) Open(ctx context.Context, local netip.Addr, v ndk.Version) (ndk.
 	if h == nil || h.removed {
 		return nil, fail(op, ntstatus.DeviceNotReady, fmt.Errorf("no device has %v", local))
 	}
-	return w.newAdapter(h, top), nil
+	return w.newAdapter(h, local.Unmap().WithZone(""), top), nil
 }
 
 // FailCQ makes a CQ fail with InternalError now, and with it its QPs.

@@ -396,6 +396,37 @@ func TestPorts(t *testing.T) {
 	a.Close()
 }
 
+// Without the capability no address connects to itself.
+func TestLoopback(t *testing.T) {
+	for _, able := range []bool{true, false} {
+		w := newWorld(t, Config{Hosts: testHosts, Info: func(i *ndk.AdapterInfo) {
+			if !able {
+				i.Flags &^= ndk.FlagLoopbackConnections
+			}
+		}})
+		s := newSide(t, w, testHosts[0][0])
+		refused := 0
+		l, err := s.a.CreateListener(ctx, func(c ndk.Connector) { refused++; c.Close() })
+		s.must(err)
+		at := netipPort(testHosts[0][0], 5445)
+		s.must(l.Listen(ctx, at))
+		k, err := s.a.CreateConnector(ctx)
+		s.must(err)
+		err = k.Connect(ctx, s.qp, netip.AddrPort{}, at, ndk.ConnParams{})
+		if able {
+			s.want(err, ntstatus.ConnectionRefused)
+		} else {
+			s.want(err, ntstatus.HostUnreachable)
+		}
+		if refused != map[bool]int{true: 1}[able] {
+			t.Errorf("loopback %v: %d requests", able, refused)
+		}
+		k.Close()
+		l.Close()
+		s.close()
+	}
+}
+
 // A backlog that is full refuses.
 func TestBacklog(t *testing.T) {
 	w, s, p := pairOf(t, Config{Backlog: 1, Latency: -1})
