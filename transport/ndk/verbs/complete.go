@@ -86,6 +86,9 @@ func (q *qp) flushLocked() bool { return q.flushing || !q.adapter.iwarp }
 func (q *qp) reportLocked() (fire bool) {
 	for q.head != q.tail {
 		w := q.wr(q.head)
+		if !w.hw && w.status == ntstatus.Success && q.flushing {
+			w.status = ntstatus.Cancelled
+		}
 		if w.hw && !w.done || w.status == ntstatus.Cancelled && !q.flushLocked() {
 			break
 		}
@@ -169,9 +172,8 @@ func (q *qp) failedLocked(st ndk.Status) {
 	}()
 }
 
-// received notes a completion of the device. event says that the message may have
-// been a solicited one.
-func (q *qp) received(pos uint32, wc *C.struct_ibv_wc, event bool) (fire bool) {
+// received notes a completion of the device.
+func (q *qp) received(pos uint32, wc *C.struct_ibv_wc) (fire bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if pos-q.rhead >= q.rtail-q.rhead {
@@ -182,13 +184,13 @@ func (q *qp) received(pos uint32, wc *C.struct_ibv_wc, event bool) (fire bool) {
 		return false
 	}
 	w.done = true
-	q.fill(w, wc, event)
+	q.fill(w, wc)
 	return q.reportReceivesLocked()
 }
 
 // fill notes what a completion of the device says about a receive.
-func (q *qp) fill(w *recvWR, wc *C.struct_ibv_wc, event bool) {
-	w.status, w.perr, w.event = wcStatus(wc.status, true), providerError(wc), event
+func (q *qp) fill(w *recvWR, wc *C.struct_ibv_wc) {
+	w.status, w.perr = wcStatus(wc.status, true), providerError(wc)
 	q.hearLocked()
 	switch {
 	case w.status == ntstatus.Success:
@@ -235,5 +237,5 @@ func (q *qp) deliverLocked(w *recvWR) (fire bool) {
 	if e.Status != ntstatus.Success {
 		q.failedLocked(e.Status)
 	}
-	return q.rcq.Push(&e, w.event)
+	return q.rcq.Push(&e, false)
 }

@@ -41,9 +41,22 @@ type cq struct {
 	done  chan struct{} // closed when the goroutine of the channel is gone
 	depth int
 
-	pumping sync.Mutex // serialises the calls of the device but for arming
+	pumping sync.Mutex // serialises the calls of the device
 	wcs     *[pollBatch]C.struct_ibv_wc
+	armed   deviceArm // guarded by pumping; of the device
+	// doubtful says that a receive was fetched while the device was not armed for
+	// solicited ones only, so that nobody knows whether it was one.
+	doubtful bool // guarded by pumping
 }
+
+// deviceArm is what a device is armed for.
+type deviceArm uint8
+
+const (
+	armedNone deviceArm = iota
+	armedSolicited
+	armedAny
+)
 
 // CreateCQ implements ndk.Adapter.
 func (a *adapter) CreateCQ(ctx context.Context, c ndk.CQConfig) (ndk.CQ, error) {
@@ -131,38 +144,74 @@ func (q *cq) run() {
 			q.fail(ntstatus.InternalError) // it would never notify again
 			return
 		}
-		q.pump(true)
+		q.pumping.Lock()
+		was := q.armed
+		q.armed = armedNone
+		q.pumping.Unlock()
+		q.pump()
+		if was == armedSolicited {
+			q.solicited()
+		}
 		q.rearm()
 	}
 }
 
-// rearm arms the device for as long as the consumer waits. What came in between
-// does not notify, so it is fetched.
+// rearm arms the device for as long as the consumer waits for a completion. What
+// came in between does not notify, so it is fetched.
 func (q *cq) rearm() {
 	t, armed := q.Armed()
-	if !armed {
+	if !armed || t == ndk.ArmErrors {
 		return
 	}
-	solicited := C.int(0)
+	want := armedAny
 	if t == ndk.ArmSolicited && !q.a.plainEvents {
-		solicited = 1
+		want = armedSolicited
 	}
 	q.pumping.Lock()
 	var rc C.int
-	if q.hw != nil {
-		rc = C.vs_req_notify_cq(q.hw, solicited)
+	if q.hw != nil && q.armed < want {
+		solicited := C.int(0)
+		if want == armedSolicited {
+			solicited = 1
+		}
+		if rc = C.vs_req_notify_cq(q.hw, solicited); rc == 0 {
+			q.armed = want
+		}
 	}
 	q.pumping.Unlock()
 	if rc != 0 {
 		q.fail(ntstatus.InternalError)
 		return
 	}
-	q.pump(true)
+	q.pump()
+	q.pumping.Lock()
+	doubtful := q.doubtful
+	q.pumping.Unlock()
+	if t == ndk.ArmSolicited && doubtful {
+		q.solicited()
+	}
 }
 
-// Arm implements ndk.CQ. The device does not tell which of the receives that are
-// there already were solicited, so a CQ that is armed for those may notify for any.
+// solicited notes that something that is queued may be the receive of a solicited
+// send.
+func (q *cq) solicited() {
+	q.pumping.Lock()
+	q.doubtful = false
+	q.pumping.Unlock()
+	if q.Solicited() {
+		q.Spawn()
+	}
+}
+
+// Arm implements ndk.CQ. A device does not tell which receives were solicited, but
+// by notifying of them. Those that were fetched while it was not armed for that
+// count as if they were.
 func (q *cq) Arm(t ndk.ArmType) {
+	if q.Queued() == 0 {
+		q.pumping.Lock()
+		q.doubtful = false
+		q.pumping.Unlock()
+	}
 	q.CQ.Arm(t)
 	q.rearm()
 }
@@ -170,7 +219,7 @@ func (q *cq) Arm(t ndk.ArmType) {
 // Poll implements ndk.CQ.
 func (q *cq) Poll(dst []ndk.Result) int {
 	n := q.CQ.Poll(dst)
-	for n < len(dst) && q.fetch(len(dst)-n, false) {
+	for n < len(dst) && q.fetch(len(dst)-n) {
 		n += q.CQ.Poll(dst[n:])
 	}
 	return n
@@ -179,21 +228,20 @@ func (q *cq) Poll(dst []ndk.Result) int {
 // PollEx implements ndk.CQ.
 func (q *cq) PollEx(dst []ndk.ResultEx) int {
 	n := q.CQ.PollEx(dst)
-	for n < len(dst) && q.fetch(len(dst)-n, false) {
+	for n < len(dst) && q.fetch(len(dst)-n) {
 		n += q.CQ.PollEx(dst[n:])
 	}
 	return n
 }
 
 // pump moves every completion of the device.
-func (q *cq) pump(solicited bool) {
-	for q.fetch(pollBatch, solicited) {
+func (q *cq) pump() {
+	for q.fetch(pollBatch) {
 	}
 }
 
-// fetch moves up to n completions; false if there was none. solicited says that a
-// receive among them may be one that was.
-func (q *cq) fetch(n int, solicited bool) bool {
+// fetch moves up to n completions; false if there was none.
+func (q *cq) fetch(n int) bool {
 	q.pumping.Lock()
 	if q.Failed() != ntstatus.Success || q.hw == nil {
 		q.pumping.Unlock()
@@ -202,7 +250,7 @@ func (q *cq) fetch(n int, solicited bool) bool {
 	got := int(C.vs_poll_cq(q.hw, C.int(min(n, pollBatch)), &q.wcs[0]))
 	fire := false
 	if got > 0 {
-		fire = q.sort(q.wcs[:got], solicited)
+		fire = q.sort(q.wcs[:got])
 	}
 	q.pumping.Unlock()
 	if fire {
@@ -230,7 +278,7 @@ func requestID(kind, slot, pos uint32) uint64 {
 
 // sort hands completions of the device to their QPs, which push what the consumer
 // is to see. fire is that of soft.CQ.Push.
-func (q *cq) sort(wcs []C.struct_ibv_wc, solicited bool) (fire bool) {
+func (q *cq) sort(wcs []C.struct_ibv_wc) (fire bool) {
 	q.a.qpsMu.RLock()
 	defer q.a.qpsMu.RUnlock()
 	for i := range wcs {
@@ -249,9 +297,11 @@ func (q *cq) sort(wcs []C.struct_ibv_wc, solicited bool) (fire bool) {
 		case idSend:
 			fire = p.sent(pos, wc) || fire
 		case idReceive:
-			fire = p.received(pos, wc, solicited) || fire
+			fire = p.received(pos, wc) || fire
+			q.doubtful = q.doubtful || q.armed != armedSolicited
 		case idShared:
-			fire = p.receivedShared(pos, wc, solicited) || fire
+			fire = p.receivedShared(pos, wc) || fire
+			q.doubtful = q.doubtful || q.armed != armedSolicited
 		}
 	}
 	return fire
@@ -267,10 +317,14 @@ func (q *cq) fail(st ndk.Status) {
 // Resize implements ndk.CQ.
 func (q *cq) Resize(ctx context.Context, depth int) error {
 	const op = "resize CQ"
+	if !q.Hold() {
+		return refuse(op, ndk.ErrClosed)
+	}
+	defer q.Release()
 	if depth < 1 || depth > q.a.info.MaxCQDepth || q.a.info.Flags&ndk.FlagCQResize == 0 {
 		return q.CQ.Resize(ctx, depth) // says why not
 	}
-	q.pump(true) // what is queued counts
+	q.pump() // what is queued counts
 	if depth < q.Queued() {
 		return q.CQ.Resize(ctx, depth)
 	}

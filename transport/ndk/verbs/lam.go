@@ -105,6 +105,10 @@ func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) (re
 // ReleaseLAM.
 func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.LAM) (uint32, error) {
 	const op = "build LAM"
+	if !a.Hold() {
+		return 0, refuse(op, ndk.ErrClosed)
+	}
+	defer a.Release()
 	if l == nil || length <= 0 || uint64(length) > a.info.MaxRegistrationSize {
 		return 0, wrap(op, ntstatus.InvalidParameter, nil)
 	}

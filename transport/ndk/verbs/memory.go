@@ -276,6 +276,10 @@ func (r *arena) release() {
 // call.
 func (a *adapter) Alloc(n int) ([]byte, func(), error) {
 	const op = "alloc"
+	if !a.Hold() {
+		return nil, nil, refuse(op, ndk.ErrClosed)
+	}
+	defer a.Release()
 	if n <= 0 || uint64(n) > a.info.MaxRegistrationSize {
 		return nil, nil, wrap(op, ntstatus.InvalidParameter, nil)
 	}

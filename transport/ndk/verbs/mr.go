@@ -71,6 +71,10 @@ type mr struct {
 // CreateMR implements ndk.PD.
 func (p *pd) CreateMR(_ context.Context, fast bool) (ndk.MR, error) {
 	const op = "create MR"
+	if !p.Hold() {
+		return nil, refuse(op, ndk.ErrClosed)
+	}
+	defer p.Release()
 	m := &mr{pd: p, fast: fast}
 	m.region.pd = p
 	if fast {
@@ -116,6 +120,10 @@ func (m *mr) destroy() {
 // object cannot be given back.
 func (m *mr) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFlags) error {
 	const op = "register MR"
+	if !m.Hold() {
+		return refuse(op, ndk.ErrClosed)
+	}
+	defer m.Release()
 	a := m.pd.adapter
 	if m.fast {
 		return refuse(op, ndk.ErrNotFast)
@@ -137,9 +145,6 @@ func (m *mr) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFla
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.Closing() {
-		return refuse(op, ndk.ErrClosed)
-	}
 	if m.registered {
 		return refuse(op, ndk.ErrStillValid)
 	}
@@ -187,6 +192,10 @@ func (a *adapter) access(localWrite, remoteRead, remoteWrite, sink bool) (r soft
 // Deregister implements ndk.MR.
 func (m *mr) Deregister(context.Context) error {
 	const op = "deregister MR"
+	if !m.Hold() {
+		return refuse(op, ndk.ErrClosed)
+	}
+	defer m.Release()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -212,6 +221,10 @@ func (m *mr) Deregister(context.Context) error {
 // InitializeFastRegister implements ndk.MR.
 func (m *mr) InitializeFastRegister(_ context.Context, maxPages int, remote bool) error {
 	const op = "initialize fast-register MR"
+	if !m.Hold() {
+		return refuse(op, ndk.ErrClosed)
+	}
+	defer m.Release()
 	switch {
 	case !m.fast:
 		return refuse(op, ndk.ErrNotFast)
@@ -222,9 +235,6 @@ func (m *mr) InitializeFastRegister(_ context.Context, maxPages int, remote bool
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.Closing() {
-		return refuse(op, ndk.ErrClosed)
-	}
 	if m.registered {
 		return wrap(op, ntstatus.InvalidDeviceState, fmt.Errorf("initialised already"))
 	}

@@ -29,6 +29,10 @@ type mw struct {
 // CreateMW implements ndk.PD.
 func (p *pd) CreateMW(context.Context) (ndk.MW, error) {
 	const op = "create MW"
+	if !p.Hold() {
+		return nil, refuse(op, ndk.ErrClosed)
+	}
+	defer p.Release()
 	if !p.adapter.windows {
 		return nil, wrap(op, ntstatus.NotSupported, nil)
 	}

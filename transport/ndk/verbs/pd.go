@@ -23,12 +23,17 @@ type pd struct {
 	hw      *C.struct_ibv_pd
 	// none is the key of a page that nobody has: of the privileged token, of
 	// empty SGEs, and of receives that are to fail when their message comes.
-	none *C.struct_ibv_mr
+	none    *C.struct_ibv_mr
+	noneKey uint32
 }
 
 // CreatePD implements ndk.Adapter.
 func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
 	const op = "create PD"
+	if !a.Hold() {
+		return nil, refuse(op, ndk.ErrClosed)
+	}
+	defer a.Release()
 	p := &pd{adapter: a}
 	var err error
 	if p.hw, err = C.vs_alloc_pd(a.ctx); p.hw == nil {
@@ -38,6 +43,7 @@ func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
 		C.vs_dealloc_pd(p.hw)
 		return nil, wrap(op, resourceStatus(err), err)
 	}
+	p.noneKey = uint32(p.none.lkey)
 	if err := a.InitObject(&p.Object, ndk.ObjectPD, p.destroy, &a.Object); err != nil {
 		p.destroy()
 		return nil, wrap(op, ndk.StatusOf(err), nil)
@@ -65,7 +71,7 @@ func (p *pd) destroy() {
 }
 
 // PrivilegedToken implements ndk.PD.
-func (p *pd) PrivilegedToken() ndk.Token { return ndk.Token(p.none.lkey) }
+func (p *pd) PrivilegedToken() ndk.Token { return ndk.Token(p.noneKey) }
 
 // deregister ends a registration of the device; nil is none.
 func (a *adapter) deregister(m *C.struct_ibv_mr) {

@@ -77,7 +77,6 @@ type recvWR struct {
 	bytes  uint32
 	token  ndk.Token // that the peer invalidated
 	with   bool      // it did
-	event  bool      // it may be the receive of a solicited send
 }
 
 // wr is the slot of position s.
@@ -106,7 +105,7 @@ func (q *qp) admit() *ndk.PostError {
 	if err != nil || !full {
 		return err
 	}
-	q.icq.pump(true) // silent ones may be done
+	q.icq.pump() // silent ones may be done
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err := q.inactive(); err != nil {
@@ -396,6 +395,11 @@ func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
 	q.rx.Lock()
 	defer q.rx.Unlock()
 	q.mu.Lock()
+	if q.rtail-q.rhead >= q.recvDepth {
+		q.mu.Unlock()
+		q.rcq.pump() // some may be done
+		q.mu.Lock()
+	}
 	switch {
 	case q.Closing():
 		q.mu.Unlock()

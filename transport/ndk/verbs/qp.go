@@ -104,10 +104,7 @@ func (p *pd) CreateQPWithSRQ(_ context.Context, c ndk.QPConfig, target ndk.SRQ) 
 	if p.adapter.info.MaxSRQDepth == 0 {
 		return nil, wrap(op, ntstatus.NotSupported, nil)
 	}
-	if target == nil {
-		return nil, wrap(op, ntstatus.InvalidParameter, nil)
-	}
-	s, ok := ndk.Unwrap(target).(*srq)
+	s, ok := unwrap[*srq](target)
 	switch {
 	case !ok || s.pd.adapter != p.adapter:
 		return nil, refuse(op, ndk.ErrForeign)
@@ -119,6 +116,10 @@ func (p *pd) CreateQPWithSRQ(_ context.Context, c ndk.QPConfig, target ndk.SRQ) 
 
 func (p *pd) createQP(c ndk.QPConfig, s *srq) (ndk.QP, error) {
 	const op = "create QP"
+	if !p.Hold() {
+		return nil, refuse(op, ndk.ErrClosed)
+	}
+	defer p.Release()
 	a, i := p.adapter, &p.adapter.info
 	if s != nil {
 		c.ReceiveQueueDepth, c.MaxReceiveSGE = 0, 0
@@ -137,11 +138,8 @@ func (p *pd) createQP(c ndk.QPConfig, s *srq) (ndk.QP, error) {
 			return nil, wrap(op, ntstatus.InvalidParameter, fmt.Errorf("%s is %d, at most %d", f.name, f.v, f.max))
 		}
 	}
-	if c.ReceiveCQ == nil || c.InitiatorCQ == nil {
-		return nil, wrap(op, ntstatus.InvalidParameter, fmt.Errorf("no CQ"))
-	}
-	rcq, ok1 := ndk.Unwrap(c.ReceiveCQ).(*cq)
-	icq, ok2 := ndk.Unwrap(c.InitiatorCQ).(*cq)
+	rcq, ok1 := unwrap[*cq](c.ReceiveCQ)
+	icq, ok2 := unwrap[*cq](c.InitiatorCQ)
 	if !ok1 || !ok2 || rcq.a != a || icq.a != a {
 		return nil, refuse(op, ndk.ErrForeign)
 	}
@@ -466,9 +464,9 @@ func (q *qp) abort() {
 
 // look fetches what the device has, and reports what may be reported now.
 func (q *qp) look() {
-	q.icq.pump(true)
+	q.icq.pump()
 	if q.rcq != q.icq {
-		q.rcq.pump(true)
+		q.rcq.pump()
 	}
 	q.mu.Lock()
 	fireI, fireR := q.reportLocked(), q.reportReceivesLocked()

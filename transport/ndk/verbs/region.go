@@ -39,7 +39,7 @@ func (p *pd) resolve(s *ndk.SGE, want soft.Right) (local, ndk.Rule) {
 	if s.Length == 0 {
 		return p.empty(), 0
 	}
-	if uint32(s.Token) == uint32(p.none.lkey) {
+	if uint32(s.Token) == p.noneKey {
 		real, r := a.lams.resolve(s.Addr, uint64(s.Length))
 		switch {
 		case r == nil:
@@ -76,12 +76,12 @@ func (p *pd) resolve(s *ndk.SGE, want soft.Right) (local, ndk.Rule) {
 // empty is an SGE of no bytes that any device takes.
 func (p *pd) empty() local {
 	at := address(p.adapter.page)
-	return local{at, 0, uint32(p.none.lkey), at}
+	return local{at, 0, p.noneKey, at}
 }
 
 // outside is an SGE that fails when the device uses it.
 func (p *pd) outside(n uint32) local {
-	return local{addr: address(p.adapter.page) + ndk.PageSize, len: max(n, 1), key: uint32(p.none.lkey)}
+	return local{addr: address(p.adapter.page) + ndk.PageSize, len: max(n, 1), key: p.noneKey}
 }
 
 // bytesAt is the memory of a resolved SGE, for a copy within a post.

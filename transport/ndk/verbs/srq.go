@@ -51,6 +51,10 @@ type srq struct {
 // CreateSRQ implements ndk.PD.
 func (p *pd) CreateSRQ(_ context.Context, c ndk.SRQConfig) (ndk.SRQ, error) {
 	const op = "create SRQ"
+	if !p.Hold() {
+		return nil, refuse(op, ndk.ErrClosed)
+	}
+	defer p.Release()
 	i := &p.adapter.info
 	switch {
 	case i.MaxSRQDepth == 0:
@@ -146,6 +150,10 @@ func (s *srq) detach(q *qp) {
 
 // Receive implements ndk.SRQ.
 func (s *srq) Receive(rc any, sgl []ndk.SGE) error {
+	if !s.Hold() {
+		return ndk.ErrClosed
+	}
+	defer s.Release()
 	if err := checkReceive(s.pd.adapter, sgl, s.maxSGE); err != nil {
 		return err
 	}
@@ -154,10 +162,12 @@ func (s *srq) Receive(rc any, sgl []ndk.SGE) error {
 	l := s.local[:len(sgl)]
 	broken := s.pd.scatter(sgl, l)
 	s.mu.Lock()
-	switch {
-	case s.Closing():
+	if s.queued >= s.depth {
 		s.mu.Unlock()
-		return ndk.ErrClosed
+		s.look() // some may be done
+		s.mu.Lock()
+	}
+	switch {
 	case s.failed:
 		s.mu.Unlock()
 		return ndk.ErrQueueFailed
@@ -187,6 +197,22 @@ func (s *srq) Receive(rc any, sgl []ndk.SGE) error {
 		s.watch(limit)
 	}
 	return nil
+}
+
+// look fetches the completions of the QPs.
+func (s *srq) look() {
+	s.mu.Lock()
+	var held []*qp
+	for q := range s.users {
+		if q.Hold() {
+			held = append(held, q)
+		}
+	}
+	s.mu.Unlock()
+	for _, q := range held {
+		q.rcq.pump()
+		q.Release()
+	}
 }
 
 // watch arms the device.
@@ -286,6 +312,10 @@ func (s *srq) run() {
 // Modify implements ndk.SRQ.
 func (s *srq) Modify(_ context.Context, depth, threshold int) error {
 	const op = "modify SRQ"
+	if !s.Hold() {
+		return refuse(op, ndk.ErrClosed)
+	}
+	defer s.Release()
 	if limit := s.pd.adapter.info.MaxSRQDepth; depth < 0 || depth > limit {
 		return wrap(op, ntstatus.InvalidParameter, fmt.Errorf("depth %d, at most %d", depth, limit))
 	}
@@ -295,16 +325,11 @@ func (s *srq) Modify(_ context.Context, depth, threshold int) error {
 	s.rx.Lock()
 	defer s.rx.Unlock()
 	s.mu.Lock()
-	switch {
-	case s.Closing():
-		s.mu.Unlock()
-		return refuse(op, ndk.ErrClosed)
-	case depth != 0 && depth < s.queued:
-		n := s.queued
-		s.mu.Unlock()
-		return wrap(op, ntstatus.BufferOverflow, fmt.Errorf("%d buffers are queued", n))
-	}
+	queued := s.queued
 	s.mu.Unlock()
+	if depth != 0 && depth < queued {
+		return wrap(op, ntstatus.BufferOverflow, fmt.Errorf("%d buffers are queued", queued))
+	}
 	if depth > s.size {
 		attr := C.struct_ibv_srq_attr{max_wr: C.uint32_t(depth)}
 		if err := errno(C.vs_modify_srq(s.hw, &attr, C.IBV_SRQ_MAX_WR)); err != nil {
@@ -337,7 +362,7 @@ func (s *srq) Modify(_ context.Context, depth, threshold int) error {
 }
 
 // receivedShared notes a completion of a receive that the QP took from its SRQ.
-func (q *qp) receivedShared(slot uint32, wc *C.struct_ibv_wc, event bool) (fire bool) {
+func (q *qp) receivedShared(slot uint32, wc *C.struct_ibv_wc) (fire bool) {
 	s := q.shared
 	if s == nil {
 		return false
@@ -352,6 +377,6 @@ func (q *qp) receivedShared(slot uint32, wc *C.struct_ibv_wc, event bool) (fire 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w.done = true
-	q.fill(&w, wc, event)
+	q.fill(&w, wc)
 	return q.deliverLocked(&w)
 }

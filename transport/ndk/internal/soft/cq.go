@@ -457,3 +457,16 @@ func (c *CQ) Armed() (t ndk.ArmType, armed bool) {
 	defer c.mu.Unlock()
 	return c.arm, c.armed && c.failed == ntstatus.Success && !c.Closing()
 }
+
+// Solicited notes that among the completions that are queued is the receive of a
+// solicited send: for a provider that learns so after Push. The result is that of
+// Push.
+func (c *CQ) Solicited() (fire bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.count == 0 || c.failed != ntstatus.Success {
+		return false
+	}
+	c.seqSol = c.seq
+	return c.dueLocked(false)
+}
