@@ -39,6 +39,7 @@ type connector struct {
 	passive bool
 	steps   chan *cmEvent // the answers to our calls, of which one waits for each
 	ended   chan struct{} // closed when the connection is no more
+	closed  chan struct{} // closed by Close
 
 	mu       sync.Mutex
 	state    connState // guarded by mu, as all below
@@ -61,7 +62,7 @@ type connector struct {
 const maxSteps = 8
 
 func (a *adapter) newConnector(passive bool) (*connector, error) {
-	c := &connector{adapter: a, passive: passive, steps: make(chan *cmEvent, maxSteps), ended: make(chan struct{})}
+	c := &connector{adapter: a, passive: passive, steps: make(chan *cmEvent, maxSteps), ended: make(chan struct{}), closed: make(chan struct{})}
 	return c, c.Init(ndk.ObjectConnector, a.version, c.free, &a.Object)
 }
 
@@ -192,6 +193,7 @@ func (c *connector) Close() {
 	if !c.BeginClose() {
 		return
 	}
+	close(c.closed)
 	c.mu.Lock()
 	state, id, q, cancel, gone := c.state, c.id, c.q, c.cancel, c.gone
 	c.leaving = true
@@ -475,6 +477,8 @@ func (c *connector) leave(ctx context.Context, q *qp, id *cmID) error {
 	select {
 	case <-c.ended:
 		return nil
+	case <-c.closed: // with the id, so that no event comes any more
+		return wrap(op, ntstatus.Cancelled, nil)
 	case <-limited.Done():
 	}
 	if err := ctx.Err(); err != nil {
