@@ -268,10 +268,10 @@ func (f forms) eventAndClose(t *T) {
 		s, p := t.Pair()
 		_, addr, got := p.listen()
 		connected := request(s, p, addr, got, direct)
-		running, release := make(chan struct{}), make(chan struct{})
+		running, release := make(chan struct{}, 4), make(chan struct{})
 		accepted := make(chan error, 1)
 		go func() { // ends with Accept
-			accepted <- f.accept(p, limits, func() { close(running); <-release })
+			accepted <- f.accept(p, limits, func() { running <- struct{}{}; <-release })
 		}()
 		s.must(s.result(connected))
 		s.must(f.complete(s, nil))

@@ -170,6 +170,7 @@ func listen3(t *T) {
 	q.must(l.Listen(q.ctx, netip.AddrPortFrom(wild, 0)))
 	addr, err = l.LocalAddr()
 	q.must(err)
+	q.chosen(addr, "the listener")
 	turnedAway(s, q, netip.AddrPortFrom(t.Local, addr.Port()), got)
 	s.refused(netip.AddrPortFrom(t.Elsewhere, addr.Port()), "Connect to an address that is not the adapter's")
 	q.quiet(got, "a request to an address that is not the adapter's")
