@@ -291,9 +291,13 @@ func (q *qp) flush() {
 	q.flushReceives()
 }
 
-// establish makes the QP take initiator requests.
+// establish makes the QP take initiator requests, unless it was closed or one of
+// its queues failed meanwhile.
 func (q *qp) establish(c *connector) {
-	q.state, q.ord = qpActive, c.limits.OutboundReadLimit
+	q.ord = c.limits.OutboundReadLimit
+	if q.state == qpConnecting {
+		q.state = qpActive
+	}
 }
 
 // end completes everything that is under way: the oldest initiator request with

@@ -49,6 +49,7 @@ type sched struct {
 	now    time.Duration // guarded by mu, as all below
 	rng    *rand.Rand
 	queue  []place // a heap
+	stale  int     // places in it that are
 	serial uint64
 	steps  uint64
 	jobs   *job // free ones
@@ -73,14 +74,18 @@ func (s *sched) init(c *Config) {
 // after schedules ev in d from now, unless it is queued for an earlier time.
 func (s *sched) after(ev *event, d time.Duration) {
 	s.mu.Lock()
-	s.paceLocked()
-	at := s.now + max(d, 0)
-	if at < s.now {
-		at = forever - 1
-	}
-	s.putLocked(ev, at)
+	s.putLocked(ev, s.inLocked(d))
 	s.mu.Unlock()
 	s.signal()
+}
+
+// inLocked is the time in d from now.
+func (s *sched) inLocked(d time.Duration) time.Duration {
+	s.paceLocked()
+	if at := s.now + max(d, 0); at >= s.now {
+		return at
+	}
+	return forever
 }
 
 // paceLocked moves a paced clock on to that of the machine.
@@ -104,14 +109,19 @@ func (s *sched) nextAt() (in time.Duration, ok bool) {
 // at schedules ev at a time, or now if that is past.
 func (s *sched) at(ev *event, t time.Duration) {
 	s.mu.Lock()
+	s.paceLocked()
 	s.putLocked(ev, max(t, s.now))
 	s.mu.Unlock()
 	s.signal()
 }
 
 func (s *sched) putLocked(ev *event, at time.Duration) {
-	if ev.serial != 0 && ev.at <= at {
-		return
+	if ev.serial != 0 {
+		if ev.at <= at {
+			return
+		}
+		ev.serial = 0
+		s.staleLocked()
 	}
 	s.serial++
 	p := place{at: at, serial: s.serial, ev: ev}
@@ -127,6 +137,27 @@ func (s *sched) putLocked(ev *event, at time.Duration) {
 		}
 		s.queue[i], s.queue[up] = s.queue[up], s.queue[i]
 		i = up
+	}
+}
+
+// staleLocked counts one more stale place, and takes them all out when they are
+// most of the queue: a time limit that was not reached does not stay until it
+// would have been.
+func (s *sched) staleLocked() {
+	const few = 64
+	if s.stale++; len(s.queue) < few || s.stale <= len(s.queue)/2 {
+		return
+	}
+	live := s.queue[:0]
+	for _, p := range s.queue {
+		if p.ev.serial == p.serial {
+			live = append(live, p)
+		}
+	}
+	clear(s.queue[len(live):])
+	s.queue, s.stale = live, 0
+	for i := len(live)/2 - 1; i >= 0; i-- {
+		s.sink(i)
 	}
 }
 
@@ -152,6 +183,9 @@ func (s *sched) cancel(ev *event) bool {
 	defer s.mu.Unlock()
 	was := ev.serial != 0
 	ev.serial = 0
+	if was {
+		s.staleLocked()
+	}
 	return was
 }
 
@@ -166,6 +200,7 @@ func (s *sched) next(limit time.Duration) *event {
 		}
 		s.dropFirst()
 		if p.ev.serial != p.serial {
+			s.stale--
 			continue
 		}
 		p.ev.serial = 0
@@ -181,7 +216,13 @@ func (s *sched) dropFirst() {
 	s.queue[0] = s.queue[n]
 	s.queue[n] = place{}
 	s.queue = s.queue[:n]
-	for i := 0; ; {
+	s.sink(0)
+}
+
+// sink moves the place at i down to where it belongs.
+func (s *sched) sink(i int) {
+	n := len(s.queue)
+	for {
 		min := i
 		for _, c := range [2]int{2*i + 1, 2*i + 2} {
 			if c < n && s.queue[c].before(&s.queue[min]) {
@@ -247,8 +288,7 @@ func (w *World) soon(f func(), d time.Duration) {
 		s.jobs = j.next
 	}
 	j.f = f
-	s.paceLocked()
-	s.putLocked(&j.event, s.now+d)
+	s.putLocked(&j.event, s.inLocked(d))
 	s.mu.Unlock()
 	s.signal()
 }

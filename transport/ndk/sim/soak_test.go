@@ -481,6 +481,7 @@ func soakConfigs() map[string]Config {
 		"acked":       {AckedSends: true, Order: Shuffled, Jitter: 3 * time.Microsecond},
 		"early":       {EarlyAccept: true, PadPrivateData: true, BytesPerSecond: 1e8, Order: Shuffled},
 		"all faults":  {Order: Shuffled, Jitter: time.Microsecond, Faults: all},
+		"strict":      {StrictQueues: true, Order: Shuffled, Jitter: time.Microsecond},
 		"acks, fault": {AckedSends: true, Faults: all, MaxDelay: 20 * time.Microsecond},
 	}
 }

@@ -204,6 +204,8 @@ func (w *World) Wait(ctx context.Context, c <-chan struct{}) error {
 			return nil
 		case <-ctx.Done():
 			return fail(op, ndk.StatusOf(ctx.Err()), ctx.Err())
+		case <-w.stop:
+			return fail(op, ntstatus.DeviceNotReady, ErrWorldClosed)
 		}
 	}
 	return w.until(ctx, op, func() bool {
