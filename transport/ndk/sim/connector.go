@@ -403,7 +403,7 @@ func (c *connector) begin(op string, target ndk.QP, ep *endpoint, src, dst netip
 	}
 	c.attach(w.newWire(c, pair{from, dst.Addr()}), 0)
 	w.s.after(&c.timer, w.cfg.ConnectTimeout)
-	st := ndk.Status(ntstatus.Success)
+	st := ntstatus.Success
 	if i, hit := w.strike(passing{point: PointConnectRequest, who: c.sub, o1: c, o2: c.q}); hit {
 		st = i.Status
 	}
@@ -571,7 +571,7 @@ func (c *connector) CompleteConnectEx(ctx context.Context, onDisconnect func(rea
 		return fail(op, i.Status, nil)
 	}
 	c.onLost = onDisconnect
-	st := ndk.Status(ntstatus.Success)
+	st := ntstatus.Success
 	if i, hit := w.strike(passing{point: PointReady, who: c.sub, o1: c, o2: c.q}); hit {
 		st = i.Status
 	}
@@ -650,7 +650,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 // answer sends a reply or a rejection. has says that the consumer made it.
 func (c *connector) answer(k packetKind, private []byte, has bool) {
 	w := c.w
-	st := ndk.Status(ntstatus.Success)
+	st := ntstatus.Success
 	if has {
 		var o2 ndk.Object
 		if c.q != nil {

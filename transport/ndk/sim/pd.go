@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
@@ -161,19 +160,8 @@ func (s *srq) Receive(rc any, sgl []ndk.SGE) error {
 		return ndk.ErrQueueFull
 	}
 	err := s.SRQ.Receive(rc, sgl)
-	w.note(s.sub, "post Receive").num("sges", uint64(len(sgl))).status(postStatus(err)).end()
+	w.note(s.sub, "post Receive").num("sges", uint64(len(sgl))).status(ndk.StatusOf(err)).end()
 	return err
-}
-
-// postStatus is the status of the error of a post, without a search.
-func postStatus(err error) ndk.Status {
-	if err == nil {
-		return ntstatus.Success
-	}
-	if e, ok := err.(*ndk.PostError); ok {
-		return e.Status
-	}
-	return ndk.StatusOf(err)
 }
 
 // Modify implements ndk.SRQ.
