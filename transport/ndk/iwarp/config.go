@@ -28,6 +28,11 @@ type Config struct {
 	// with Linux siw, asks for client-server mode, where Accept of the peer ends
 	// before our CompleteConnect. A responder agrees to any kind it is asked for.
 	RTR RTR
+	// SendBeforeReceive lets a responder without a ready-to-receive message send
+	// what was posted after that time, even if the initiator sent nothing yet; 0
+	// holds it until then, as RFC 5044 §7.1.2 demands. Linux siw sends at once, and
+	// there are consumers (ucmatose) whose initiator waits for that.
+	SendBeforeReceive time.Duration
 	// NegotiateTimeout bounds the wait for the Request of a peer that connected,
 	// and for its ready-to-receive message; 0 is 5 s.
 	NegotiateTimeout time.Duration
@@ -81,6 +86,8 @@ func (c Config) withDefaults() (Config, error) {
 		return bad("RTR", c.RTR, "a set of RTRSend, RTRWrite, RTRRead")
 	case c.RTR != 0 && c.Revision == revBase:
 		return bad("RTR", c.RTR, "0 with Revision 1")
+	case c.SendBeforeReceive < 0:
+		return bad("SendBeforeReceive", c.SendBeforeReceive, "0 or more")
 	case c.NegotiateTimeout < 0:
 		return bad("NegotiateTimeout", c.NegotiateTimeout, "0 or more")
 	case c.ConnectTimeout < 0:

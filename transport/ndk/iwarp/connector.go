@@ -599,7 +599,7 @@ var atMost = ndk.ConnParams{InboundReadLimit: maxReadLimit, OutboundReadLimit: m
 func (c *connector) answer(p ndk.ConnParams) (rep startup, sp streamParams, lim ndk.ConnData) {
 	req, cfg := &c.frame, &c.adapter.cfg
 	rep = startup{Reply: true, Revision: req.Revision, Private: p.Private}
-	sp = streamParams{conn: c.conn, passive: true, markers: req.Flags&flagMarkers != 0}
+	sp = streamParams{conn: c.conn, passive: true, early: cfg.SendBeforeReceive, markers: req.Flags&flagMarkers != 0}
 	if cfg.CRC || req.Flags&flagCRC != 0 { // MPA-17
 		rep.Flags |= flagCRC
 		sp.crc = true
@@ -619,6 +619,7 @@ func (c *connector) answer(p ndk.ConnParams) (rep startup, sp streamParams, lim 
 		}
 		if req.PeerToPeer { // V2-13
 			rep.PeerToPeer, rep.RTR = true, req.RTR
+			sp.early = 0 // the first FPDU is sure to come
 			if req.RTR == 0 {
 				rep.RTR = RTRWrite
 			}

@@ -137,7 +137,8 @@ type qp struct {
 	own   uint32     // of the provider's making, between head and tail
 
 	txBusy   bool
-	fenced   bool // nothing is sent before the peer's first FPDU (MPA-11)
+	fenced   bool        // nothing is sent before the peer's first FPDU (MPA-11)
+	unfence  *time.Timer // of early, while it may still run
 	batch    *txBatch
 	cur      txMessage
 	turn     bool      // a Response is next, when there are both

@@ -18,10 +18,11 @@ type streamParams struct {
 	crc      bool
 	markers  bool // the peer wants them in what we send
 	ird, ord int
-	passive  bool // fenced until the first FPDU
-	rtrSend  bool // passive: an empty first Send is the ready-to-receive message
-	rtr      RTR  // active: the kind to send; 0 is none
-	noReads  bool // ord is for the ready-to-receive message alone
+	passive  bool          // fenced until the first FPDU
+	early    time.Duration // passive: lift the fence after that time; 0 never
+	rtrSend  bool          // passive: an empty first Send is the ready-to-receive message
+	rtr      RTR           // active: the kind to send; 0 is none
+	noReads  bool          // ord is for the ready-to-receive message alone
 }
 
 // localSegment is the segment size taken for connections that stay on the
@@ -99,6 +100,10 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	q.jobs, q.reads = make([]readJob, 2*p.ird), make([]uint32, p.ord)
 	q.sinkSTag = q.adapter.Random()
 	q.fenced, q.rtrSend = p.passive, p.rtrSend
+	if p.early > 0 {
+		q.Retain() // for early, or for who stops it
+		q.unfence = time.AfterFunc(p.early, q.early)
+	}
 	q.firstFPDU, q.txDone, q.ended = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	q.txFn, q.writeFn = q.transmit, q.writeBatch
 	q.initFile()
@@ -137,6 +142,29 @@ func (q *qp) accepted() {
 	close(q.firstFPDU)
 	q.kickLocked()
 	q.mu.Unlock()
+}
+
+// early lifts the fence though the peer sent nothing yet.
+func (q *qp) early() {
+	q.mu.Lock()
+	q.unfence = nil
+	if q.fenced && q.state == qpActive {
+		q.fenced = false
+		q.kickLocked()
+	}
+	q.mu.Unlock()
+	q.Release()
+}
+
+// keepFence stops the timer of early, at the end of the connection.
+func (q *qp) keepFence() {
+	q.mu.Lock()
+	stopped := q.unfence != nil && q.unfence.Stop()
+	q.unfence = nil
+	q.mu.Unlock()
+	if stopped {
+		q.Release()
+	}
 }
 
 // failLocked ends the connection with a Terminate, because of a mistake of the
@@ -277,6 +305,7 @@ func (q *qp) receive() {
 	q.rx.reduce()
 	q.rx.small, q.rx.stage = nil, nil
 	q.connector.forget()
+	q.keepFence()
 	close(q.ended)
 	q.connector.Release()
 	q.Release()
