@@ -19,7 +19,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers cover nocgo peers-test vm-test force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers bench-ndk cover nocgo peers-test vm-test ndk-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: ## benchmarks of the layers: bandwidth, latency, allocations
 bench-peers: build ## the table of the README: iperf3, Samba and smbclient beside this project, in one run
 	bash test/bench-peers
 
+bench-ndk: ## the iwarp provider beside UCX, libfabric and a bare TCP echo, in one run
+	bash test/bench-ndk
+
 cover: ## coverage of the tests, per function in coverage.out
 	$(GO) test -coverprofile=coverage.out ./...
 	$(GO) tool cover -func=coverage.out | tail -1
@@ -78,6 +81,12 @@ vm-test: build $(if $(TAGS),bin/verbs.test) ## Linux's cifs.ko over siw, and the
 
 bin/verbs.test: force
 	$(BUILDENV) $(GO) test $(TAGS) -c -o $@ ./transport/ndk/verbs
+
+# The columns of verbs come from the last make vm-test.
+ndk-table: ## docs/ndk-coverage.md, from what the conformance suite finds on every provider and device
+	rm -f docs/ndk-coverage/iwarp*.tsv docs/ndk-coverage/sim*.tsv
+	NDKTEST_RESULTS=$(CURDIR)/docs/ndk-coverage $(GO) test -count=1 -run '^TestConformance$$' ./transport/ndk/iwarp ./transport/ndk/sim
+	$(GO) run ./transport/ndk/ndktest/ndktable -results docs/ndk-coverage -columns 'iwarp;sim;verbs, rxe;verbs, siw' -o docs/ndk-coverage.md
 
 clean:
 	rm -rf bin coverage.out

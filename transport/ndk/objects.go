@@ -109,7 +109,7 @@ type Adapter interface {
 	CreateConnector(ctx context.Context) (Connector, error)
 	// CreateListener makes a listener that does not listen yet. onConnect gets
 	// a connector for each incoming request, owns it and must close it; it must
-	// not be nil (InvalidParameter).
+	// not be nil (InvalidParameter). It may run for several requests at once.
 	//
 	// Implements: NDK_FN_CREATE_LISTENER, NDK_FN_CONNECT_EVENT_CALLBACK.
 	CreateListener(ctx context.Context, onConnect func(Connector)) (Listener, error)

@@ -11,7 +11,7 @@ import (
 // Outcome is what a run of the suite found about one statement.
 type Outcome string
 
-// The outcomes. Of several runs of one column the worst counts, in this order.
+// The outcomes.
 const (
 	Pass       Outcome = "pass"
 	NotOffered Outcome = "not offered" // the device lacks it; the reason says what

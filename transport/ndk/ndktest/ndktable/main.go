@@ -47,14 +47,15 @@ func main() {
 	}
 }
 
-// column has the worst outcome of each statement over all runs of a column.
+// column has the outcome of each statement over all runs of a column: a failure
+// counts most, and what only some configurations of a device offer it offers.
 type column struct {
 	name     string
 	variants []string
 	found    map[string]ndktest.Result
 }
 
-var severity = map[ndktest.Outcome]int{ndktest.Pass: 1, ndktest.NotOffered: 2, ndktest.Failed: 3}
+var severity = map[ndktest.Outcome]int{ndktest.NotOffered: 1, ndktest.Pass: 2, ndktest.Failed: 3}
 
 func load(dir string, names []string) ([]*column, error) {
 	cols := make([]*column, len(names))
@@ -133,7 +134,7 @@ does not offer; the reasons are below the table.
 	b.WriteString("\n")
 	for _, c := range cols {
 		if len(c.variants) > 0 {
-			fmt.Fprintf(&b, "\n**%s** ran in %d variants, of which the worst result counts: %s.\n", c.name, len(c.variants), strings.Join(c.variants, "; "))
+			fmt.Fprintf(&b, "\n**%s** ran in %d variants: %s. A failure of one counts for the column; not offered is what none of them offers.\n", c.name, len(c.variants), strings.Join(c.variants, "; "))
 		}
 	}
 	for _, c := range cols {
