@@ -58,6 +58,10 @@ type Config struct {
 	// AckedSends makes a Send or Write complete when the peer's adapter has it;
 	// else it completes when it is on its way.
 	AckedSends bool
+	// WaitForReceive makes a message that finds no receive wait for one, and all
+	// behind it, as InfiniBand does when it retries for ever; else it ends the
+	// connection. With an SRQ it always waits.
+	WaitForReceive bool
 	// EarlyAccept makes Accept end when its answer is on its way; else it ends
 	// with the peer's CompleteConnect.
 	EarlyAccept bool

@@ -118,7 +118,7 @@ func TestConformance(t *testing.T) {
 		{"a device that has less", Config{Info: func(i *ndk.AdapterInfo) {
 			i.Flags, i.MaxSRQDepth, i.MaxWindowSize, i.MaxInlineDataSize, i.MaxReadRequestSGE = ndk.FlagLoopbackConnections, 0, 0, 0, 1
 		}}},
-		{"sends complete at the peer, read sinks needed", Config{AckedSends: true, Info: func(i *ndk.AdapterInfo) {
+		{"sends complete at the peer, read sinks needed, messages wait", Config{AckedSends: true, WaitForReceive: true, Info: func(i *ndk.AdapterInfo) {
 			i.Flags &^= ndk.FlagRDMAReadSinkNotRequired
 		}}},
 		{"accept does not wait, private data padded", Config{EarlyAccept: true, PadPrivateData: true}},

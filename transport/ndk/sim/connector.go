@@ -461,7 +461,7 @@ func (c *connector) ready(p *packet) bool {
 	if c.state == connAccepted && c.end == 0 {
 		return false
 	}
-	return p.kind != pkSend || p.cut || c.q == nil || c.q.srq == nil || c.q.ready()
+	return p.kind != pkSend || p.cut || c.q == nil || c.q.ready()
 }
 
 // receive is the arrival of anything but a request.

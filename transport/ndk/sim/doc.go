@@ -7,8 +7,9 @@
 // virtual time, inline data, deferred and silent requests, fences, Read with local
 // invalidate. What a real device may do in one way or the other is a field of
 // [Config]: whether a Send completes before the peer has it (AckedSends), whether
-// Accept waits for CompleteConnect (EarlyAccept), whether sinks of Reads need a
-// flag (Info), whether private data comes padded (PadPrivateData).
+// Accept waits for CompleteConnect (EarlyAccept), whether a message waits for a
+// receive (WaitForReceive), whether sinks of Reads need a flag (Info), whether
+// private data comes padded (PadPrivateData).
 //
 // # Driving
 //
@@ -34,8 +35,9 @@
 // With Config.Auto the world runs on a goroutine of its own and callbacks on
 // theirs, for consumers that have goroutines and channels. Faults, limits and
 // checks are the same, but the order of things is up to the scheduler of Go. Its
-// clock jumps to the next event when nothing else is to be done; with Config.Paced
-// it keeps to the clock of the machine.
+// clock jumps to the next event when nothing else is to be done, a time limit
+// included: a Disconnect, say, does not wait for a peer whose goroutine is about to
+// post a receive. With Config.Paced it keeps to the clock of the machine.
 //
 // # Faults
 //

@@ -64,6 +64,37 @@ func TestDisconnectDrains(t *testing.T) {
 	p.must(p.c.Disconnect(ctx)) // only flushes
 }
 
+// A message that finds no receive ends the connection, or waits, and those behind
+// it too; a Disconnect does not wait for ever.
+func TestNoReceive(t *testing.T) {
+	w, s, p := connected(t, Config{AckedSends: true})
+	s.must(s.qp.Send("s", nil, 0))
+	s.expect(s.icq, "s", ntstatus.RemoteResources)
+	w.Run()
+	if !slices.Equal(s.lost, []Reason{ReasonNoReceive}) || !slices.Equal(p.lost, []Reason{ReasonNoReceive}) {
+		t.Errorf("disconnect events %v and %v", s.lost, p.lost)
+	}
+	w, s, p = connected(t, Config{AckedSends: true, WaitForReceive: true, ConnectTimeout: time.Minute})
+	for i := range 3 {
+		s.must(s.qp.Send(i, nil, 0))
+	}
+	w.Run()
+	if n := s.icq.Poll(make([]ndk.Result, 1)); n != 0 {
+		t.Error("a Send without a receive completes")
+	}
+	for i := range 2 {
+		p.must(p.qp.Receive(i, nil))
+		p.expect(p.rcq, i, ntstatus.Success)
+		s.expect(s.icq, i, ntstatus.Success)
+	}
+	start := w.Now()
+	s.want(s.c.Disconnect(ctx), ntstatus.IOTimeout)
+	if d := w.Now() - start; d != time.Minute {
+		t.Errorf("Disconnect took %v", d)
+	}
+	s.expect(s.icq, 2, ntstatus.Cancelled)
+}
+
 // Requests that wait for the callback are refused when the listener pauses, is
 // closed, or its device goes.
 func TestWaitingRequestsAreRefused(t *testing.T) {

@@ -97,8 +97,8 @@ type Injection struct {
 	// Object, if not nil, limits it to what happens to that object: the QP of a
 	// post, packet or request, the CQ of a completion or callback, the SRQ, the
 	// connector of a handshake, the object whose method is called, the adapter of a
-	// CQ that is armed. For handshake
-	// points the QP of the connector will do too, and for calls the adapter.
+	// CQ that is armed. For handshake points the QP of the connector will do too,
+	// and for calls the adapter.
 	Object ndk.Object
 	// Kind, for PointCreate, limits it to the creation of such objects.
 	Kind ndk.ObjectKind

@@ -228,15 +228,15 @@ func (q *qp) QueueFailed() {
 // BufferPosted implements soft.SRQUser. It is called with any lock held.
 func (q *qp) BufferPosted() { q.w.s.after(&q.more, 0) }
 
-// resume lets a message that waits for a buffer of the SRQ arrive.
+// resume lets a message that waits for a receive arrive.
 func (q *qp) resume() {
 	q.w.mu.Lock()
 	defer q.w.mu.Unlock()
 	if c := q.conn; c != nil && c.wire != nil && c.wire.ends[c.end] == c {
 		c.wire.dir[1-c.end].resume()
-		return
+	} else if q.srq != nil {
+		q.srq.Leave(q)
 	}
-	q.srq.Leave(q)
 }
 
 // Close implements ndk.Object.
@@ -415,6 +415,9 @@ func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
 	w.note(q.sub, "post Receive").num("sges", uint64(len(sgl))).status(refusal(e)).end()
 	if e != nil {
 		return e
+	}
+	if w.cfg.WaitForReceive && q.state != qpIdle {
+		w.s.after(&q.more, 0)
 	}
 	return nil
 }

@@ -6,9 +6,12 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
-// ready reports whether a message can arrive at a QP with an SRQ. If not, the QP
-// stands in line for a buffer.
+// ready reports whether a message can arrive. If not, it waits for a receive; a
+// QP with an SRQ stands in line for one.
 func (q *qp) ready() bool {
+	if q.srq == nil {
+		return !q.w.cfg.WaitForReceive || q.rhead != q.rtail || q.rclosed
+	}
 	if q.hasTaken {
 		return true
 	}

@@ -478,7 +478,7 @@ func soakConfigs() map[string]Config {
 	all[PointLoss] = 0.002
 	return map[string]Config{
 		"good":        {},
-		"acked":       {AckedSends: true, Order: Shuffled, Jitter: 3 * time.Microsecond},
+		"acked":       {AckedSends: true, WaitForReceive: true, Order: Shuffled, Jitter: 3 * time.Microsecond},
 		"early":       {EarlyAccept: true, PadPrivateData: true, BytesPerSecond: 1e8, Order: Shuffled},
 		"all faults":  {Order: Shuffled, Jitter: time.Microsecond, Faults: all},
 		"strict":      {StrictQueues: true, Order: Shuffled, Jitter: time.Microsecond},
