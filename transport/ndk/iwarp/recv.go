@@ -2,6 +2,7 @@ package iwarp
 
 import (
 	"errors"
+	"runtime"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -115,5 +116,10 @@ func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
 	q.rmu.Unlock()
 	if fire {
 		q.rcq.Notify()
+		if rx.r == rx.w {
+			// Nothing more is here: who was notified comes first, and may answer
+			// before this goroutine asks the socket for what is not there yet.
+			runtime.Gosched()
+		}
 	}
 }
