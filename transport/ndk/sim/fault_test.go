@@ -235,7 +235,7 @@ func TestStrictQueues(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		w, s, p := connected(t, Config{StrictQueues: strict})
 		depth := s.config().InitiatorQueueDepth
-		full := ndk.Status(ntstatus.Success)
+		full := ntstatus.Success
 		if strict {
 			full = ntstatus.NoMoreEntries
 		}
@@ -404,7 +404,7 @@ func TestLinkLossAtByte(t *testing.T) {
 			p.must(p.qp.Receive("r", nil))
 			s.must(s.qp.Write("w", []ndk.SGE{s.sge(0, payload)}, p.mr.Base(), p.mr.RemoteToken(), 0))
 			s.must(s.qp.Send("s", nil, 0))
-			first, second := ndk.Status(ntstatus.IOTimeout), ndk.Status(ntstatus.Cancelled)
+			first, second := ntstatus.IOTimeout, ntstatus.Cancelled
 			if n >= headerSize+payload { // all of the Write, and nothing of the Send
 				first, second = ntstatus.Success, ntstatus.IOTimeout
 			}
@@ -438,7 +438,7 @@ func TestDisconnectFaults(t *testing.T) {
 		start := w.Now()
 		inject(t, w, Injection{Point: PointFin, After: after})
 		s.must(s.qp.Receive("r", nil))
-		want := ndk.Status(ntstatus.IOTimeout)
+		want := ntstatus.IOTimeout
 		if after == 2 {
 			want = ntstatus.Success
 		}
