@@ -33,8 +33,8 @@ func (rx *receiver) startSend(s *segment, payload int) (c cause, bad bool, err e
 		return causeMO, true, nil
 	}
 	if uint64(rx.mo)+uint64(payload) > rx.total {
-		rx.failReceive(ntstatus.BufferOverflow, ndk.RuleReceiveSize)
-		return causeTooLong, true, nil
+		off := &offender{valid: true, seg: *s, ulpdu: payload + untaggedLen}
+		return cause{}, false, rx.failReceive(ntstatus.BufferOverflow, uint32(ndk.RuleReceiveSize), &protocolError{causeTooLong, off})
 	}
 	return cause{}, false, nil
 }
@@ -97,10 +97,16 @@ func (rx *receiver) takeShared() error {
 	return nil
 }
 
-// failReceive ends the current receive in error.
-func (rx *receiver) failReceive(st ndk.Status, broken ndk.Rule) {
+// failReceive ends the current receive in error, and returns why. The Terminate is
+// on its way before the consumer hears of it, who may close everything then.
+func (rx *receiver) failReceive(st ndk.Status, perr uint32, why *protocolError) error {
+	q := rx.q
+	q.mu.Lock()
+	q.failLocked(why.cause, why.off)
+	q.mu.Unlock()
 	rx.inSend = false
-	rx.completeReceive(ndk.ResultEx{Result: ndk.Result{Status: st}, Type: ndk.OpReceive, ProviderError: uint32(broken)}, false)
+	rx.completeReceive(ndk.ResultEx{Result: ndk.Result{Status: st}, Type: ndk.OpReceive, ProviderError: perr}, false)
+	return why
 }
 
 func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {

@@ -277,8 +277,7 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 	}
 	err = rx.place(&rx.recvDst, payload, ulpdu, s.last())
 	if err == errRegionGone {
-		rx.failReceive(ntstatus.AccessViolation, rx.broken)
-		return &protocolError{cause: causeLocal}
+		return rx.failReceive(ntstatus.AccessViolation, uint32(rx.broken), &protocolError{cause: causeLocal})
 	}
 	return err
 }
@@ -400,9 +399,8 @@ func (rx *receiver) finish(s *segment, payload int) error {
 		rx.mo = 0
 		if s.op() == opSendInval || s.op() == opSendSEInval {
 			if !rx.q.pd.InvalidateRemote(rx.q, s.stag) {
-				e.Status, e.ProviderError = ntstatus.InvalidDeviceRequest, reason(causeInvalidate, true)
-				rx.completeReceive(e, false)
-				return &protocolError{causeInvalidate, &offender{valid: true, seg: *s, ulpdu: payload + untaggedLen}}
+				off := &offender{valid: true, seg: *s, ulpdu: payload + untaggedLen}
+				return rx.failReceive(ntstatus.InvalidDeviceRequest, reason(causeInvalidate, true), &protocolError{causeInvalidate, off})
 			}
 			e.Type, e.InvalidatedToken = ndk.OpReceiveAndInvalidate, ndk.Token(s.stag)
 		}
