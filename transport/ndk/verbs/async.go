@@ -135,7 +135,7 @@ func (e *events) find(ev *C.struct_ibv_async_event) func() {
 			case C.IBV_EVENT_COMM_EST:
 				q.established()
 			default:
-				q.broken()
+				q.failed()
 			}
 			q.Release()
 		}

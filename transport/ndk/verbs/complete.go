@@ -77,24 +77,19 @@ func (q *qp) sent(pos uint32, wc *C.struct_ibv_wc) (fire bool) {
 	return q.reportLocked()
 }
 
-// flushLocked reports whether flushed requests are to be reported. An iWARP device
-// flushes when the peer disconnects; the consumer hears of that by an event, and
-// its requests stay until it ends the connection itself.
-func (q *qp) flushLocked() bool { return q.flushing || !q.adapter.iwarp }
-
 // reportLocked reports what is done, in order, and makes room.
 func (q *qp) reportLocked() (fire bool) {
 	for q.head != q.tail {
 		w := q.wr(q.head)
+		if w.hw && !w.done {
+			break
+		}
 		if !w.hw && w.status == ntstatus.Success && q.flushing {
 			w.status = ntstatus.Cancelled
 		}
-		if w.hw && !w.done || w.status == ntstatus.Cancelled && !q.flushLocked() {
-			break
-		}
 		q.settled(w)
 		if w.status != ntstatus.Success {
-			q.failedLocked(w.status)
+			q.failedLocked()
 		}
 		if w.op != wrMarker {
 			if w.status != ntstatus.Success || !w.silent {
@@ -155,10 +150,11 @@ func (q *qp) settled(w *sendWR) {
 	}
 }
 
-// failedLocked ends the connection after a request that failed.
-func (q *qp) failedLocked(st ndk.Status) {
+// failedLocked ends the connection after a request that failed, or that a device
+// flushed which tells nothing else of a connection that broke.
+func (q *qp) failedLocked() {
 	q.poisoned = true
-	if q.flushing || st == ntstatus.Cancelled {
+	if q.flushing {
 		return
 	}
 	q.flushing = true
@@ -206,15 +202,24 @@ func (q *qp) fill(w *recvWR, wc *C.struct_ibv_wc) {
 	}
 }
 
-// reportReceivesLocked is reportLocked of the receive queue.
+// reportReceivesLocked is reportLocked of the receive queue. An iWARP device
+// flushes when the peer disconnects; the consumer hears of that by an event, and
+// its receives stay until it ends the connection itself.
 func (q *qp) reportReceivesLocked() (fire bool) {
 	if q.requeue {
 		return false
 	}
 	for q.rhead != q.rtail {
 		w := q.recv(q.rhead)
-		if !w.done || w.status == ntstatus.Cancelled && !q.flushLocked() {
+		if !w.done {
 			break
+		}
+		if w.status == ntstatus.Cancelled && !q.flushing && q.adapter.iwarp {
+			if w.broken == 0 {
+				break
+			}
+			// A device that says nothing more of what broke the connection.
+			w.status, w.perr = ntstatus.AccessViolation, uint32(w.broken)
 		}
 		fire = q.deliverLocked(w) || fire
 		*w = recvWR{}
@@ -235,7 +240,7 @@ func (q *qp) deliverLocked(w *recvWR) (fire bool) {
 		}
 	}
 	if e.Status != ntstatus.Success {
-		q.failedLocked(e.Status)
+		q.failedLocked()
 	}
 	return q.rcq.Push(&e, false)
 }

@@ -51,6 +51,8 @@ func openAt(t testing.TB, c Config, addr netip.Addr) ndk.Adapter {
 // iwarpLacks is what the connection manager and the drivers of iWARP devices do
 // not let a provider have.
 var iwarpLacks = map[string]string{
+	"NDK_FN_SEND_AND_INVALIDATE":            "libsiw does not say which receives have invalidated a token, and siw invalidates any registration",
+	"NDK_FN_REGISTER_MR/5":                  "siw serves a Read of a region that has the right of remote write only",
 	"NDK_FN_CONNECT/4":                      "the kernel cannot take back an iWARP request: the peer that accepts one learns only then that nobody waits for it",
 	"NDK_FN_CONNECT_WITH_SHARED_ENDPOINT/3": "as NDK_FN_CONNECT/4",
 	"NDK_FN_CLOSE_COMPLETION/4":             "as NDK_FN_CONNECT/4: the close of a connector that connects ends when the peer answers, or after the 10 s of the driver",

@@ -407,6 +407,17 @@ func (q *qp) established() {
 	}
 }
 
+// failed is told when the device ended the QP. While a connection is being made
+// the connection manager says what became of it.
+func (q *qp) failed() {
+	q.mu.Lock()
+	up := q.state != qpIdle
+	q.mu.Unlock()
+	if up {
+		q.broken()
+	}
+}
+
 // broken ends the connection of a QP that the device, or a request that failed,
 // has ended.
 func (q *qp) broken() {
