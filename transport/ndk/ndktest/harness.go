@@ -177,7 +177,21 @@ func (s *Side) listen() (ndk.Listener, netip.AddrPort, chan ndk.Connector) {
 	got := make(chan ndk.Connector, 16)
 	l, err := s.A.CreateListener(s.ctx, func(c ndk.Connector) { got <- c })
 	s.must(err)
-	s.close = append(s.close, l.Close)
+	s.close = append(s.close, func() {
+		l.Close()
+		select {
+		case <-l.Closed():
+		case <-time.After(patience): // the adapter's close will say so
+		}
+		for { // a request that was given up may have come all the same
+			select {
+			case c := <-got:
+				c.Close()
+			default:
+				return
+			}
+		}
+	})
 	s.must(l.Listen(s.ctx, s.t.Listen))
 	addr, err := l.LocalAddr()
 	s.must(err)
