@@ -72,6 +72,7 @@ func ddpBadCases() []badCase {
 		untagged("DDP-09", "a Send on queue 1", 1, wUntaggedSeg(wUntaggedLast, wSend, 0, 1, 1, 0, 1)),
 		untagged("DDP-09", "a Send on queue 2", 1, wUntaggedSeg(wUntaggedLast, wSend, 0, 2, 1, 0, 1)),
 		untagged("DDP-09", "queue 3", 1, wUntaggedSeg(wUntaggedLast, wSend, 0, 3, 1, 0, 1)),
+		untagged("DDP-09", "queue 3, and nothing else that is right above it", 1, wUntaggedSeg(wUntaggedLast, 0x8F, 0, 3, 0, 9, 1)),
 		untagged("DDP-09", "queue 2^32-1", 1, wUntaggedSeg(wUntaggedLast, wSend, 0, 0xFFFFFFFF, 1, 0, 1)),
 		untagged("DDP-09", "a Read Request on queue 0", 1, changed(wRead(1, 0, 0, 0), 9, 0)),
 		untagged("DDP-09", "a Read Request on queue 2", 1, changed(wRead(1, 0, 0, 0), 9, 2)),

@@ -397,6 +397,9 @@ func rowResponseChecked(t *testing.T) {
 		{"too long", func(stag uint32, to uint64) [][]byte {
 			return [][]byte{wTaggedSeg(wTaggedLast, wReadResp, stag, to, p[:101]...)}
 		}, 1, 1, 0},
+		{"too long, and not the last", func(stag uint32, to uint64) [][]byte {
+			return [][]byte{wTaggedSeg(wTagged, wReadResp, stag, to, p[:101]...)}
+		}, 1, 1, 0},
 		{"as long as can be", func(stag uint32, to uint64) [][]byte {
 			return [][]byte{wTaggedSeg(wTaggedLast, wReadResp, stag, to, make([]byte, 65521)...)}
 		}, 1, 1, 0},
