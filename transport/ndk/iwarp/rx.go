@@ -181,14 +181,12 @@ func (rx *receiver) fpdu() error {
 		}
 		rx.r += k
 	}
-	if err := rx.finish(&s, payload); err != nil {
-		return err
-	}
 	if rx.first {
+		// Before the consumer hears of it, who may answer, and close behind that.
 		rx.first = false
 		rx.q.accepted()
 	}
-	return nil
+	return rx.finish(&s, payload)
 }
 
 // check tests versions, opcode and queue, which depend on no state.
