@@ -50,6 +50,7 @@ vet:
 lint: vet ## gofmt, go vet and golangci-lint
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	CGO_ENABLED=0 $(GO) run $(GOLANGCI) run ./...
+	$(if $(TAGS),$(BUILDENV) $(GO) run $(GOLANGCI) run --build-tags verbs ./transport/ndk/verbs/... ./cmd/...)
 
 fmt: ## rewrite with gofmt
 	gofmt -w $$(git ls-files '*.go')

@@ -52,7 +52,7 @@ func (q *qp) bind(r sendWR, f ndk.OpFlags, b *binding, broken ndk.Rule) {
 			q.mu.Lock()
 			dead := q.poisoned || q.state != qpConnected
 			q.mu.Unlock()
-			st := ndk.Status(ntstatus.Success)
+			st := ntstatus.Success
 			if dead {
 				st = ntstatus.Cancelled
 			}
@@ -186,7 +186,7 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 		q.adapter.letGo(r.grant)
 		r.grant = grant{}
 	}
-	st := ndk.Status(ntstatus.Success)
+	st := ntstatus.Success
 	if dead {
 		st = ntstatus.Cancelled
 	}

@@ -48,7 +48,7 @@ func providerError(wc *C.struct_ibv_wc) uint32 {
 	if wc.vendor_err != 0 {
 		return uint32(wc.vendor_err)
 	}
-	return uint32(wc.status)
+	return wc.status
 }
 
 // sent notes a completion of the device. fire is that of soft.CQ.Push.

@@ -3,8 +3,6 @@
 package verbs
 
 import (
-	"unsafe"
-
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
@@ -82,11 +80,6 @@ func (p *pd) empty() local {
 // outside is an SGE that fails when the device uses it.
 func (p *pd) outside(n uint32) local {
 	return local{addr: address(p.adapter.page) + ndk.PageSize, len: max(n, 1), key: p.noneKey}
-}
-
-// bytesAt is the memory of a resolved SGE, for a copy within a post.
-func bytesAt(l local) []byte {
-	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&l.real))), l.len)
 }
 
 // publish makes r stand for memory, under the token.

@@ -296,7 +296,7 @@ func (s *srq) run() {
 	s.mu.Lock()
 	for s.pending {
 		s.pending = false
-		st := ndk.Status(ntstatus.Success)
+		st := ntstatus.Success
 		if s.failed {
 			st = ntstatus.InternalError
 		}
