@@ -52,7 +52,9 @@ func openAt(t testing.TB, c Config, addr netip.Addr) ndk.Adapter {
 // not let a provider have.
 var iwarpLacks = map[string]string{
 	"NDK_FN_SEND_AND_INVALIDATE":            "libsiw does not say which receives have invalidated a token, and siw invalidates any registration",
-	"NDK_FN_REGISTER_MR/5":                  "siw serves a Read of a region that has the right of remote write only",
+	"NDK_FN_REGISTER_MR/5":                  "siw serves a Read of a region that may be written locally, remote read or not",
+	"NDK_FN_GET_LOCAL_TOKEN_FROM_MR/3":      "as NDK_FN_REGISTER_MR/5",
+	"NDK_FN_GET_REMOTE_TOKEN_FROM_MR/4":     "as NDK_FN_SEND_AND_INVALIDATE",
 	"NDK_FN_CONNECT/4":                      "the kernel cannot take back an iWARP request: the peer that accepts one learns only then that nobody waits for it",
 	"NDK_FN_CONNECT_WITH_SHARED_ENDPOINT/3": "as NDK_FN_CONNECT/4",
 	"NDK_FN_CLOSE_COMPLETION/4":             "as NDK_FN_CONNECT/4: the close of a connector that connects ends when the peer answers, or after the 10 s of the driver",

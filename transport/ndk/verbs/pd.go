@@ -52,11 +52,11 @@ func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
 	return p, nil
 }
 
-// placeholder registers the page of the adapter with no rights for a peer: a key
+// placeholder registers the page of the adapter with no rights at all: a key
 // that is taken, so that no peer can reach anything with it.
 func (p *pd) placeholder() (*C.struct_ibv_mr, error) {
 	at := C.uint64_t(address(p.adapter.page))
-	m, err := C.vs_reg_mr(p.hw, at, ndk.PageSize, at, C.IBV_ACCESS_LOCAL_WRITE)
+	m, err := C.vs_reg_mr(p.hw, at, ndk.PageSize, at, 0)
 	if m == nil {
 		return nil, created(err)
 	}
