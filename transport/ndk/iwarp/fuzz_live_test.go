@@ -596,7 +596,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = b[:min(len(b), 4096)]
-		l := s.begin(t, 1)
+		l := s.begin(t, 0)
 		defer func() {
 			select {
 			case <-s.next: // left by an input that failed
