@@ -8,6 +8,10 @@
 // a round trip, µs, median). With -provider tcp send_lat is a plain echo over
 // net.Conn, for comparison. The server serves any number of tests, one after the
 // other, until it is interrupted. The client prints "TEST SIZE FIGURE UNIT".
+//
+// What perftest does by default is -poll -depth 128 -batch 1 -reads 128 -local:
+// both ends spin, each request is handed over and reported by itself, and the
+// clock stops at the last completion rather than when the peer has it all.
 package main
 
 import (
@@ -21,6 +25,8 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/pprof"
 	"slices"
 	"syscall"
 	"time"
@@ -30,18 +36,27 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/verbs"
 )
 
-// request goes with the Connect, as four big-endian words.
+// request goes with the Connect, as words in big-endian order.
 type request struct {
-	test, size, count, poll uint32
+	test, size, count, poll, depth, reads uint32
+
+	// The rest is for the client alone.
+	batch int
+	local bool
+}
+
+func (r *request) words() []*uint32 {
+	return []*uint32{&r.test, &r.size, &r.count, &r.poll, &r.depth, &r.reads}
 }
 
 const (
 	writeBW = iota + 1
 	readBW
 	sendLat
-	requestSize = 16
+	requestSize = 24
 	advertSize  = 12
-	depth       = 64
+	receives    = 32 // posted at a time
+	maxDepth    = 4096
 	maxSize     = 64 << 20
 )
 
@@ -52,15 +67,25 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:7000", "address and port")
 	size := flag.Int("size", 1<<20, "octets of an operation")
 	count := flag.Int("n", 5000, "operations")
-	poll := flag.Bool("poll", false, "send_lat: spin on the CQ, as perftest does, instead of waiting for notifications")
+	poll := flag.Bool("poll", false, "both ends spin on the CQ, as perftest does, instead of waiting for notifications")
+	depth := flag.Int("depth", 64, "write_bw, read_bw: operations under way")
+	reads := flag.Int("reads", 16, "read_bw: Reads under way, lowered to what the adapters allow")
+	batch := flag.Int("batch", 4, "write_bw, read_bw: operations that are handed over at a time, the last of which is reported")
+	local := flag.Bool("local", false, "write_bw: the clock stops at the last completion, not when the peer has it all")
+	profile := flag.String("cpuprofile", "", "file for a CPU profile")
 	flag.Parse()
 	at, err := netip.ParseAddrPort(*addr)
-	if err != nil || flag.NArg() != 1 || *size < 1 || *size > maxSize || *count < 1 {
+	if err != nil || flag.NArg() != 1 || *size < 1 || *size > maxSize || *count < 1 ||
+		*depth < 1 || *depth > maxDepth || *batch < 1 || *batch > *depth || *reads < 1 || *reads > maxDepth {
 		flag.Usage()
 		os.Exit(2)
 	}
+	r := request{size: uint32(*size), count: uint32(*count), depth: uint32(*depth), reads: uint32(*reads), batch: *batch, local: *local}
+	if *poll {
+		r.poll = 1
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err = run(ctx, *provider, at, flag.Arg(0), *size, *count, *poll)
+	err = profiled(*profile, func() error { return run(ctx, *provider, at, flag.Arg(0), r) })
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ndkperf:", err)
@@ -68,12 +93,30 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, provider string, at netip.AddrPort, what string, size, count int, poll bool) error {
+// profiled runs f, with a CPU profile if there is a name for it.
+func profiled(name string, f func() error) error {
+	if name == "" {
+		return f()
+	}
+	w, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(w); err != nil {
+		_ = w.Close()
+		return err
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, w.Close())
+}
+
+func run(ctx context.Context, provider string, at netip.AddrPort, what string, r request) error {
 	if provider == "tcp" {
 		if what == "server" {
 			return echoServer(ctx, at)
 		}
-		return echoClient(at, size, count)
+		return echoClient(at, int(r.size), int(r.count))
 	}
 	var p ndk.Provider
 	var err error
@@ -100,13 +143,13 @@ func run(ctx context.Context, provider string, at netip.AddrPort, what string, s
 	if !ok {
 		return fmt.Errorf("no test %q", what)
 	}
-	r := request{test: t, size: uint32(size), count: uint32(count)}
-	if poll {
-		r.poll = 1
+	r.test = t
+	if r.poll != 0 {
+		runtime.LockOSThread() // a process of its own ends with it
 	}
 	figure, unit, err := client(ctx, a, at, r)
 	if err == nil {
-		fmt.Printf("%s %d %.2f %s\n", what, size, figure, unit)
+		fmt.Printf("%s %d %.2f %s\n", what, r.size, figure, unit)
 	}
 	return err
 }
@@ -125,7 +168,7 @@ type end struct {
 	c    ndk.Connector
 	lost chan struct{}
 	poll bool
-	res  [depth]ndk.ResultEx
+	res  [receives]ndk.ResultEx
 }
 
 func newEnd(ctx context.Context, a ndk.Adapter, r request, notify func(ndk.Status)) (*end, error) {
@@ -137,14 +180,15 @@ func newEnd(ctx context.Context, a ndk.Adapter, r request, notify func(ndk.Statu
 	if err != nil {
 		return nil, err
 	}
+	depth := int(r.depth)
 	if e.pd, err = a.CreatePD(ctx); err != nil {
 		return nil, err
 	}
-	if e.cq, err = a.CreateCQ(ctx, ndk.CQConfig{Depth: 4 * depth, Notify: notify}); err != nil {
+	if e.cq, err = a.CreateCQ(ctx, ndk.CQConfig{Depth: depth + 4*receives, Notify: notify}); err != nil {
 		return e, err
 	}
-	if e.qp, err = e.pd.CreateQP(ctx, ndk.QPConfig{ReceiveCQ: e.cq, InitiatorCQ: e.cq, ReceiveQueueDepth: depth,
-		InitiatorQueueDepth: 2 * depth, MaxReceiveSGE: 1, MaxInitiatorSGE: 1, InlineDataSize: min(64, info.MaxInlineDataSize)}); err != nil {
+	if e.qp, err = e.pd.CreateQP(ctx, ndk.QPConfig{ReceiveCQ: e.cq, InitiatorCQ: e.cq, ReceiveQueueDepth: 2 * receives,
+		InitiatorQueueDepth: depth + receives, MaxReceiveSGE: 1, MaxInitiatorSGE: 1, InlineDataSize: min(64, info.MaxInlineDataSize)}); err != nil {
 		return e, err
 	}
 	if e.mem, e.free, err = a.Alloc(2 * int(r.size)); err != nil {
@@ -258,10 +302,17 @@ func serve(ctx context.Context, a ndk.Adapter, c ndk.Connector) (err error) {
 		c.Close()
 		return err
 	}
-	r := request{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])}
-	if r.size == 0 || r.size > maxSize {
+	var r request
+	for i, w := range r.words() {
+		*w = binary.BigEndian.Uint32(b[4*i:])
+	}
+	if r.size == 0 || r.size > maxSize || r.depth == 0 || r.depth > maxDepth || r.reads > maxDepth {
 		c.Close()
-		return fmt.Errorf("a peer asks for %d octets", r.size)
+		return fmt.Errorf("a peer asks for %d octets, %d at a time", r.size, r.depth)
+	}
+	if r.poll != 0 {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 	}
 	var e *end
 	var notify func(ndk.Status)
@@ -275,7 +326,7 @@ func serve(ctx context.Context, a ndk.Adapter, c ndk.Connector) (err error) {
 		return err
 	}
 	e.c = c
-	for range depth / 2 {
+	for range receives {
 		if err := e.qp.Receive(nil, e.sge(0, int(r.size))); err != nil {
 			return err
 		}
@@ -284,7 +335,8 @@ func serve(ctx context.Context, a ndk.Adapter, c ndk.Connector) (err error) {
 		e.cq.Arm(ndk.ArmAny)
 	}
 	advert := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, e.mr.Base()), uint32(e.mr.RemoteToken()))
-	if err := c.Accept(ctx, e.qp, ndk.ConnParams{InboundReadLimit: 16, OutboundReadLimit: 16, Private: advert}, func() { close(e.lost) }); err != nil {
+	p := ndk.ConnParams{InboundReadLimit: int(r.reads), OutboundReadLimit: int(r.reads), Private: advert}
+	if err := c.Accept(ctx, e.qp, p, func() { close(e.lost) }); err != nil {
 		return err
 	}
 	switch {
@@ -324,8 +376,9 @@ func (e *end) echo(size int) {
 func (e *end) reply(size int) {
 	var sgl [1]ndk.SGE
 	sgl[0] = ndk.SGE{Addr: e.mr.Base(), Length: uint32(size), Token: e.mr.LocalToken()}
-	if e.qp.Receive(nil, sgl[:]) == nil {
-		_ = e.qp.Send(nil, sgl[:], 0) // a failure ends the connection, which the client sees
+	// Other receives are posted still, so the answer need not wait for this one.
+	if e.qp.Send(nil, sgl[:], 0) == nil { // a failure ends the connection, which the client sees
+		_ = e.qp.Receive(nil, sgl[:])
 	}
 }
 
@@ -369,15 +422,16 @@ func client(ctx context.Context, a ndk.Adapter, at netip.AddrPort, r request) (f
 		return 0, "", err
 	}
 	ask := make([]byte, 0, requestSize)
-	for _, v := range []uint32{r.test, r.size, r.count, r.poll} {
-		ask = binary.BigEndian.AppendUint32(ask, v)
+	for _, w := range r.words() {
+		ask = binary.BigEndian.AppendUint32(ask, *w)
 	}
-	for range depth / 2 {
+	for range receives {
 		if err := e.qp.Receive(nil, e.sge(int(r.size), int(r.size))); err != nil {
 			return 0, "", err
 		}
 	}
-	if err := e.c.Connect(ctx, e.qp, netip.AddrPort{}, at, ndk.ConnParams{InboundReadLimit: 16, OutboundReadLimit: 16, Private: ask}); err != nil {
+	params := ndk.ConnParams{InboundReadLimit: int(r.reads), OutboundReadLimit: int(r.reads), Private: ask}
+	if err := e.c.Connect(ctx, e.qp, netip.AddrPort{}, at, params); err != nil {
 		return 0, "", err
 	}
 	b := make([]byte, 512)
@@ -405,33 +459,29 @@ func client(ctx context.Context, a ndk.Adapter, at netip.AddrPort, r request) (f
 	return figure, unit, e.c.Disconnect(ctx)
 }
 
-// stream keeps the queue full. For Writes it signals each fourth and hands them
-// over in batches; the clock stops when the peer has it all.
+// stream keeps the queue full.
 func (e *end) stream(r request, raddr uint64, rkey ndk.Token) (float64, error) {
-	const batch = 4
 	sgl := e.sge(0, int(r.size))
 	typ := ndk.OpWrite
-	if r.test == readBW {
-		typ = ndk.OpRead
-	}
 	post := func(f ndk.OpFlags) error { return e.qp.Write(nil, sgl, raddr, rkey, f) }
 	if r.test == readBW {
+		typ = ndk.OpRead
 		post = func(f ndk.OpFlags) error { return e.qp.Read(nil, sgl, raddr, rkey, f) }
 	}
-	rounds := max(int(r.count)/batch, 1)
+	rounds := max(int(r.count)/r.batch, 1)
 	begin := time.Now()
 	open := 0
 	for range rounds {
-		for k := range batch {
+		for k := range r.batch {
 			f := ndk.SilentSuccess | ndk.Defer
-			if k == batch-1 {
+			if k == r.batch-1 {
 				f = 0
 			}
 			if err := post(f); err != nil {
 				return 0, err
 			}
 		}
-		if open++; open*batch >= depth {
+		if open++; (open+1)*r.batch > int(r.depth) {
 			n, err := e.next()
 			if err != nil {
 				return 0, err
@@ -442,13 +492,17 @@ func (e *end) stream(r request, raddr uint64, rkey ndk.Token) (float64, error) {
 	if err := e.await(typ, open); err != nil {
 		return 0, err
 	}
+	took := time.Since(begin)
 	if err := e.qp.Send(nil, nil, 0); err != nil {
 		return 0, err
 	}
 	if err := e.await(ndk.OpReceive, 1); err != nil {
 		return 0, err
 	}
-	return float64(rounds*batch) * float64(r.size) / time.Since(begin).Seconds() / 1e6, nil
+	if !r.local {
+		took = time.Since(begin)
+	}
+	return float64(rounds*r.batch) * float64(r.size) / took.Seconds() / 1e6, nil
 }
 
 // pingPong returns half of the median round trip, spinning on the CQ.

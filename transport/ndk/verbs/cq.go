@@ -219,8 +219,11 @@ func (q *cq) Arm(t ndk.ArmType) {
 // Poll implements ndk.CQ.
 func (q *cq) Poll(dst []ndk.Result) int {
 	n := q.CQ.Poll(dst)
-	for n < len(dst) && q.fetch(len(dst)-n) {
-		n += q.CQ.Poll(dst[n:])
+	for more := true; more && n < len(dst); {
+		var got int
+		if got, more = q.fetch(len(dst) - n); got > 0 {
+			n += q.CQ.Poll(dst[n:])
+		}
 	}
 	return n
 }
@@ -228,26 +231,32 @@ func (q *cq) Poll(dst []ndk.Result) int {
 // PollEx implements ndk.CQ.
 func (q *cq) PollEx(dst []ndk.ResultEx) int {
 	n := q.CQ.PollEx(dst)
-	for n < len(dst) && q.fetch(len(dst)-n) {
-		n += q.CQ.PollEx(dst[n:])
+	for more := true; more && n < len(dst); {
+		var got int
+		if got, more = q.fetch(len(dst) - n); got > 0 {
+			n += q.CQ.PollEx(dst[n:])
+		}
 	}
 	return n
 }
 
 // pump moves every completion of the device.
 func (q *cq) pump() {
-	for q.fetch(pollBatch) {
+	for more := true; more; {
+		_, more = q.fetch(pollBatch)
 	}
 }
 
-// fetch moves up to n completions; false if there was none.
-func (q *cq) fetch(n int) bool {
+// fetch moves up to n completions, and says whether there may be more of them: a
+// device that gives fewer than it was asked for has no others.
+func (q *cq) fetch(n int) (got int, more bool) {
+	n = min(n, pollBatch)
 	q.pumping.Lock()
-	if q.Failed() != ntstatus.Success || q.hw == nil {
+	if q.hw == nil {
 		q.pumping.Unlock()
-		return false
+		return 0, false
 	}
-	got := int(C.vs_poll_cq(q.hw, C.int(min(n, pollBatch)), &q.wcs[0]))
+	got = int(C.vs_poll_cq(q.hw, C.int(n), &q.wcs[0]))
 	fire := false
 	if got > 0 {
 		fire = q.sort(q.wcs[:got])
@@ -259,7 +268,7 @@ func (q *cq) fetch(n int) bool {
 	if got < 0 {
 		q.fail(ntstatus.InternalError)
 	}
-	return got > 0
+	return got, got == n
 }
 
 // A work request id is the slot of its QP, or that of its receive in an SRQ, and
