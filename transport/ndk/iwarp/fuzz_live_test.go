@@ -40,10 +40,7 @@ func (s *fuzzSite) begin(t *testing.T, receives int) *line {
 // done ends an input: the connection is gone and all its requests are accounted
 // for; the other connection works.
 func (s *fuzzSite) done(l *line, results map[any]int) {
-	l.qp.Flush()
-	if q := l.inner(); q.ended != nil {
-		<-q.ended
-	}
+	l.finish()
 	for l.cq.PollEx(l.buf[:]) == 1 {
 		s.account(l, l.buf[0], results)
 	}
@@ -53,11 +50,17 @@ func (s *fuzzSite) done(l *line, results map[any]int) {
 		}
 	}
 	s.objects = s.objects[:len(s.objects)-1]
-	l.Close()
-	<-l.Closed()
+	l.cq.Close()
+}
+
+// finish ends the connection; every completion is there afterwards.
+func (l *line) finish() {
+	l.qp.Close()
 	if l.c != nil {
+		l.c.Close()
 		<-l.c.Closed()
 	}
+	<-l.qp.Closed()
 }
 
 func (s *fuzzSite) account(l *line, r ndk.ResultEx, results map[any]int) {
@@ -488,8 +491,7 @@ func FuzzMessages(f *testing.F) {
 			w.end()
 		}
 		<-l.reason
-		l.qp.Flush()
-		<-l.inner().ended
+		l.finish()
 		receives := 0
 		for l.cq.PollEx(l.buf[:]) == 1 {
 			r := l.buf[0]
