@@ -302,6 +302,8 @@ func (q *qp) receive() {
 	}
 	<-q.txDone
 	_ = q.conn.Close()
+	q.mu.Lock()
+	q.finishLocked() // unlocks; what the transmitter is about to flush is done when ended says so
 	q.rx.reduce()
 	q.rx.small, q.rx.stage = nil, nil
 	q.connector.forget()
