@@ -76,7 +76,7 @@ func (c *connector) connect(ctx context.Context, op string, target ndk.QP, src n
 	}
 	switch {
 	case at.abandoned:
-	case a.iwarp && ctx.Err() != nil:
+	case a.iwarp && at.asked && ctx.Err() != nil:
 		// An iWARP id that waits for the peer is destroyed only when that answers
 		// or its own time is up.
 		c.Retain()
@@ -151,6 +151,7 @@ type attempt struct {
 	endpoint  *sharedEndpoint
 	dst       netip.AddrPort
 	params    ndk.ConnParams
+	asked     bool // the peer may have heard of it
 	abandoned bool // a call still uses id and q; its goroutine undoes
 	// The port was free for the connection manager and is not for TCP, which an
 	// iWARP driver finds out when it connects.
@@ -180,6 +181,9 @@ func (at *attempt) undo() {
 // run connects up to the answer of the peer.
 func (at *attempt) run(ctx context.Context, src netip.AddrPort) error {
 	c, a := at.c, at.c.adapter
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	at.tcpPortTaken = false
 	id, err := a.cm.newID(c)
 	if err != nil {
@@ -290,6 +294,10 @@ func (at *attempt) ask(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	at.asked = true
 	limited, stop := context.WithTimeout(ctx, a.cfg.ConnectTimeout)
 	defer stop()
 	if e, ok := at.callConnect(limited, param); !ok {
