@@ -1,6 +1,7 @@
 package ndktest
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -84,24 +85,20 @@ func holding() holdings {
 // leakPatience bounds the wait for goroutines that are about to end.
 const leakPatience = 5 * time.Second
 
-// settled waits until no more is held than before, and fails t if that does not
-// come to pass.
-func (c Config) settled(t *testing.T, before holdings) {
-	t.Helper()
+// settled waits until no more is held than before, and says what is.
+func (c Config) settled(before holdings) (left []string) {
 	now := holding()
 	for end := time.Now().Add(leakPatience); now.goroutines > before.goroutines || now.files > before.files; now = holding() {
 		if time.Now().After(end) {
 			var b strings.Builder
 			_ = pprof.Lookup("goroutine").WriteTo(&b, 1) // to memory
-			t.Errorf("%d goroutines and %d files before, %d and %d after everything was closed\n%s",
-				before.goroutines, before.files, now.goroutines, now.files, b.String())
-			return
+			return []string{fmt.Sprintf("%d goroutines and %d files, of %d and %d that there were before\n%s",
+				now.goroutines, now.files, before.goroutines, before.files, b.String())}
 		}
 		runtime.Gosched()
 	}
 	if c.Leaks != nil {
-		for _, l := range c.Leaks() {
-			t.Error("after everything was closed: " + l)
-		}
+		return c.Leaks()
 	}
+	return nil
 }

@@ -2,6 +2,7 @@ package ndktest
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 
@@ -203,8 +204,10 @@ func connect3(t *T) {
 		_, addr, got := p.listen()
 		var src netip.AddrPort
 		var connected chan error
-		for range 64 { // a port that another test used may still be on its way out
-			src = s.unused(t.local())
+		for range 64 {
+			// From below the ports that a provider chooses, where hardly any connection
+			// that has ended keeps one busy.
+			src = netip.AddrPortFrom(t.local(), uint16(20000+rand.IntN(10000)))
 			connected = s.dial(addr, via{src: src, ConnParams: limits})
 			select {
 			case p.C = <-got:

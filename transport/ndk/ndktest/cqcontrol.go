@@ -212,13 +212,13 @@ func moderateOne(t *T) {
 // Both criteria disabled give InvalidParameterMix and change nothing.
 func moderateMix(t *T) {
 	w, queued := t.moderated(16)
+	w.p.must(w.cq.Moderate(ndk.Disabled, 16)) // no more than the depth
 	w.p.must(w.cq.Moderate(ndk.Disabled, 2))
 	w.p.want(w.cq.Moderate(ndk.Disabled, ndk.Disabled), ntstatus.InvalidParameterMix, "both disabled")
 	w.p.want(w.cq.Moderate(ndk.Disabled, 17), ntstatus.InvalidParameterMix, "a count above the depth")
-	w.p.must(w.cq.Moderate(ndk.Disabled, 16))
-	w.p.must(w.cq.Moderate(ndk.Disabled, 2))
 	w.cq.Arm(ndk.ArmAny)
-	w.messages(2, 0)
+	w.messages(1, 0)
+	w.messages(1, 0)
 	w.wait()
 	if n := queued.Load(); n != 2 {
 		t.Errorf("notified with %d completions, want 2", n)

@@ -11,18 +11,25 @@ import (
 )
 
 // Config says what to test, and what is known of it that AdapterInfo has no
-// field for.
+// field for. The package comment says which fields to begin with.
 type Config struct {
 	// Column is the provider and device as the coverage table heads its column,
-	// "iwarp" or "verbs, siw"; Variant tells several runs of one column apart.
+	// "iwarp" or "verbs, siw"; a run without one is not in the table. Variant tells
+	// several runs of one column apart.
 	Column, Variant string
+
 	// Open opens two adapters that can reach each other, of one provider or of
-	// two. The suite closes them.
+	// two; required. The suite closes them. It may have cleanups of its own, which
+	// run after that.
 	Open func(t testing.TB) (active, passive ndk.Adapter)
+	// Provider is that of the active adapter; required. What it opens at Local is
+	// one more instance of that adapter, which shares its addresses.
+	Provider func(t testing.TB) ndk.Provider
 	// OpenImpatient is Open with time limits of the provider's own for the steps
 	// of a connection of at most a second; nil leaves out nothing, but statements
 	// on IOTimeout wait for the limits of Open.
 	OpenImpatient func(t testing.TB) (active, passive ndk.Adapter)
+
 	// Listen is where passive ends listen, with port 0; the zero value is
 	// 127.0.0.1. Listen6, if valid, is an address of the passive adapter of the
 	// other family: IPv6, unless Listen is.
@@ -32,12 +39,23 @@ type Config struct {
 	// Foreign is an address that neither adapter owns; the zero value is 192.0.2.1,
 	// or 2001:db8::1 if Listen is IPv6.
 	Foreign netip.Addr
-	// Silent makes a destination that the active adapter can send to and that
-	// never answers a connection request; nil if the test machine has none.
-	Silent func(t testing.TB) netip.AddrPort
 	// NoRoute is a destination to which there is no way; the zero value is
 	// 255.255.255.255, or ff0e::1 if Listen is IPv6, which nothing connects to.
 	NoRoute netip.AddrPort
+	// Elsewhere, if valid, is an address of the family of Local that the active
+	// adapter reaches, and that is not one of the adapter which Provider opens at
+	// Local, though one of the same machine.
+	Elsewhere netip.Addr
+	// Silent makes a destination that the active adapter can send to and that
+	// never answers a connection request; nil if the test machine has none.
+	Silent func(t testing.TB) netip.AddrPort
+	// FullAddress makes an address of both adapters, preferably of the family of
+	// Listen, at which every port that the provider may choose is taken, for as
+	// long as the test runs; nil where a test cannot take as many. Other tests run
+	// on the same machine: it is an address that only this one uses, or a part of
+	// the range that only adapters of this test choose from.
+	FullAddress func(t testing.TB) netip.Addr
+
 	// SendMeansDelivered says that a Send completes only when the peer's adapter
 	// has the message.
 	SendMeansDelivered bool
@@ -49,44 +67,36 @@ type Config struct {
 	ReadyByRead bool
 	// DataPadded says that private data comes padded to the field of the transport.
 	DataPadded bool
-	// Lacks names what the device cannot do, with the reason, by statement
-	// ("NDK_FN_BIND/4") or by row ("NDK_FN_BIND"). It is for what no field of
-	// AdapterInfo tells: a test asks those itself. Each reason stands in the
-	// coverage table.
-	Lacks map[string]string
-	// FailCQ and FailSRQ break a queue as an internal error of the adapter does;
-	// nil where a test has no way to do that.
-	FailCQ  func(ndk.CQ)
-	FailSRQ func(ndk.SRQ)
-	// Provider is that of the active adapter. What it opens at Local is one more
-	// instance of that adapter.
-	Provider func(t testing.TB) ndk.Provider
+	// Unpinned says that memory under a registration need not be resident, so that
+	// a test can register more than the machine has.
+	Unpinned bool
+
 	// Exhaust makes the next calls of a function of the header, named as there
 	// ("NDK_FN_CREATE_PD"), on a and on what was made from it, find no resources,
 	// until restore. It returns nil for a function that it cannot do that to, and
 	// is nil where a test has no way at all.
 	Exhaust func(t testing.TB, a ndk.Adapter, function string) (restore func())
+	// FailCQ and FailSRQ break a queue as an internal error of the adapter does;
+	// nil where a test has no way to do that.
+	FailCQ  func(ndk.CQ)
+	FailSRQ func(ndk.SRQ)
 	// Misuse, if set, returns what a noticed of the consumer's mistakes since the
 	// last call.
 	Misuse func(a ndk.Adapter) []string
-	// FullAddress makes an address of both adapters, preferably of the family of
-	// Listen, at which every port from 49152 up is taken, for as long as the test
-	// runs; nil where a test cannot take as many.
-	FullAddress func(t testing.TB) netip.Addr
-	// Elsewhere, if valid, is an address of the family of Local that the active
-	// adapter reaches, and that is not one of the adapter which Provider opens at
-	// Local, though one of the same machine.
-	Elsewhere netip.Addr
 	// ParseReason unpacks a disconnect reason that stands for a Terminate message
 	// of iWARP (RFC 5040 §4.8): its layer, error type and error code, and whether
 	// the end that tells the reason sent it. nil where reasons are no such thing.
 	ParseReason func(reason uint32) (layer, etype, code uint8, local, ok bool)
-	// Unpinned says that memory under a registration need not be resident, so that
-	// a test can register more than the machine has.
-	Unpinned bool
-	// Leaks, if set, is asked after both adapters of a test are closed for what
-	// the provider still holds: tokens, pinned memory, threads.
+	// Leaks, if set, is asked after each statement, when both adapters of its test
+	// are closed, for what the provider still holds: tokens, pinned memory, ports.
+	// What it returns fails the statement.
 	Leaks func() []string
+
+	// Lacks names what the device cannot do, with the reason, by statement
+	// ("NDK_FN_BIND/4") or by row ("NDK_FN_BIND"). It is for what no field of
+	// AdapterInfo tells: a test asks those itself. Each reason stands in the
+	// coverage table.
+	Lacks map[string]string
 }
 
 // patience bounds every wait; a test that needs it has failed.
@@ -116,7 +126,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// T is the test of one statement.
+// T is the test of one statement. Its Config is the one that Run was given, with
+// defaults for what was not set and, until [T.Bare], adapters that are audited.
 type T struct {
 	*testing.T
 	Config
@@ -132,13 +143,17 @@ func (t *T) NotOffered(format string, args ...any) {
 	t.Skip("not offered: " + t.why)
 }
 
-// Sub runs a case of the statement as a test of its own.
+// Sub runs a case of the statement as a test of its own. If one case is not
+// offered, the statement as a whole is not.
 func (t *T) Sub(name string, f func(t *T)) {
 	t.Helper()
 	t.Run(name, func(tt *testing.T) {
 		sub := &T{T: tt, Config: t.Config, bare: t.bare}
 		defer func() {
-			if sub.why != "" && t.why == "" {
+			switch {
+			case sub.why == "" && tt.Skipped():
+				tt.Error("skipped; a statement is proved, or not offered by the device")
+			case t.why == "":
 				t.why = sub.why
 			}
 		}()
@@ -146,8 +161,8 @@ func (t *T) Sub(name string, f func(t *T)) {
 	})
 }
 
-// tests has, for each row, the proof of each of its statements: proofs[0] is
-// that of statement 1.
+// tests has, for each row, the proof of each of its statements: the first is that
+// of statement 1.
 var tests = map[string][]func(t *T){}
 
 // row registers the proofs of the statements of a row, in their order.
@@ -162,6 +177,9 @@ func row(name string, proofs ...func(t *T)) struct{} {
 // Run proves every statement of every row, each in a subtest named after row
 // and number, and writes what it found where ResultsEnv says.
 func Run(t *testing.T, c Config) {
+	if c.Open == nil || c.Provider == nil {
+		t.Fatal("Config.Open and Config.Provider are required")
+	}
 	c = c.withDefaults()
 	rows := Rows()
 	known := make(map[string]bool)
@@ -186,11 +204,8 @@ func Run(t *testing.T, c Config) {
 			}
 		})
 	}
-	for _, group := range [][]test{extensionTests} {
-		for _, tc := range group {
-			t.Run(tc.name, func(tt *testing.T) { tc.f(&T{T: tt, Config: c.audited(), bare: c}) })
-		}
-	}
+	// An extension of this project, which the header has no row for.
+	t.Run("FileWriterExtension", func(tt *testing.T) { filesAreWritten(&T{T: tt, Config: c.audited(), bare: c}) })
 	if err := writeResults(c, results); err != nil {
 		t.Errorf("results: %v", err)
 	}
@@ -202,9 +217,9 @@ func (c Config) prove(t *testing.T, r Row, i int) Result {
 	res := Result{Statement: id, Outcome: Failed, Why: "not run"}
 	proofs := tests[r.Name]
 	before := holding()
-	ran := t.Run(fmt.Sprint(i+1), func(tt *testing.T) {
+	ok := t.Run(fmt.Sprint(i+1), func(tt *testing.T) {
 		if i >= len(proofs) || proofs[i] == nil {
-			tt.Skipf("%s has no test: %s", id, r.Statements[i])
+			tt.Fatalf("%s has no proof: %s", id, r.Statements[i])
 		}
 		for _, l := range []string{id, r.Name} {
 			if why := c.Lacks[l]; why != "" {
@@ -227,16 +242,12 @@ func (c Config) prove(t *testing.T, r Row, i int) Result {
 		}()
 		proofs[i](st)
 	})
-	c.settled(t, before)
-	if !ran { // a failure in a cleanup counts too
+	left := c.settled(before)
+	for _, l := range left {
+		t.Errorf("%s: left after everything was closed: %s", id, l)
+	}
+	if !ok || len(left) > 0 { // a failure in a cleanup counts too
 		res.Outcome, res.Why = Failed, ""
 	}
 	return res
-}
-
-// test is one subtest; its name is that of the header with the number of the
-// statement.
-type test struct {
-	name string
-	f    func(t *T)
 }

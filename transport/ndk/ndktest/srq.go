@@ -188,40 +188,52 @@ func createSRQNoNotify(t *T) {
 
 // The threshold arms one notification for the fall of the queued count below it.
 func createSRQThreshold(t *T) {
-	q := t.share(3, nil)
-	q.queue(0, 5)
-	q.connect()
-	q.take(2) // three are left: not below
-	if n := q.n.Load(); n != 0 {
-		t.Errorf("%d notifications with as many as the threshold", n)
-	}
-	q.take(1)
-	if st := q.wait(); st != ntstatus.Success {
-		t.Errorf("notified with %v", st)
-	}
-	q.take(2)
-	if n := q.total(); n != 1 {
-		t.Errorf("%d notifications, want 1", n)
+	for _, tc := range []struct {
+		name        string
+		taken, want int
+	}{{"as many are left as the threshold", 2, 0}, {"one less", 3, 1}, {"none", 5, 1}} {
+		t.Sub(tc.name, func(t *T) {
+			q := t.share(3, nil)
+			q.queue(0, 5)
+			q.connect()
+			q.take(tc.taken)
+			if tc.want > 0 {
+				if st := q.wait(); st != ntstatus.Success {
+					t.Errorf("notified with %v", st)
+				}
+			}
+			if n := q.total(); n != tc.want {
+				t.Errorf("%d notifications, want %d", n, tc.want)
+			}
+		})
 	}
 }
 
 // An empty new SRQ does not notify: only a fall from at or above the threshold
 // does.
 func createSRQEmpty(t *T) {
-	q := t.share(3, nil)
-	q.queue(0, 2)
-	q.connect()
-	q.take(2) // always below
-	if n := q.n.Load(); n != 0 {
-		t.Errorf("%d notifications before the threshold was reached", n)
-	}
-	q.queue(2, 3)
-	q.take(1)
-	q.wait()
-	q.take(2)
-	if n := q.total(); n != 1 {
-		t.Errorf("%d notifications, want 1", n)
-	}
+	t.Sub("never as many as the threshold", func(t *T) {
+		q := t.share(3, nil)
+		q.queue(0, 2)
+		q.connect()
+		q.take(2)
+		if n := q.total(); n != 0 {
+			t.Errorf("%d notifications, want none", n)
+		}
+	})
+	t.Sub("as many later", func(t *T) {
+		q := t.share(3, nil)
+		q.queue(0, 2)
+		q.connect()
+		q.take(2)
+		q.queue(2, 3)
+		q.take(1)
+		q.wait()
+		q.take(2)
+		if n := q.total(); n != 1 {
+			t.Errorf("%d notifications, want 1", n)
+		}
+	})
 }
 
 // Threshold 0 means no notification.
@@ -352,12 +364,8 @@ func modifyKeeps(t *T) {
 		q.queue(0, 4)
 		q.connect()
 		q.p.must(q.srq.Modify(q.p.ctx, 0, 0))
-		q.take(1)
-		if n := q.n.Load(); n != 0 {
-			t.Errorf("%d notifications with as many as the threshold", n)
-		}
-		q.take(1)
-		q.wait() // still armed
+		q.take(2)
+		q.wait() // still armed, for the same number
 		q.queue(4, 4)
 		q.p.must(q.srq.Modify(q.p.ctx, 0, 0))
 		q.take(5)
@@ -390,21 +398,25 @@ func modifyLimit(t *T) {
 
 // A threshold above 0 arms: it fires once when the count falls below it.
 func modifyArms(t *T) {
-	q := t.share(0, nil)
-	q.queue(0, 6)
-	q.connect()
-	q.p.must(q.srq.Modify(q.p.ctx, 0, 4))
-	q.take(2)
-	if n := q.n.Load(); n != 0 {
-		t.Errorf("%d notifications with as many as the threshold", n)
-	}
-	q.take(1)
-	if st := q.wait(); st != ntstatus.Success {
-		t.Errorf("notified with %v", st)
-	}
-	q.take(3)
-	if n := q.total(); n != 1 {
-		t.Errorf("%d notifications, want 1", n)
+	for _, tc := range []struct {
+		name        string
+		taken, want int
+	}{{"as many are left as the threshold", 2, 0}, {"one less", 3, 1}, {"none", 6, 1}} {
+		t.Sub(tc.name, func(t *T) {
+			q := t.share(0, nil)
+			q.queue(0, 6)
+			q.connect()
+			q.p.must(q.srq.Modify(q.p.ctx, 0, 4))
+			q.take(tc.taken)
+			if tc.want > 0 {
+				if st := q.wait(); st != ntstatus.Success {
+					t.Errorf("notified with %v", st)
+				}
+			}
+			if n := q.total(); n != tc.want {
+				t.Errorf("%d notifications, want %d", n, tc.want)
+			}
+		})
 	}
 }
 
