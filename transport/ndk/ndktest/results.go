@@ -13,9 +13,9 @@ type Outcome string
 
 // The outcomes.
 const (
-	Pass       Outcome = "pass"
+	Pass       Outcome = "pass"        // proved
 	NotOffered Outcome = "not offered" // the device lacks it; the reason says what
-	Failed     Outcome = "fail"
+	Failed     Outcome = "fail"        // not proved, by the proof, the audit or a leak
 )
 
 // Result is the outcome of one statement.

@@ -11,23 +11,25 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
-// Side is one end of a connection, with a registered buffer of 1 MiB.
+// Side is one end of a connection, with a registered buffer of 1 MiB and all that
+// it takes to use it. The sides of [T.Pair] are closed when their test ends, after
+// what the proofs added to close.
 type Side struct {
 	t     *T
-	ctx   context.Context
+	ctx   context.Context // ends after patience, or with the test
 	A     ndk.Adapter
-	Info  ndk.AdapterInfo
+	Info  ndk.AdapterInfo // of A
 	PD    ndk.PD
-	RCQ   ndk.CQ // receives
-	ICQ   ndk.CQ // initiator requests
-	QP    ndk.QP
-	C     ndk.Connector
-	MR    ndk.MR // over Mem, all rights
+	RCQ   ndk.CQ        // receives
+	ICQ   ndk.CQ        // initiator requests
+	QP    ndk.QP        // of both CQs; its context is the Side
+	C     ndk.Connector // nil before there is one; closed with the Side
+	MR    ndk.MR        // over Mem, all rights
 	Mem   []byte
-	rev   *ndk.Event
-	iev   *ndk.Event
-	Lost  chan uint32 // the disconnect event
-	close []func()
+	rev   *ndk.Event  // notifications of RCQ
+	iev   *ndk.Event  // of ICQ
+	Lost  chan uint32 // the reason of each disconnect event
+	close []func()    // run from last to first
 }
 
 const (
@@ -38,8 +40,8 @@ const (
 	inlineSz = 64
 )
 
-// QPConfig is what the QPs of the suite are made with, within the limits of the
-// adapter.
+// QPConfig is what the QPs of the suite are made with: 32 requests of up to 4
+// SGEs on either queue and 64 bytes inline, or less if the adapter has less.
 func (s *Side) QPConfig() ndk.QPConfig {
 	return ndk.QPConfig{
 		ReceiveCQ: s.RCQ, InitiatorCQ: s.ICQ, QPContext: s,
@@ -125,12 +127,12 @@ func (s *Side) want(err error, st ndk.Status, what string) {
 	s.t.Errorf("%s: %v, want %v", what, err, st)
 }
 
-// SGE is n bytes at off of the side's buffer.
+// SGE is n bytes at off of the side's buffer, by the local token of MR.
 func (s *Side) SGE(off, n int) ndk.SGE {
 	return ndk.SGE{Addr: s.MR.Base() + uint64(off), Length: uint32(n), Token: s.MR.LocalToken()}
 }
 
-// Fill writes a pattern that depends on seed.
+// Fill writes a pattern that depends on seed to n bytes at off of the buffer.
 func (s *Side) Fill(off, n int, seed byte) {
 	for i := range n {
 		s.Mem[off+i] = byte(i)*7 + byte(i>>8) + seed
@@ -157,10 +159,11 @@ func (s *Side) wait(cq ndk.CQ, ev *ndk.Event) ndk.ResultEx {
 	}
 }
 
-// Received returns the next receive completion.
+// Received returns the next receive completion. It waits for one, and checks the
+// context of the QP.
 func (s *Side) Received() ndk.ResultEx { s.t.Helper(); return s.wait(s.RCQ, s.rev) }
 
-// Done returns the next initiator completion.
+// Done returns the next initiator completion, as Received does.
 func (s *Side) Done() ndk.ResultEx { s.t.Helper(); return s.wait(s.ICQ, s.iev) }
 
 // expect checks a completion.
@@ -229,7 +232,7 @@ func (s *Side) shallow() *Side {
 	return &o
 }
 
-// Pair returns two sides that are not connected.
+// Pair opens two adapters and returns a side of each; they are not connected.
 func (t *T) Pair() (active, passive *Side) {
 	t.Helper()
 	a, p := t.Open(t)
@@ -238,7 +241,7 @@ func (t *T) Pair() (active, passive *Side) {
 
 var limits = ndk.ConnParams{InboundReadLimit: 4, OutboundReadLimit: 4}
 
-// Connected returns two sides with a connection.
+// Connected is Pair with a connection, over which a first message went.
 func (t *T) Connected() (active, passive *Side) {
 	t.Helper()
 	active, passive = t.Pair()
