@@ -73,7 +73,7 @@ func (q *qp) bind(r sendWR, f ndk.OpFlags, b *binding, broken ndk.Rule) {
 // FastRegister implements ndk.QP. Where windows do it (see mr), the range is bound
 // under its own addresses: a base that is not the address of the first byte costs
 // a registration, and on a device that cannot shift addresses it is refused with
-// ErrBase.
+// NotSupported.
 func (q *qp) FastRegister(rc any, target ndk.MR, pages []ndk.LogicalAddress, fbo uint32, n, base uint64, f ndk.OpFlags) error {
 	q.tx.Lock()
 	err := q.fastRegisterLocked(rc, target, pages, fbo, n, base, f)

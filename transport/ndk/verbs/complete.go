@@ -242,5 +242,5 @@ func (q *qp) deliverLocked(w *recvWR) (fire bool) {
 	if e.Status != ntstatus.Success {
 		q.failedLocked()
 	}
-	return q.rcq.Push(&e, false)
+	return q.rcq.Push(&e, q.adapter.plainEvents)
 }

@@ -187,7 +187,7 @@ func (q *cq) rearm() {
 	q.pumping.Lock()
 	doubtful := q.doubtful
 	q.pumping.Unlock()
-	if t == ndk.ArmSolicited && doubtful {
+	if t == ndk.ArmSolicited && doubtful && q.Queued() > 0 {
 		q.solicited()
 	}
 }

@@ -282,6 +282,10 @@ type binding struct {
 // registration.
 var errNoResources = &ndk.PostError{Rule: ndk.RuleInitialized, Status: ntstatus.InsufficientResources}
 
+// errBaseShift is what a post says that wants other addresses than those of the
+// memory, on a device that cannot have them.
+var errBaseShift = &ndk.PostError{Rule: ndk.RuleBase, Status: ntstatus.NotSupported}
+
 // fastRegister checks a FastRegister at its post, makes the region what it says
 // and returns what the device is to be told. broken is for the completion. The
 // caller holds posting of the window.
@@ -347,7 +351,7 @@ func (m *mr) fastRegister(pages []ndk.LogicalAddress, fbo uint32, n, base uint64
 		}
 	case key != 0: // a peer may do nothing
 	case base != real && a.noIOVA:
-		return b, 0, ndk.ErrBase
+		return b, 0, errBaseShift
 	default:
 		if g.mr = m.register(real, n, base, access); g.mr == nil {
 			return b, 0, errNoResources

@@ -230,15 +230,20 @@ func (q *qp) gather(op wrOp, sgl []ndk.SGE) (broken ndk.Rule) {
 	a.regionMu.RLock()
 	defer a.regionMu.RUnlock()
 	s := &q.chain[q.chained]
+	n := 0
 	for i := range sgl {
+		if sgl[i].Length == 0 {
+			continue // siw never gets past one beside others
+		}
 		l, rule := q.pd.resolve(&sgl[i], want)
 		if rule != 0 {
 			return rule
 		}
-		q.setSGE(q.chained, i, l)
+		q.setSGE(q.chained, n, l)
+		n++
 	}
-	s.num_sge = C.int32_t(len(sgl))
-	if len(sgl) == 0 && op == wrRead && a.oneSGE {
+	s.num_sge = C.int32_t(n)
+	if n == 0 && op == wrRead && a.oneSGE {
 		q.setSGE(q.chained, 0, q.pd.empty())
 		s.num_sge = 1
 	}
@@ -413,8 +418,8 @@ func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
 	}
 	pos := q.rtail
 	w := q.recv(pos)
-	*w = recvWR{rc: rc, hw: true, nsge: uint8(len(sgl))}
-	w.broken = q.pd.scatter(sgl, q.recvLocal[int(pos&uint32(len(q.recvs)-1))*q.maxRecvSGE:][:len(sgl)])
+	*w = recvWR{rc: rc, hw: true}
+	w.nsge, w.broken = q.pd.scatter(sgl, q.recvLocal[int(pos&uint32(len(q.recvs)-1))*q.maxRecvSGE:][:len(sgl)])
 	q.rtail++
 	q.mu.Unlock()
 	if err := q.postRecv(pos, w); err != nil {
@@ -446,19 +451,23 @@ func checkReceive(a *adapter, sgl []ndk.SGE, limit int) error {
 
 // scatter resolves the SGEs of a receive. One that breaks a rule becomes one that
 // the device fails with, as a receive fails when its message comes.
-func (p *pd) scatter(sgl []ndk.SGE, dst []local) (broken ndk.Rule) {
+func (p *pd) scatter(sgl []ndk.SGE, dst []local) (n uint8, broken ndk.Rule) {
 	a := p.adapter
 	a.regionMu.RLock()
 	defer a.regionMu.RUnlock()
 	for i := range sgl {
+		if sgl[i].Length == 0 {
+			continue
+		}
 		l, rule := p.resolve(&sgl[i], soft.LocalWrite)
 		if rule != 0 {
 			broken = rule
 			l = p.outside(sgl[i].Length)
 		}
-		dst[i] = l
+		dst[n] = l
+		n++
 	}
-	return broken
+	return n, broken
 }
 
 // postRecv hands the receive at pos to the device; the caller holds rx.

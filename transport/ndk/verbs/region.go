@@ -29,14 +29,12 @@ type local struct {
 	real uint64 // where the memory is
 }
 
-// resolve turns an SGE of a request of p into what the device wants. A rule other
+// resolve turns an SGE that is not empty, of a request of p, into what the device
+// wants. A rule other
 // than 0 was broken; the completion of the request fails with AccessViolation.
 // The caller holds regionMu for reading.
 func (p *pd) resolve(s *ndk.SGE, want soft.Right) (local, ndk.Rule) {
 	a := p.adapter
-	if s.Length == 0 {
-		return p.empty(), 0
-	}
 	if uint32(s.Token) == p.noneKey {
 		real, r := a.lams.resolve(s.Addr, uint64(s.Length))
 		switch {

@@ -159,8 +159,8 @@ func (s *srq) Receive(rc any, sgl []ndk.SGE) error {
 	}
 	s.rx.Lock()
 	defer s.rx.Unlock()
-	l := s.local[:len(sgl)]
-	broken := s.pd.scatter(sgl, l)
+	n, broken := s.pd.scatter(sgl, s.local[:len(sgl)])
+	l := s.local[:n]
 	s.mu.Lock()
 	if s.queued >= s.depth {
 		s.mu.Unlock()
@@ -177,7 +177,7 @@ func (s *srq) Receive(rc any, sgl []ndk.SGE) error {
 	}
 	slot := s.free[len(s.free)-1]
 	s.free = s.free[:len(s.free)-1]
-	s.recvs[slot] = recvWR{rc: rc, hw: true, nsge: uint8(len(sgl)), broken: broken}
+	s.recvs[slot] = recvWR{rc: rc, hw: true, nsge: n, broken: broken}
 	s.queued++
 	watch := s.armed && !s.watched && s.queued >= s.threshold
 	if watch {

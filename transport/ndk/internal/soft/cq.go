@@ -361,33 +361,39 @@ func (c *CQ) leftoverLocked() bool {
 // Poll implements ndk.CQ.
 func (c *CQ) Poll(dst []ndk.Result) int {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	n := min(len(dst), c.count)
 	for i := range n {
-		dst[i] = c.pop().Result
+		e := c.front()
+		dst[i] = e.Result
+		c.drop(e)
 	}
+	c.mu.Unlock()
 	return n
 }
 
 // PollEx implements ndk.CQ.
 func (c *CQ) PollEx(dst []ndk.ResultEx) int {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	n := min(len(dst), c.count)
 	for i := range n {
-		dst[i] = c.pop()
+		e := c.front()
+		dst[i] = *e
+		c.drop(e)
 	}
+	c.mu.Unlock()
 	return n
 }
 
-func (c *CQ) pop() ndk.ResultEx {
-	e := c.ring[c.head]
-	c.ring[c.head] = ndk.ResultEx{} // lets go of the contexts
+// front is the oldest completion, which there is.
+func (c *CQ) front() *ndk.ResultEx { return &c.ring[c.head] }
+
+// drop takes the oldest completion, which is e, off the queue.
+func (c *CQ) drop(e *ndk.ResultEx) {
+	e.QPContext, e.RequestContext = nil, nil // lets go of them
 	if c.head++; c.head == len(c.ring) {
 		c.head = 0
 	}
 	c.count--
-	return e
 }
 
 // Resize implements ndk.CQ.
@@ -458,15 +464,18 @@ func (c *CQ) Armed() (t ndk.ArmType, armed bool) {
 	return c.arm, c.armed && c.failed == ntstatus.Success && !c.Closing()
 }
 
-// Solicited notes that among the completions that are queued is the receive of a
-// solicited send: for a provider that learns so after Push. The result is that of
-// Push.
+// Solicited notes that the receive of a solicited send was queued, whether it was
+// polled by now or not: for a provider whose device says so after Push. The result
+// is that of Push.
 func (c *CQ) Solicited() (fire bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.count == 0 || c.failed != ntstatus.Success {
+	if c.failed != ntstatus.Success || c.Closing() {
 		return false
 	}
 	c.seqSol = c.seq
-	return c.dueLocked(false)
+	if !c.armed || c.arm == ndk.ArmErrors || c.heldLocked() {
+		return false
+	}
+	return c.fireLocked()
 }
