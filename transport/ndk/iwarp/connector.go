@@ -581,8 +581,12 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		select {
 		case <-q.firstFPDU:
 		default:
+			st := ntstatus.ConnectionAborted
+			if c.Closing() { // it was not the peer
+				st = ntstatus.Cancelled
+			}
 			c.settle(connFailed)
-			return wrap(op, ntstatus.ConnectionAborted, nil)
+			return wrap(op, st, nil)
 		}
 	}
 	if !c.establish(onDisconnect) {
