@@ -51,7 +51,7 @@ func (w *World) newAdapter(h *host, local netip.Addr, v ndk.Version) *adapter {
 
 func (w *World) afterFunc(d time.Duration, f func()) soft.Timer {
 	t := &timer{w: w}
-	t.run = f
+	t.run = func() { w.call(f) }
 	w.s.after(&t.event, d)
 	return t
 }
@@ -62,7 +62,8 @@ func (a *adapter) leftover() bool {
 }
 
 // Close implements ndk.Object. It drives the world until every successor is
-// closed. In manual mode it reports, and returns, if that will never be.
+// closed. If that will never be, as nothing is left to happen in manual mode or the
+// world is closed, it reports and returns.
 func (a *adapter) Close() {
 	w := a.w
 	if !a.BeginClose() {
@@ -73,10 +74,6 @@ func (a *adapter) Close() {
 	w.adapters--
 	w.mu.Unlock()
 	a.Release()
-	if w.cfg.Auto {
-		<-a.Closed()
-		return
-	}
 	if err := w.Wait(context.Background(), a.Closed()); err != nil {
 		left := ""
 		for k := ndk.ObjectQP; k < ndk.ObjectMax; k++ {

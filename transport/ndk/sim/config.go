@@ -60,7 +60,8 @@ type Config struct {
 	AckedSends bool
 	// WaitForReceive makes a message that finds no receive wait for one, and all
 	// behind it, as InfiniBand does when it retries for ever; else it ends the
-	// connection. With an SRQ it always waits.
+	// connection. With an SRQ it always waits. What waits is dropped when the sender
+	// is gone.
 	WaitForReceive bool
 	// EarlyAccept makes Accept end when its answer is on its way; else it ends
 	// with the peer's CompleteConnect.

@@ -147,6 +147,15 @@ func (c *connector) finishDisconnect(st ndk.Status, err error) {
 	c.wait.finish(st, err)
 }
 
+// cutShort ends a Disconnect that waits, on this side's account. A peer that did
+// not hear the farewell hears of the end.
+func (c *connector) cutShort(r Reason) {
+	if !c.finSent {
+		c.sendPlain(pkReset, r)
+	}
+	c.finishDisconnect(ntstatus.Success, nil)
+}
+
 // Close implements ndk.Object. It drops a connection at once, refuses a request
 // that is not answered, and cancels what waits.
 func (c *connector) Close() {

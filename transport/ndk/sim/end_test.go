@@ -237,3 +237,51 @@ func TestWaitInAutoMode(t *testing.T) {
 		t.Errorf("in a world that is closed: %v", err)
 	}
 }
+
+// A request keeps the objects that it names from being closed before it is
+// done.
+func TestRequestsHoldTheirObjects(t *testing.T) {
+	for name, post := range map[string]func(r *round, f ndk.OpFlags) (ndk.Object, error){
+		"FastRegister": func(r *round, f ndk.OpFlags) (ndk.Object, error) {
+			return r.fast, r.s.qp.FastRegister("x", r.fast, r.lam.Pages, r.fbo, 8192, 0, f)
+		},
+		"Invalidate MR": func(r *round, f ndk.OpFlags) (ndk.Object, error) {
+			r.s.must(r.s.qp.FastRegister("f", r.fast, r.lam.Pages, r.fbo, 8192, 0, ndk.SilentSuccess|ndk.Defer))
+			return r.fast, r.s.qp.Invalidate("x", r.fast, f)
+		},
+		"Invalidate MW": func(r *round, f ndk.OpFlags) (ndk.Object, error) {
+			r.s.must(r.s.qp.Bind("b", r.s.mr, r.window, r.base, 64, ndk.SilentSuccess|ndk.Defer))
+			return r.window, r.s.qp.Invalidate("x", r.window, f)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRound(t, Config{})
+			s, p := r.s, r.p
+			o, err := post(r, ndk.Defer)
+			s.must(err)
+			o.Close()
+			s.w.Run()
+			select {
+			case <-o.Closed():
+				t.Error("closed with a request under way")
+			default:
+			}
+			p.must(p.qp.Receive("r", nil))
+			s.must(s.qp.Send("s", nil, ndk.SilentSuccess))
+			if name == "Invalidate MW" {
+				s.next(s.icq) // the Bind came too late: its window is closed
+			} else {
+				s.expect(s.icq, "x", ntstatus.Success)
+			}
+			s.w.Run()
+			select {
+			case <-o.Closed():
+			default:
+				t.Error("not closed with its requests done")
+			}
+			if n := s.a.(*adapter).Registered(); n != sideMem+2*ndk.PageSize {
+				t.Errorf("%d bytes are registered, want those of the MR and the mapping", n)
+			}
+		})
+	}
+}

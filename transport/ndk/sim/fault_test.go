@@ -583,6 +583,13 @@ func TestWriteFileReadError(t *testing.T) {
 	if got := string(p.mem[:5]); got != "tent\x00" {
 		t.Errorf("%q arrived", got)
 	}
-	s.want(w.WriteFile("x", ndk.FileRange{Offset: -1}, 0, 0, 0), ntstatus.InvalidParameter)
+	for want, err := range map[*ndk.PostError]error{
+		ndk.ErrFileRange: w.WriteFile("x", ndk.FileRange{Offset: -1}, 0, 0, 0),
+		ndk.ErrNoInline:  s.qp.Send("x", []ndk.SGE{s.sge(0, 8)}, ndk.Inline),
+	} {
+		if !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
 	s.want(w.WriteFile("x", ndk.FileRange{File: f}, 0, 0, ndk.Inline), ntstatus.InvalidParameter)
 }

@@ -22,7 +22,7 @@ func (q *qp) WriteFile(rc any, r ndk.FileRange, remoteAddr uint64, remote ndk.To
 	var early *ndk.PostError
 	switch {
 	case r.File == nil || r.Offset < 0 || r.Offset+int64(r.Length) < r.Offset:
-		early = ndk.ErrFlags
+		early = ndk.ErrFileRange
 	case uint64(r.Length) > q.w.info.MaxTransferLength:
 		early = ndk.ErrTooLong
 	}

@@ -108,6 +108,9 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 	case wrBind:
 		n.reg, e = n.mw.PrepareBind(n.mr.MR, base, size, n.flags)
 	}
+	if e == nil && !n.hold() {
+		e = ndk.ErrClosed
+	}
 	if e != nil {
 		return e
 	}
@@ -144,6 +147,32 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 	return nil
 }
 
+// hold keeps the objects of a request from being closed until it completes, by
+// letGo of its slot; false if one is being closed.
+func (n *newWR) hold() bool {
+	if n.mr != nil && !n.mr.Hold() {
+		return false
+	}
+	if n.mw != nil && !n.mw.Hold() {
+		if n.mr != nil {
+			n.mr.Release()
+		}
+		return false
+	}
+	return true
+}
+
+// letGo forgets what a request has of its consumer.
+func (wr *sendWR) letGo() {
+	if wr.mr != nil {
+		wr.mr.Release()
+	}
+	if wr.mw != nil {
+		wr.mw.Release()
+	}
+	wr.rc, wr.mr, wr.mw, wr.reg = nil, nil, nil, soft.Registration{}
+}
+
 // checkSGL checks the SGEs of a request and adds them up.
 func (q *qp) checkSGL(n *newWR) *ndk.PostError {
 	var total uint64
@@ -153,7 +182,7 @@ func (q *qp) checkSGL(n *newWR) *ndk.PostError {
 	if n.flags&ndk.Inline != 0 {
 		for i := range n.sgl {
 			if n.sgl[i].Inline == nil && n.sgl[i].Length > 0 {
-				return ndk.ErrFlags // a number is no memory
+				return ndk.ErrNoInline // a number is no memory
 			}
 			total += uint64(len(n.sgl[i].Inline))
 		}

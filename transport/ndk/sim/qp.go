@@ -216,13 +216,15 @@ func (q *qp) QueueFailed() {
 	q.w.mu.Lock()
 	defer q.w.mu.Unlock()
 	q.w.note(q.sub, "queue failed").end()
-	if q.conn != nil && q.conn.state == connConnected {
-		c := q.conn
+	switch c := q.conn; {
+	case c != nil && c.state == connConnected:
 		c.sendPlain(pkReset, ReasonQueue)
 		c.lost(ReasonQueue, ntstatus.Cancelled)
-		return
+	case c != nil && c.leaving && !c.flushed:
+		c.cutShort(ReasonQueue)
+	default:
+		q.end(ntstatus.Cancelled)
 	}
-	q.end(ntstatus.Cancelled)
 }
 
 // BufferPosted implements soft.SRQUser. It is called with any lock held.
@@ -234,8 +236,8 @@ func (q *qp) resume() {
 	defer q.w.mu.Unlock()
 	if c := q.conn; c != nil && c.wire != nil && c.wire.ends[c.end] == c {
 		c.wire.dir[1-c.end].resume()
-	} else if q.srq != nil {
-		q.srq.Leave(q)
+	} else {
+		q.leaveLine()
 	}
 }
 
@@ -282,7 +284,7 @@ func (q *qp) flush() {
 		c.sendPlain(pkReset, ReasonReset)
 		c.detach()
 	case c != nil && c.leaving && !c.flushed:
-		c.finishDisconnect(ntstatus.Success, nil)
+		c.cutShort(ReasonReset)
 	}
 	if q.Closing() || q.state != qpConnecting {
 		q.end(ntstatus.Cancelled)
@@ -321,6 +323,11 @@ func (q *qp) end(st ndk.Status) {
 	q.complete()
 	q.rclosed = true
 	q.flushReceives()
+	q.leaveLine()
+}
+
+// leaveLine says that no message waits for a receive of the SRQ any more.
+func (q *qp) leaveLine() {
 	if q.srq != nil {
 		q.srq.Leave(q)
 	}

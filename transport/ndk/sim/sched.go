@@ -293,14 +293,19 @@ func (w *World) soon(f func(), d time.Duration) {
 	s.signal()
 }
 
-// runJob runs the function of a job: a callback of the consumer, or something
-// that leads to one. In manual mode it belongs to the step that it is; in auto
-// mode it may block and gets a goroutine, which World.Close waits for.
+// runJob runs the function of a job.
 func (w *World) runJob(j *job) {
 	f := j.f
 	w.s.mu.Lock()
 	j.f, j.next, w.s.jobs = nil, w.s.jobs, j
 	w.s.mu.Unlock()
+	w.call(f)
+}
+
+// call runs f: a callback of the consumer, or something that leads to one. In
+// manual mode it belongs to the step that it is; in auto mode it may block and
+// gets a goroutine, which World.Close waits for.
+func (w *World) call(f func()) {
 	if !w.cfg.Auto {
 		f()
 		return

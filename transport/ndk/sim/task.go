@@ -55,7 +55,7 @@ func (w *World) await(ctx context.Context, wt *waiter) error {
 // block drives the world until cond holds, or if a task calls, waits while others
 // do.
 func (w *World) block(ctx context.Context, cond func() bool) error {
-	for !cond() {
+	for !cond() { // which is not asked again once it held: it may have taken something
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -65,9 +65,15 @@ func (w *World) block(ctx context.Context, cond func() bool) error {
 		w.mu.Lock()
 		t := w.current
 		w.mu.Unlock()
-		if t != nil {
-			t.wait(ctx, cond)
-		} else if !w.step(forever) && !cond() {
+		switch {
+		case t != nil:
+			if t.wait(ctx, cond) {
+				return nil
+			}
+		case w.step(forever):
+		case cond(): // by somebody else's step
+			return nil
+		default:
 			return ErrDeadlock
 		}
 	}
@@ -97,7 +103,8 @@ type Task struct {
 	ended  chan struct{}
 	out    bool            // it has control to get back; guarded by World.mu, as below
 	ctx    context.Context // of the call that waits
-	cond   func() bool     // what it waits for; nil: its turn
+	cond   func() bool     // what it waits for; nil: nothing
+	met    bool            // cond held
 }
 
 // Go starts f as a task, which runs from the next step on. Only manual mode has
@@ -160,33 +167,49 @@ func (t *Task) step() {
 	w.mu.Unlock()
 }
 
-// wait gives control back to who drives the world, until cond may hold or ctx
-// may have ended.
-func (t *Task) wait(ctx context.Context, cond func() bool) {
+// wait gives control back to who drives the world, until cond held, as it
+// reports, ctx has ended, or the world is closed.
+func (t *Task) wait(ctx context.Context, cond func() bool) (met bool) {
 	w := t.w
 	w.mu.Lock()
-	t.out, t.cond, t.ctx = true, cond, ctx
+	t.out, t.cond, t.ctx, t.met = true, cond, ctx, false
 	w.blocked++
 	w.mu.Unlock()
 	t.paused <- struct{}{}
 	<-t.resume
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return t.met
 }
 
-// checkTasks gives a turn to tasks that have got what they wait for.
-func (w *World) checkTasks() {
+// turn lets one task go on that has got what it waits for, at once, so that it
+// still has it. There is a step for the next one.
+func (w *World) turn() {
 	w.mu.Lock()
+	n := len(w.tasks)
 	if w.blocked == 0 {
-		w.mu.Unlock()
-		return
+		n = 0
 	}
-	tasks := slices.Clone(w.tasks)
 	w.mu.Unlock()
-	for _, t := range tasks {
+	first := 0
+	if n > 1 && w.s.shuffle {
+		first = w.s.intN(n)
+	}
+	for i := range n {
 		w.mu.Lock()
+		t := w.tasks[(first+i)%n]
 		cond, ctx := t.cond, t.ctx
 		w.mu.Unlock()
-		if cond != nil && (ctx.Err() != nil || cond()) {
-			w.s.after(&t.event, 0)
+		if cond == nil {
+			continue
+		}
+		if met := cond(); met || ctx.Err() != nil {
+			w.s.after(&w.next, 0)
+			w.mu.Lock()
+			t.met = met
+			w.mu.Unlock()
+			t.step()
+			return
 		}
 	}
 }

@@ -204,8 +204,7 @@ func (q *qp) complete() {
 		if st == ntstatus.IODeviceError && wr.op == wrWriteFile {
 			st = ntstatus.Success // as far as the connection is concerned
 		}
-		wr.rc, wr.mr, wr.mw = nil, nil, nil
-		wr.reg = soft.Registration{}
+		wr.letGo()
 		q.head++
 		if st != ntstatus.Success && q.state != qpEnded {
 			broken = true

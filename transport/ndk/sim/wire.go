@@ -149,7 +149,16 @@ func (l *link) send(p *packet) {
 	}
 	p.next = nil
 	l.tail = p
+	if l.over() {
+		l.stalled = false
+	}
 	l.kick()
+}
+
+// over reports whether the news are on their way that the sender is gone. Messages
+// that wait for a receive do not hold them up: nobody sends those again.
+func (l *link) over() bool {
+	return l.tail != nil && (l.tail.kind == pkReset || l.tail.kind == pkTerminate)
 }
 
 func (l *link) who() subject {
@@ -214,9 +223,14 @@ func (l *link) deliver() {
 	}
 	c := l.wire.ends[1-l.from]
 	if c != nil && !c.ready(p) {
-		l.stalled = true
-		w.note(c.sub, "stall").text(packetNames[p.kind]).end()
-		return
+		if !l.over() || c.state == connAccepted {
+			l.stalled = true
+			w.note(c.sub, "stall").text(packetNames[p.kind]).end()
+			return
+		}
+		w.note(c.sub, "drop").text(packetNames[p.kind]).end()
+		c.q.leaveLine()
+		c = nil
 	}
 	if l.head = p.next; l.head == nil {
 		l.tail = nil

@@ -31,9 +31,11 @@ type World struct {
 	tasks    []*Task // those that have not ended
 	blocked  int     // how many of them are in a call that waits
 	current  *Task   // the task that runs now
+	next     event   // gives a turn to the next task
 
 	ports ports
 
+	closeOnce sync.Once
 	closed    atomic.Bool
 	stop      chan struct{}
 	calls     chan func()    // to the goroutine that runs callbacks in auto mode
@@ -57,6 +59,7 @@ func New(c Config) (*World, error) {
 	}
 	w := &World{cfg: c, info: info, owners: make(map[netip.Addr]*host), blocks: make(map[pair]bool), stop: make(chan struct{})}
 	w.ports.used = make(map[netip.AddrPort]*binding)
+	w.next.run = func() {} // the turn comes behind it, as behind every event
 	w.s.init(&c)
 	for _, h := range c.Hosts {
 		w.addHost(h)
@@ -106,10 +109,10 @@ func (w *World) drive() {
 // their end, callbacks that run are waited for. Adapters that are still open are
 // reported; they are of no use any more. It is not called from a callback or a
 // task.
-func (w *World) Close() {
-	if w.closed.Swap(true) {
-		return
-	}
+func (w *World) Close() { w.closeOnce.Do(w.end) }
+
+func (w *World) end() {
+	w.closed.Store(true)
 	close(w.stop)
 	w.driver.Wait()
 	w.endTasks()
@@ -152,7 +155,7 @@ func (w *World) step(limit time.Duration) bool {
 		return false
 	}
 	ev.run()
-	w.checkTasks()
+	w.turn()
 	return true
 }
 
@@ -168,9 +171,10 @@ func (w *World) Run() (n int) {
 }
 
 // RunUntil runs events until cond holds, which is asked before each, with no lock
-// held. It fails with ErrDeadlock when there are no events left. In a task it
-// waits while others run; in auto mode the caller takes part in driving, and cond
-// needs to become true without anybody else's doing.
+// held, and not again once it held: it may poll. It does not drive the world. It
+// fails with ErrDeadlock when there are no events left. In a task it waits while
+// others run; in auto mode the caller takes part in driving, and cond needs to
+// become true without anybody else's doing.
 func (w *World) RunUntil(cond func() bool) error {
 	return w.until(context.Background(), "run", cond)
 }
@@ -199,6 +203,11 @@ func (w *World) After(d time.Duration, f func()) { w.soon(f, max(d, 0)) }
 func (w *World) Wait(ctx context.Context, c <-chan struct{}) error {
 	const op = "wait"
 	if w.cfg.Auto {
+		select {
+		case <-c: // also if there is another reason to return
+			return nil
+		default:
+		}
 		select {
 		case <-c:
 			return nil
