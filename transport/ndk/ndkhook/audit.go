@@ -129,11 +129,12 @@ func (o *object) waits() bool {
 
 // beginClose notes the first Close of o, before it is handed down.
 func (o *object) beginClose() {
+	early := isClosed(o.closed) // before another Close at the same time can be handed down
 	if !o.closing.CompareAndSwap(false, true) || !o.a.cfg.Audit {
 		return
 	}
 	a := o.a
-	if isClosed(o.closed) {
+	if early {
 		a.report.add("%v: closed before its Close", o.id)
 	}
 	a.mu.Lock()

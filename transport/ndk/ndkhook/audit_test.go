@@ -2,6 +2,7 @@ package ndkhook
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -600,5 +601,40 @@ func TestBooksForget(t *testing.T) {
 	}
 	if got := r.finish(); len(got) > 0 {
 		t.Errorf("audit: %s", strings.Join(got, "; "))
+	}
+}
+
+// Close may come twice, also at the same time: what is left is polled once, before
+// the provider hears of either.
+func TestCloseOfCQTwiceAtOnce(t *testing.T) {
+	r := newRig(t, audited)
+	r.ok(r.qp.Send(1, nil, 0))
+	r.qp.Close() // its Send is flushed, and nobody polls
+	r.ficq.gate, r.ficq.inside = make(chan struct{}), make(chan struct{}, 4)
+	done := make(chan struct{})
+	for range 2 {
+		go func() { // ends with Close
+			r.icq.Close()
+			done <- struct{}{}
+		}()
+	}
+	<-r.ficq.inside
+	for range 1000 { // of turns in which the other Close goes wrong, if it does
+		runtime.Gosched()
+	}
+	if isClosed(r.ficq.Closed()) {
+		t.Error("the provider's CQ is closed, and what it held not polled")
+	}
+	close(r.ficq.gate)
+	<-done
+	<-done
+	r.rcq.Close()
+	r.pd.Close()
+	r.a.Close()
+	if got := r.a.Audit(); len(got) > 0 {
+		t.Errorf("audit: %s", strings.Join(got, "; "))
+	}
+	if n := r.a.Unjudged(); n > 0 {
+		t.Errorf("%d requests unjudged", n)
 	}
 }

@@ -163,16 +163,16 @@ func slowFault(fn string, err error) error {
 	if ne, ok := errors.AsType[*ndk.Error](err); ok && error(ne) == err {
 		return err
 	}
-	if st, ok := err.(ndk.Status); ok {
+	st := ndk.StatusOf(err)
+	if err == error(st) {
 		return &ndk.Error{Op: fn, Status: st}
 	}
-	return &ndk.Error{Op: fn, Status: ndk.StatusOf(err), Err: err}
+	return &ndk.Error{Op: fn, Status: st, Err: err}
 }
 
 // postFault gives err the form of an error of a post.
 func postFault(err error) error {
-	switch err.(type) {
-	case *ndk.PostError, ndk.Status:
+	if pe, ok := errors.AsType[*ndk.PostError](err); ok && error(pe) == err {
 		return err
 	}
 	return ndk.StatusOf(err)

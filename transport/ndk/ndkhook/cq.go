@@ -18,6 +18,7 @@ type cq struct {
 	fires   atomic.Uint64 // notifications
 	polling atomic.Int32
 	failed  atomic.Bool // it told so: nothing more completes
+	settled sync.Once   // the first Close looked at what is left
 
 	snap []*lane      // owned by who polls alone
 	one  ndk.ResultEx // the same
@@ -277,8 +278,8 @@ func (c *cq) Moderate(interval, count uint32) error {
 // Close implements ndk.Object. What is left of QPs that are closed is polled
 // first, as it is the last chance to learn of it.
 func (c *cq) Close() {
-	if c.a.cfg.Audit && !c.closing.Load() {
-		c.settle()
+	if c.a.cfg.Audit {
+		c.settled.Do(c.settle) // another Close waits: behind it the CQ tells nothing
 	}
 	c.object.Close()
 }

@@ -60,7 +60,8 @@
 //
 // A wrapper allows what the object behind it allows. The layer has locks for its
 // books, none of which is held across a call to the provider, a callback, or a
-// function of the Config. With the audit on, each closing object has a goroutine
+// function of the Config. Of two calls of CQ.Close at the same time the second
+// waits while the first polls what is left. With the audit on, each closing object has a goroutine
 // that waits for Closed; Adapter.Close waits for them all. Lock order:
 // none is held while another is taken.
 //

@@ -501,7 +501,7 @@ func (r *rig) drain() (all []ndk.ResultEx) {
 		for i := 0; ; i++ {
 			var ex [3]ndk.ResultEx
 			var plain [3]ndk.Result
-			n := 0
+			var n int
 			if i%2 == 0 {
 				n = c.PollEx(ex[:])
 			} else {
