@@ -77,11 +77,14 @@ cover: ## coverage of the tests, per function in coverage.out
 peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
 	bash test/peers/run
 
-vm-test: build $(if $(TAGS),bin/verbs.test) ## Linux's cifs.ko over siw, and the verbs provider over rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds)
+vm-test: build bin/ndkpeer $(if $(TAGS),bin/verbs.test) ## cifs.ko, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds)
 	bash test/vm/run
 
 bin/verbs.test: force
 	$(BUILDENV) $(GO) test $(TAGS) -c -o $@ ./transport/ndk/verbs
+
+bin/ndkpeer: force
+	$(BUILDENV) $(GO) build $(TAGS) -o $@ ./test/vm/ndkpeer
 
 # The columns of verbs come from the last make vm-test.
 ndk-table: ## docs/ndk-coverage.md, from what the conformance suite finds on every provider and device
