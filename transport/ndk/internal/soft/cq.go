@@ -13,7 +13,7 @@ import (
 
 // QueueUser is a QP as its CQs and SRQ see it.
 type QueueUser interface {
-	Retain()
+	Hold() bool
 	Release()
 	// QueueFailed is called once, with no lock held and a reference, when a queue
 	// failed: the QP ends its connection.
@@ -35,7 +35,8 @@ func (u *users) add(q QueueUser) {
 	u.of[q] = u.next
 }
 
-// fail has each user told by a goroutine of its own.
+// fail has each user told by a goroutine of its own. One that is being closed ends
+// by itself, and may have lost its last reference already.
 func (u *users) fail(d *Device) {
 	qs := make([]QueueUser, 0, len(u.of))
 	for q := range u.of {
@@ -43,7 +44,9 @@ func (u *users) fail(d *Device) {
 	}
 	slices.SortFunc(qs, func(a, b QueueUser) int { return int(u.of[a]) - int(u.of[b]) })
 	for _, q := range qs {
-		q.Retain()
+		if !q.Hold() {
+			continue
+		}
 		d.env.Go(func() { // ends by itself; the QP waits for it
 			q.QueueFailed()
 			q.Release()

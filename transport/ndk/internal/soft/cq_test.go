@@ -271,6 +271,30 @@ func TestFailedCQ(t *testing.T) {
 	}
 }
 
+// A queue that fails while one of its QPs goes, and has not left it yet, does not
+// bring it back.
+func TestFailedQueueOfQPThatGoes(t *testing.T) {
+	d, s := device(t, testInfo)
+	made, err := d.CreateCQ(ctx, ndk.CQConfig{Depth: 4})
+	must(t, err)
+	c := made.(*CQ)
+	defer c.Close()
+	var told []string
+	ends := 0
+	u := &user{name: "gone", to: &told}
+	must(t, u.Init(ndk.ObjectQP, ndk.Version21, func() {
+		ends++
+		c.Fail(ntstatus.InternalError)
+		c.Detach(u)
+	}))
+	c.Attach(u)
+	u.Close()
+	s.run()
+	if ends != 1 || len(told) != 0 {
+		t.Errorf("the QP ended %d times, want once; told were %v, want none", ends, told)
+	}
+}
+
 // Leftovers may notify, and do so when the provider likes.
 func TestLeftovers(t *testing.T) {
 	for _, fires := range []bool{false, true} {
