@@ -129,9 +129,8 @@
 // # The coverage table
 //
 // With the environment variable NDKTEST_RESULTS Run writes a file for each run to
-// that directory: each statement with pass, fail or not offered and the reason. It
-// has what ran, so leave -run out beyond the name of the test. The command ndktable
-// makes docs/ndk-coverage.md of the files, with a column for each Config.Column;
+// that directory: each statement that ran with pass, fail or not offered and the
+// reason. So leave -run out beyond the name of the test. The command ndktable makes docs/ndk-coverage.md of the files, with a column for each Config.Column;
 // `make ndk-table` does both, and is where a new provider's package and column are
 // added. Several runs of a column, told apart by Config.Variant, are put together:
 // a failure of one is one of the column, and what one of them offers is offered.

@@ -20,7 +20,6 @@ type sharedQueue struct {
 	srq   ndk.SRQ
 	fired chan ndk.Status
 	n     atomic.Int32
-	got   chan ndk.Connector
 	dial  func(s, p *Side)
 }
 
