@@ -740,11 +740,11 @@ func (c *connector) Disconnect(ctx context.Context) error {
 	q.mu.Lock()
 	q.state = qpEnded
 	q.leaving = true
-	q.nudge()
 	if !q.drain && !q.flushWanted {
 		q.drain = true
 		_ = q.conn.SetDeadline(time.Now().Add(c.adapter.cfg.LingerTimeout))
 	}
+	q.nudgeLocked()
 	q.kickLocked()
 	q.mu.Unlock()
 

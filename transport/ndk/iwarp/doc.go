@@ -27,8 +27,8 @@
 // does not. Notifications run on the reading goroutine or on one made for the
 // call. A message for which the shared receive queue has no buffer stops the
 // reading goroutine of its QP, and with it the peer, until there is one or the
-// connection is ended by this side; what the peer does meanwhile, its disconnect
-// too, is noticed then.
+// connection ends. When the peer disconnects meanwhile the consumer hears of it,
+// and the messages in front of that come with the buffers for them.
 //
 // # What it checks
 //

@@ -155,6 +155,8 @@ type qp struct {
 
 	flushWanted bool
 	rxPlacing   bool
+	rxWaits     bool // the receiver waits for a buffer of srq
+	posted      bool // it is its turn to take one
 	leaving     bool // Disconnect runs: who waits for a buffer waits no longer
 	drain       bool // send what was posted, then FIN
 	stopTx      bool // drop what was posted, then FIN
@@ -178,7 +180,6 @@ type qp struct {
 	sinkSTag  uint32
 	streamPos uint64        // octets sent; owned by the transmitter, counted with markers only
 	rtrSend   bool          // the first empty Send of the peer is its ready-to-receive message
-	rxWake    chan struct{} // capacity 1: the receiver, if it waits for a buffer of srq, looks again
 	firstFPDU chan struct{}
 	txDone    chan struct{} // closed by the transmitter after its last octet
 	ended     chan struct{} // closed when both engines are gone
@@ -234,7 +235,7 @@ func (p *pd) createQP(op string, c ndk.QPConfig, srq *soft.SRQ) (ndk.QP, error) 
 		adapter: p.adapter, pd: p, rcq: rcq, icq: icq, srq: srq, ctx: c.QPContext,
 		maxRecvSGE: c.MaxReceiveSGE, maxInitSGE: c.MaxInitiatorSGE, inlineMax: c.InlineDataSize,
 		recvDepth: uint32(c.ReceiveQueueDepth), initDepth: uint32(c.InitiatorQueueDepth),
-		sendMSN: 1, readMSN: 1, rxWake: make(chan struct{}, 1),
+		sendMSN: 1, readMSN: 1,
 	}
 	last := func() {
 		rcq.Detach(q)
@@ -318,19 +319,22 @@ func (q *qp) abort() {
 }
 
 // BufferPosted implements soft.SRQUser.
-func (q *qp) BufferPosted() { q.nudge() }
+func (q *qp) BufferPosted() {
+	q.mu.Lock()
+	q.posted = true
+	q.nudgeLocked()
+	q.mu.Unlock()
+}
 
-// nudge makes the receiver look again, if it waits for a buffer.
-func (q *qp) nudge() {
-	select {
-	case q.rxWake <- struct{}{}:
-	default:
+// nudgeLocked makes the receiver look again, if it waits for a buffer.
+func (q *qp) nudgeLocked() {
+	if q.rxWaits {
+		_ = q.conn.SetReadDeadline(time.Unix(1, 0)) // its own again behind the wait
 	}
 }
 
 // wakeLocked makes both engines look at the state of the QP.
 func (q *qp) wakeLocked() {
-	q.nudge()
 	if q.conn != nil {
 		_ = q.conn.SetDeadline(time.Unix(1, 0)) // long past; a closed socket needs no waking
 	}

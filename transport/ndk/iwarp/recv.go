@@ -3,6 +3,7 @@ package iwarp
 import (
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -78,14 +79,10 @@ func (rx *receiver) takeShared() error {
 			rx.first = false
 			q.accepted()
 		}
-		q.mu.Lock()
-		stop := q.flushWanted || q.leaving
-		q.mu.Unlock()
-		if stop {
+		if err := rx.waitShared(); err != nil {
 			q.srq.Leave(q)
-			return errStopped
+			return err
 		}
-		<-q.rxWake
 	}
 	q.rmu.Lock()
 	q.taken, q.isTaken = rx.shared.RequestContext, true
@@ -95,6 +92,53 @@ func (rx *receiver) takeShared() error {
 	rx.recvDst = target{sges: rx.shared.SGEs}
 	rx.inSend, rx.mo = true, 0
 	return nil
+}
+
+// waitShared returns when it may be the turn of the QP to take a buffer, and fails
+// when there is no use in one any more. A FIN of the peer is told to the consumer
+// at once; the messages in front of it wait on.
+func (rx *receiver) waitShared() error {
+	q := rx.q
+	q.mu.Lock()
+	q.rxWaits = !q.posted && !q.flushWanted && !q.leaving
+	wait := q.rxWaits
+	q.mu.Unlock()
+	fin := rx.fin
+	rx.err = nil
+	if wait {
+		_ = q.raw.Read(rx.waitFn) // who ends it by the deadline said why, under mu
+	}
+	q.mu.Lock()
+	q.rxWaits = false
+	stop := q.flushWanted || q.leaving
+	if q.posted && wait && !stop {
+		_ = q.conn.SetReadDeadline(time.Time{})
+	}
+	q.posted = false
+	q.mu.Unlock()
+	switch {
+	case stop:
+		return errStopped
+	case rx.err != nil:
+		return rx.err
+	case rx.fin && !fin:
+		q.connector.lost(q.connector.disconnecting(), 0)
+	}
+	return nil
+}
+
+// watch is the body of the wait: it is called again when something came.
+func (rx *receiver) watch(fd uintptr) bool {
+	fin, errno := hungUp(fd)
+	if errno != 0 {
+		rx.err = errno
+		return true
+	}
+	if fin && !rx.fin {
+		rx.fin = true
+		return true
+	}
+	return false
 }
 
 // failReceive ends the current receive in error, and returns why. The Terminate is

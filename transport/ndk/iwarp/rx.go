@@ -69,6 +69,8 @@ type receiver struct {
 	n      int
 	err    error
 	readFn func(fd uintptr) bool
+	waitFn func(fd uintptr) bool
+	fin    bool // noted while a message waited for a shared receive
 
 	dst      *target  // of the read under way
 	broken   ndk.Rule // why the memory of dst is not to be had
@@ -100,7 +102,7 @@ type receiver struct {
 func newReceiver(q *qp) *receiver {
 	rx := &receiver{q: q, small: make([]byte, stageSmall), msn: 1, readMSN: 1, first: true}
 	rx.stage = rx.small
-	rx.readFn = rx.read
+	rx.readFn, rx.waitFn = rx.read, rx.watch
 	return rx
 }
 
@@ -720,9 +722,11 @@ func (rx *receiver) copyTo(t *target, p []byte) bool {
 // discard reads and drops until the stream ends or until; late is set if that
 // came first.
 func (rx *receiver) discard(until time.Time) (late bool) {
-	if rx.q.conn.SetReadDeadline(until) != nil {
-		return false
+	rx.q.mu.Lock()
+	if !rx.q.hardClose { // or it ends at once, by the deadline that is set
+		_ = rx.q.conn.SetReadDeadline(until)
 	}
+	rx.q.mu.Unlock()
 	rx.bulk = false
 	for {
 		rx.r, rx.w, rx.ahead, rx.least = 0, 0, len(rx.stage), len(rx.stage)

@@ -97,6 +97,22 @@ func probeLocal(a netip.Addr) error {
 	return l.Close()
 }
 
+// hungUp reports whether the peer sent FIN, be it behind octets that were not read
+// yet, or why the connection is lost.
+func hungUp(fd uintptr) (fin bool, errno syscall.Errno) {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(p[:], 0); n <= 0 || err != nil {
+		return false, 0
+	}
+	if p[0].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) != 0 {
+		if v, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && v != 0 {
+			return true, syscall.Errno(v)
+		}
+		return true, syscall.ECONNRESET
+	}
+	return p[0].Revents&unix.POLLRDHUP != 0, 0
+}
+
 // peerGone reports whether the peer closed or reset the connection, without
 // taking anything from the stream.
 func peerGone(conn *net.TCPConn) (gone bool) {

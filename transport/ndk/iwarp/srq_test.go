@@ -161,6 +161,60 @@ func TestEndWhileSRQIsEmpty(t *testing.T) {
 	}
 }
 
+// The disconnect of a peer is told while its message waits for a buffer, and the
+// message is not lost by that.
+func TestDisconnectWhileSRQIsEmpty(t *testing.T) {
+	h := newHall(t, 1, ndk.SRQConfig{Depth: 8, MaxReceiveSGE: 1})
+	defer h.close()
+	g := h.in[0]
+	reasons := make(chan uint32, 2)
+	c := g.c.(*connector)
+	c.mu.Lock()
+	c.event = func(r uint32) { reasons <- r }
+	c.mu.Unlock()
+	must(t, g.peer.qp.Send(nil, []ndk.SGE{g.peer.sge(0, 5)}, 0))
+	must(t, g.peer.qp.Send(nil, []ndk.SGE{g.peer.sge(0, 6)}, 0))
+	g.waits(h)
+	gone := make(chan error)
+	go func() { gone <- g.peer.c.Disconnect(context.Background()) }() // ends when the hall read the FIN
+	if r := <-reasons; r != 0 {
+		t.Errorf("reason %#x, want 0", r)
+	}
+	for i := range 2 {
+		must(t, h.srq.Receive(i, []ndk.SGE{h.sge(0, 8)}))
+		want(t, g.end, ntstatus.Success, ndk.OpReceive, i, uint32(5+i))
+	}
+	must(t, <-gone)
+	must(t, c.Disconnect(context.Background()))
+	select {
+	case r := <-reasons:
+		t.Errorf("a second event, with %#x", r)
+	default:
+	}
+}
+
+// A reset ends the wait, and the connection.
+func TestResetWhileSRQIsEmpty(t *testing.T) {
+	h := newHall(t, 1, ndk.SRQConfig{Depth: 8, MaxReceiveSGE: 1})
+	defer h.close()
+	g := h.in[0]
+	reasons := make(chan uint32, 2)
+	c := g.c.(*connector)
+	c.mu.Lock()
+	c.event = func(r uint32) { reasons <- r }
+	c.mu.Unlock()
+	must(t, g.peer.qp.Send(nil, []ndk.SGE{g.peer.sge(0, 5)}, 0))
+	g.waits(h)
+	must(t, g.peer.qp.(*qp).conn.SetLinger(0)) // so that its close is a reset
+	g.peer.qp.Close()
+	<-reasons
+	must(t, c.Disconnect(context.Background()))
+	must(t, h.srq.Receive(1, []ndk.SGE{h.sge(0, 8)}))
+	if n := h.srq.(*soft.SRQ).Queued(); n != 1 {
+		t.Errorf("%d receives are queued, want 1", n)
+	}
+}
+
 // A receive that was taken and not filled is cancelled with its QP; those that
 // wait are not.
 func TestTakenReceiveIsCancelled(t *testing.T) {

@@ -183,7 +183,6 @@ func (q *qp) failLocked(c cause, o *offender) {
 	// Its sender is in full operation, which is what the fence waits for.
 	q.fenced = false
 	_ = q.conn.SetReadDeadline(time.Unix(1, 0)) // gets the receiver out of the buffers
-	q.nudge()
 	_ = q.conn.SetWriteDeadline(time.Now().Add(q.adapter.cfg.LingerTimeout))
 	q.kickLocked()
 }

@@ -299,7 +299,6 @@ func (q *qp) lostLocked() {
 		q.state = qpEnded
 	}
 	_ = q.conn.SetReadDeadline(time.Unix(1, 0))
-	q.nudge()
 }
 
 // endTxLocked sends FIN once nothing more will be sent.
