@@ -65,6 +65,10 @@ func steady(t testing.TB) map[string]func() {
 	t.Cleanup(func() {
 		f.Close()
 		buf.Release()
+		// A transfer is done when the transport has its octets; those of the last one
+		// are in place when the message behind it is here, and not before.
+		check(server2.Send(ctx, msg([]byte{1})))
+		receive(t, client2).Release()
 		check(reg.Deregister(ctx, 0, false))
 	})
 	ds := reg.Descriptors()
