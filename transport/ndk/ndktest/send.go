@@ -219,6 +219,10 @@ func (s *Side) initiatorLimits(p *Side, typ ndk.OpType, ready func(rc any), post
 		s.expect(s.Done(), rc, ntstatus.Success, typ)
 		arrived(rc)
 	}
+	ready(0) // one that is deferred, with nothing but the refusal to hand it on
+	s.must(post(0, nil, ndk.Defer))
+	s.refusal(post("x", make([]ndk.SGE, q.MaxInitiatorSGE+1), 0), ndk.ErrTooManySGEs, "an SGE too many, behind one that is deferred")
+	done(0)
 	// Nothing completes before the Reads in front of it, so the queue is full
 	// then, unless they are done already; in that case it is tried again.
 	const slow, attempts = 4, 100
