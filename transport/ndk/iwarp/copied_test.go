@@ -121,3 +121,37 @@ func TestInlineWriteCountsAsCopied(t *testing.T) {
 		t.Errorf("%d octets copied, want 200", n)
 	}
 }
+
+// A file that goes out by copy shares the connection with Reads of the peer.
+func TestCopiedFileBesideReads(t *testing.T) {
+	const size, rounds = 1 << 20, 8
+	c, s := pair(t, Config{CRC: true}, Config{CRC: true}, size)
+	defer s.close()
+	defer c.close()
+	path := filepath.Join(t.TempDir(), "file")
+	content := bytes.Repeat([]byte("0123456789abcde\n"), size/32)
+	must(t, os.WriteFile(path, content, 0o600))
+	f, err := os.Open(path)
+	must(t, err)
+	defer f.Close()
+	x, err := c.qp.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1})
+	must(t, err)
+	must(t, s.qp.Receive(nil, nil))
+	must(t, c.qp.Send(nil, nil, 0)) // lets the other side go
+	c.wait()
+	s.wait()
+	for range rounds {
+		must(t, x.(ndk.FileWriter).WriteFile(nil, ndk.FileRange{File: f, Length: size / 2}, s.mr.Base(), s.mr.RemoteToken(), 0))
+		for range 4 {
+			must(t, s.qp.Read(nil, []ndk.SGE{s.sge(size/2, 64)}, c.mr.Base(), c.mr.RemoteToken(), 0))
+		}
+		for range 4 {
+			if r := s.wait(); r.Status != 0 {
+				t.Fatal(r.Status)
+			}
+		}
+		if r := c.wait(); r.Status != 0 || r.Bytes != size/2 {
+			t.Fatal(r)
+		}
+	}
+}

@@ -268,7 +268,9 @@ func (q *qp) copyFile(wr *sendWR) (st ndk.Status, ok bool) {
 		if q.markers && !q.mark(b) || !q.write(false) {
 			return ntstatus.Cancelled, false
 		}
+		q.mu.Lock() // the receiver looks at jobs
 		b.reset()
+		q.mu.Unlock()
 		off += n
 	}
 	return ntstatus.Success, true

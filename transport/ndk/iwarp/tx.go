@@ -59,7 +59,7 @@ type txBatch struct {
 	// For streams with markers: FPDUs are built in plain and go out from copied.
 	plain, copied []byte
 	tagged        int // octets of payload of Writes and Responses that only markers copy
-	jobs          int // Responses that end in the batch
+	jobs          int // Responses that end in the batch; guarded by mu of the QP
 	trailer       int // octets at its start that end the FPDU of a file
 	last          bool
 }
