@@ -336,6 +336,29 @@ func TestBindRules(t *testing.T) {
 	}
 }
 
+// A Bind is for the registration that it was posted for: one of the same memory
+// that came in its place may have fewer rights.
+func TestBindAfterOtherRegistration(t *testing.T) {
+	d, _ := device(t, testInfo)
+	p := domain(t, d)
+	mem := page(t, d, 64)
+	m := normal(t, p, mem, ndk.MRAllowRemoteWrite)
+	x, err := p.CreateMW(ctx)
+	must(t, err)
+	t.Cleanup(x.Close)
+	w := x.(*MW)
+	reg, bad := w.PrepareBind(m, m.Base(), 8, ndk.AllowRemoteWrite)
+	if bad != nil {
+		t.Fatal(bad)
+	}
+	must(t, m.Deregister(ctx))
+	must(t, m.Register(ctx, ndk.Memory{mem}, len(mem), ndk.MRAllowRemoteRead))
+	if broken := w.Bind(new(int), m, &reg); broken != ndk.RuleInitialized {
+		t.Errorf("bound to a registration without the right to write: broken %v, want RuleInitialized", broken)
+	}
+	must(t, m.Deregister(ctx))
+}
+
 // Without resources a create call leaves nothing, and works when there are some.
 func TestExhaustion(t *testing.T) {
 	d, _ := device(t, testInfo)

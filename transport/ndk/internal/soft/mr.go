@@ -188,6 +188,7 @@ type Registration struct {
 	base   uint64
 	token  uint32
 	rights Right
+	gen    uint32 // of a Bind: the registration that it was checked against
 }
 
 // Token is what the peer will present.

@@ -87,7 +87,8 @@ func (w *MW) PrepareBind(m *MR, va, n uint64, f ndk.OpFlags) (reg Registration, 
 	if m.fast { // a window needs a registration that nobody else can end
 		return reg, ndk.ErrNotFast
 	}
-	if _, ok := m.region.pin(); !ok {
+	gen, ok := m.region.pin()
+	if !ok {
 		return reg, ndk.ErrNotRegistered
 	}
 	defer m.region.Unpin()
@@ -102,7 +103,7 @@ func (w *MW) PrepareBind(m *MR, va, n uint64, f ndk.OpFlags) (reg Registration, 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rtoken = w.pd.dev.tokens.fresh(w.remote)
-	return Registration{mem: mem, base: va, token: w.rtoken, rights: rights}, nil
+	return Registration{mem: mem, base: va, token: w.rtoken, rights: rights, gen: gen}, nil
 }
 
 // Bind makes a prepared binding valid for the peer of the QP owner. The status of
@@ -129,21 +130,15 @@ func (w *MW) Bind(owner any, m *MR, reg *Registration) (broken ndk.Rule) {
 	return 0
 }
 
-// addWindow counts a window, if what it was prepared for is registered still.
+// addWindow counts a window, if the registration it was prepared for is there
+// still: another one of the same memory may give less.
 func (m *MR) addWindow(reg *Registration) (broken ndk.Rule) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.registered {
+	if !m.registered || !m.region.Repin(reg.gen) {
 		return ndk.RuleInitialized
 	}
-	if _, ok := m.region.pin(); !ok {
-		return ndk.RuleInitialized
-	}
-	_, ok := m.region.Within(reg.base, uint64(len(reg.mem)))
 	m.region.Unpin()
-	if !ok {
-		return ndk.RuleInitialized
-	}
 	m.windows++
 	return 0
 }
