@@ -178,8 +178,8 @@ type qp struct {
 	ird, ord  int
 	noReads   bool // the consumer may post none
 	sinkSTag  uint32
-	streamPos uint64        // octets sent; owned by the transmitter, counted with markers only
-	rtrSend   bool          // the first empty Send of the peer is its ready-to-receive message
+	streamPos uint64 // octets sent; owned by the transmitter, counted with markers only
+	rtrSend   bool   // the first empty Send of the peer is its ready-to-receive message
 	firstFPDU chan struct{}
 	txDone    chan struct{} // closed by the transmitter after its last octet
 	ended     chan struct{} // closed when both engines are gone
