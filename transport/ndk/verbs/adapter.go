@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -49,6 +50,8 @@ type adapter struct {
 
 	arenas arenaTable
 	lams   lamTable
+
+	spinner atomic.Pointer[cq] // polled last without finding anything
 }
 
 // quirks are what a device does in its own way.

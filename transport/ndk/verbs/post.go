@@ -12,6 +12,8 @@ package verbs
 import "C"
 
 import (
+	"unsafe"
+
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
@@ -357,7 +359,7 @@ func (q *qp) ringLocked() {
 	}
 	q.chained = 0
 	var taken C.int
-	if C.vs_post_sends(q.hw, &q.chain[0], C.int(n), &taken) == 0 {
+	if C.vs_post_sends(number(q.hw), number(unsafe.SliceData(q.chain)), C.int(n), &taken) == 0 {
 		return
 	}
 	// The connection has ended since, as everything else was checked.
@@ -488,7 +490,7 @@ func (p *pd) postRecv(hw *C.struct_ibv_qp, srq *C.struct_ibv_srq, id uint64, l [
 		buf[0].addr, buf[0].length, buf[0].lkey = C.uint64_t(e.addr), 0, C.uint32_t(e.key)
 		n = 1
 	}
-	if rc := C.vs_post_recv(hw, srq, C.uint64_t(id), &buf[0], C.int(n)); rc != 0 {
+	if rc := C.vs_post_recv(number(hw), number(srq), C.uint64_t(id), number(unsafe.SliceData(buf)), C.int(n)); rc != 0 {
 		return errno(rc)
 	}
 	return nil

@@ -131,9 +131,21 @@ int vs_moderate_cq(struct ibv_cq *cq, uint16_t count, uint16_t period)
 	return failed(ibv_modify_cq(cq, &attr));
 }
 
-int vs_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc) { return ibv_poll_cq(cq, n, wc); }
+int vs_poll_cq(uintptr_t cq, int n, uintptr_t wcs, int tries)
+{
+	int got;
+	do
+		got = ibv_poll_cq((struct ibv_cq *)cq, n, (struct ibv_wc *)wcs);
+	while (got == 0 && --tries > 0);
+	return got;
+}
+
 uint32_t vs_invalidated(struct ibv_wc *wc) { return wc->invalidated_rkey; }
-int vs_req_notify_cq(struct ibv_cq *cq, int solicited_only) { return failed(ibv_req_notify_cq(cq, solicited_only)); }
+
+int vs_req_notify_cq(uintptr_t cq, int solicited_only)
+{
+	return failed(ibv_req_notify_cq((struct ibv_cq *)cq, solicited_only));
+}
 
 int vs_get_cq_event(struct ibv_comp_channel *c)
 {
@@ -160,8 +172,9 @@ int vs_in_order(struct ibv_qp *qp)
 	return vs_table.query_qp_data_in_order ? vs_table.query_qp_data_in_order(qp, IBV_WR_RDMA_WRITE, 0) : 0;
 }
 
-int vs_post_sends(struct ibv_qp *qp, struct vs_send *s, int n, int *taken)
+int vs_post_sends(uintptr_t qp, uintptr_t sends, int n, int *taken)
 {
+	struct vs_send *s = (struct vs_send *)sends;
 	for (int i = 0; i < n; i++) {
 		struct ibv_send_wr *w = &s[i].wr;
 		memset(w, 0, sizeof *w);
@@ -197,7 +210,7 @@ int vs_post_sends(struct ibv_qp *qp, struct vs_send *s, int n, int *taken)
 		}
 	}
 	struct ibv_send_wr *bad = NULL;
-	int rc = failed(ibv_post_send(qp, &s[0].wr, &bad));
+	int rc = failed(ibv_post_send((struct ibv_qp *)qp, &s[0].wr, &bad));
 	*taken = rc ? 0 : n;
 	for (int i = 0; rc && bad && i < n; i++)
 		if (bad == &s[i].wr)
@@ -205,10 +218,12 @@ int vs_post_sends(struct ibv_qp *qp, struct vs_send *s, int n, int *taken)
 	return rc;
 }
 
-int vs_post_recv(struct ibv_qp *qp, struct ibv_srq *srq, uint64_t wr_id, struct ibv_sge *sges, int num_sge)
+int vs_post_recv(uintptr_t qp, uintptr_t srq, uint64_t wr_id, uintptr_t sges, int num_sge)
 {
-	struct ibv_recv_wr w = { .wr_id = wr_id, .sg_list = sges, .num_sge = num_sge }, *bad = NULL;
-	return failed(srq ? ibv_post_srq_recv(srq, &w, &bad) : ibv_post_recv(qp, &w, &bad));
+	struct ibv_recv_wr w = { .wr_id = wr_id, .sg_list = (struct ibv_sge *)sges, .num_sge = num_sge }, *bad = NULL;
+	if (srq)
+		return failed(ibv_post_srq_recv((struct ibv_srq *)srq, &w, &bad));
+	return failed(ibv_post_recv((struct ibv_qp *)qp, &w, &bad));
 }
 
 int vs_error_state(struct ibv_qp *qp)

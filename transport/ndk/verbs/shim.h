@@ -72,9 +72,12 @@ struct ibv_cq *vs_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_ch
 int vs_destroy_cq(struct ibv_cq *cq);
 int vs_resize_cq(struct ibv_cq *cq, int cqe);
 int vs_moderate_cq(struct ibv_cq *cq, uint16_t count, uint16_t period);
-int vs_poll_cq(struct ibv_cq *cq, int n, struct ibv_wc *wc); // how many, or -1
+// vs_poll_cq fetches up to n completions: how many, or -1. It asks the device up to
+// tries times until there is one. Calls for each request take addresses of C memory
+// as numbers, since the check of pointers that are passed costs as much as they do.
+int vs_poll_cq(uintptr_t cq, int n, uintptr_t wcs, int tries);
 uint32_t vs_invalidated(struct ibv_wc *wc); // the key that a message invalidated
-int vs_req_notify_cq(struct ibv_cq *cq, int solicited_only);
+int vs_req_notify_cq(uintptr_t cq, int solicited_only);
 int vs_get_cq_event(struct ibv_comp_channel *c); // takes and acknowledges one event; EAGAIN without one
 
 // Queue pairs and shared receive queues.
@@ -100,9 +103,9 @@ struct vs_send {
 };
 
 // vs_post_sends posts n requests as one chain. taken is how many the device took.
-int vs_post_sends(struct ibv_qp *qp, struct vs_send *s, int n, int *taken);
-// vs_post_recv posts one receive to a QP, or to an SRQ if that is not NULL.
-int vs_post_recv(struct ibv_qp *qp, struct ibv_srq *srq, uint64_t wr_id, struct ibv_sge *sges, int num_sge);
+int vs_post_sends(uintptr_t qp, uintptr_t sends, int n, int *taken);
+// vs_post_recv posts one receive to a QP, or to an SRQ if that is not 0.
+int vs_post_recv(uintptr_t qp, uintptr_t srq, uint64_t wr_id, uintptr_t sges, int num_sge);
 // vs_error_state moves a QP to the error state.
 int vs_error_state(struct ibv_qp *qp);
 struct ibv_srq *vs_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *attr);
