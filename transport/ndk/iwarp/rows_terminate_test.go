@@ -233,6 +233,11 @@ func rowFirstError(t *testing.T) {
 	w := s.talk(l)
 	q := l.inner()
 	q.mu.Lock()
+	for q.txBusy { // one that is, and would take this one's place
+		q.mu.Unlock()
+		runtime.Gosched()
+		q.mu.Lock()
+	}
 	q.txBusy = true // as if a transmitter were at work
 	q.mu.Unlock()
 	w.send(bads[0].ulpdu)
