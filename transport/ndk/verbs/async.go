@@ -160,7 +160,7 @@ func (e *events) find(ev *C.struct_ibv_async_event) func() {
 	case C.IBV_EVENT_DEVICE_FATAL:
 		return func() {
 			log.Error("device failed")
-			e.a.deviceFailed()
+			e.deviceFailed()
 		}
 	default:
 		log.Info("device")
@@ -179,8 +179,7 @@ func (a *adapter) heldQP(num uint32) *qp {
 }
 
 // deviceFailed ends every queue: the device completes nothing any more.
-func (a *adapter) deviceFailed() {
-	e := a.events
+func (e *events) deviceFailed() {
 	e.mu.Lock()
 	var cqs []*cq
 	for _, c := range e.cqs {

@@ -32,13 +32,20 @@ func (q *qp) bindLocked(rc any, target ndk.MR, window ndk.MW, va, n uint64, f nd
 	case m.pd != q.pd || w.pd != q.pd:
 		return ndk.ErrDomain
 	}
+	if !m.Hold() {
+		return ndk.ErrClosed
+	}
+	defer m.Release()
+	if !w.Hold() {
+		return ndk.ErrClosed
+	}
 	w.win.posting.Lock()
 	defer w.win.posting.Unlock()
 	b, broken, err := w.bind(m, va, n, f)
 	if err != nil {
+		w.Release()
 		return err
 	}
-	w.Retain()
 	q.bind(sendWR{rc: rc, op: wrBind, mw: w}, f, &b, broken)
 	return nil
 }
@@ -94,13 +101,16 @@ func (q *qp) fastRegisterLocked(rc any, target ndk.MR, pages []ndk.LogicalAddres
 	case m.pd != q.pd:
 		return ndk.ErrDomain
 	}
+	if !m.Hold() {
+		return ndk.ErrClosed
+	}
 	m.win.posting.Lock()
 	defer m.win.posting.Unlock()
 	b, broken, err := m.fastRegister(pages, fbo, n, base, f)
 	if err != nil {
+		m.Release()
 		return err
 	}
-	m.Retain()
 	q.bind(sendWR{rc: rc, op: wrFastRegister, mr: m}, f, &b, broken)
 	return nil
 }
@@ -138,6 +148,8 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 			return ndk.ErrDomain
 		case !o.fast:
 			return ndk.ErrNotFast
+		case !o.Hold():
+			return ndk.ErrClosed
 		}
 		m = o
 		token, byWindow, g, broken = o.invalidate()
@@ -147,6 +159,8 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 			return ndk.ErrForeign
 		case o.pd != q.pd:
 			return ndk.ErrDomain
+		case !o.Hold():
+			return ndk.ErrClosed
 		}
 		w = o
 		token, under, g, broken = o.invalidate()
@@ -155,10 +169,7 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 		return ndk.ErrForeign
 	}
 	r := sendWR{rc: rc, op: wrInvalidate, token: token, grant: g, mr: m, mw: w}
-	if m != nil {
-		m.Retain()
-	} else {
-		w.Retain()
+	if w != nil {
 		r.mr = under
 	}
 	if byWindow && broken == 0 && q.adapter.freeAgain {

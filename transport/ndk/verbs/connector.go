@@ -371,7 +371,9 @@ func (c *connector) Reject(private []byte) error {
 	}
 	c.state = connFailed
 	c.dropPairLocked()
+	c.Retain() // the owner's is there still: the connector is not closed
 	c.mu.Unlock()
+	defer c.Release()
 	var err error
 	if state == connRequest {
 		if e := id.reject(private); e != 0 {

@@ -65,6 +65,10 @@ const listenAttempts = 64
 // Listen implements ndk.Listener.
 func (l *listener) Listen(_ context.Context, addr netip.AddrPort) error {
 	const op = "listen"
+	if !l.Hold() {
+		return wrap(op, ntstatus.InvalidDeviceState, nil)
+	}
+	defer l.Release()
 	addr = unmap(addr)
 	a := l.adapter
 	ip := addr.Addr()
@@ -76,7 +80,7 @@ func (l *listener) Listen(_ context.Context, addr netip.AddrPort) error {
 		}
 	}
 	l.mu.Lock()
-	busy := l.id != nil || l.Closing()
+	busy := l.id != nil
 	l.mu.Unlock()
 	if busy {
 		return wrap(op, ntstatus.InvalidDeviceState, nil)

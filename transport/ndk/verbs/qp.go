@@ -143,6 +143,17 @@ func (p *pd) createQP(c ndk.QPConfig, s *srq) (ndk.QP, error) {
 	if !ok1 || !ok2 || rcq.a != a || icq.a != a {
 		return nil, refuse(op, ndk.ErrForeign)
 	}
+	// The device's queues are there for as long as these are held.
+	parents := []*soft.Object{&p.Object, &rcq.Object, &icq.Object}
+	if s != nil {
+		parents = append(parents, &s.Object)
+	}
+	for _, o := range parents {
+		if !o.Hold() {
+			return nil, refuse(op, ndk.ErrClosed)
+		}
+		defer o.Release()
+	}
 	q := &qp{
 		adapter: a, pd: p, rcq: rcq, icq: icq, ctx: c.QPContext, shared: s,
 		recvDepth: uint32(c.ReceiveQueueDepth), initDepth: uint32(c.InitiatorQueueDepth),
@@ -160,10 +171,6 @@ func (p *pd) createQP(c ndk.QPConfig, s *srq) (ndk.QP, error) {
 	if q.hw, err = q.make(); err != nil {
 		q.freeBuffers()
 		return nil, wrap(op, resourceStatus(err), err)
-	}
-	parents := []*soft.Object{&p.Object, &rcq.Object, &icq.Object}
-	if s != nil {
-		parents = append(parents, &s.Object)
 	}
 	q.slot = a.addQP(q)
 	if err := a.InitObject(&q.Object, ndk.ObjectQP, q.destroy, parents...); err != nil {
@@ -248,17 +255,24 @@ func (q *qp) make() (*C.struct_ibv_qp, error) {
 // destroy runs when nobody needs the QP: it was flushed, and its connector is
 // closed.
 func (q *qp) destroy() {
-	a := q.adapter
+	a, num := q.adapter, q.num()
+	q.leaveWindows()
+	q.tx.Lock() // a post that began before Close may not be through with them
+	q.rx.Lock()
+	a.destroyed("queue pair", C.vs_destroy_qp(q.hw))
+	q.freeBuffers()
+	q.rx.Unlock()
+	q.tx.Unlock()
+	// What is left of it in the queues is gone before its slot has another one.
+	q.icq.pump()
+	q.rcq.pump()
 	q.rcq.Detach(q)
 	q.icq.Detach(q)
 	if q.shared != nil {
 		q.shared.detach(q)
 	}
-	a.numberQP(q, q.num(), 0)
-	q.leaveWindows()
-	a.destroyed("queue pair", C.vs_destroy_qp(q.hw))
+	a.numberQP(q, num, 0)
 	a.dropQP(q)
-	q.freeBuffers()
 }
 
 // Close implements ndk.Object.
@@ -273,7 +287,11 @@ func (q *qp) Close() {
 }
 
 // num is the number of the QP for the connection manager.
-func (q *qp) num() uint32 { return uint32(q.hw.qp_num) }
+func (q *qp) num() uint32 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return uint32(q.hw.qp_num)
+}
 
 // srq is the shared receive queue, nil without.
 func (q *qp) srq() *srq { return q.shared }
@@ -294,12 +312,14 @@ func (q *qp) attach(c *connector) bool {
 // another one: posted receives stay posted. It may wait for the device.
 func (q *qp) detach() {
 	q.mu.Lock()
-	q.connector = nil
 	again := q.state == qpIdle && (q.moved || q.adapter.iwarp) && !q.Closing()
 	q.mu.Unlock()
 	if again {
 		q.renew()
 	}
+	q.mu.Lock()
+	q.connector = nil // now, as the next one looks at what renew replaces
+	q.mu.Unlock()
 }
 
 // renew gives a QP that was never connected another QP of the device, which has
@@ -335,11 +355,13 @@ func (q *qp) renew() {
 		return
 	}
 	old := q.hw
-	q.hw, q.moved = hw, false
+	q.hw, q.moved, q.requeue = hw, false, true
 	q.mu.Unlock()
 	q.adapter.numberQP(q, uint32(old.qp_num), uint32(hw.qp_num))
 	q.adapter.destroyed("queue pair", C.vs_destroy_qp(old))
+	q.rcq.pump() // what is left of it must not be taken for the same receives posted again
 	q.mu.Lock()
+	q.requeue = false
 	for s := q.rhead; s != q.rtail; s++ {
 		w := q.recv(s)
 		w.hw, w.done, w.status = true, false, ntstatus.Success
@@ -526,6 +548,19 @@ func (q *qp) settle(done func() bool) {
 
 // giveUp reports what the device did not.
 func (q *qp) giveUp() {
+	q.mu.Lock()
+	left := q.head != q.tail || q.rhead != q.rtail
+	q.mu.Unlock()
+	if left && !q.adapter.iwarp {
+		// The device may use the memory of a request until it was flushed. This
+		// empties its queues without completions; iWARP has no such state.
+		q.tx.Lock()
+		attr := C.struct_ibv_qp_attr{qp_state: C.IBV_QPS_RESET}
+		if err := errno(C.vs_modify_qp(q.hw, &attr, C.IBV_QP_STATE)); err != nil {
+			q.adapter.cfg.Logger.Debug("reset", "device", q.adapter.device, "err", err)
+		}
+		q.tx.Unlock()
+	}
 	q.mu.Lock()
 	for s := q.head; s != q.tail; s++ {
 		if w := q.wr(s); !w.done {

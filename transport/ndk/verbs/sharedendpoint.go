@@ -26,6 +26,10 @@ func (e *sharedEndpoint) onEvent(*cmEvent) {}
 // CreateSharedEndpoint implements ndk.Adapter.
 func (a *adapter) CreateSharedEndpoint(_ context.Context, local netip.AddrPort) (ndk.SharedEndpoint, error) {
 	const op = "create shared endpoint"
+	if !a.Hold() {
+		return nil, refuse(op, ndk.ErrClosed)
+	}
+	defer a.Release()
 	local = unmap(local)
 	if !local.Addr().IsValid() || local.Addr().IsUnspecified() {
 		if !a.local.IsValid() {
