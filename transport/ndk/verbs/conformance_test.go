@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/ndktest"
 )
@@ -102,12 +103,17 @@ func TestConformance(t *testing.T) {
 		},
 		SendMeansDelivered: true, AcceptWaits: true, DataPadded: true,
 		FullAddress: func(t testing.TB) netip.Addr { return fill(t, addr) },
+		Exhaust:     exhaust,
+		FailCQ:      func(q ndk.CQ) { q.(*cq).fail(ntstatus.InternalError) },
 	}
 	c.Lacks = rxeLacks
 	if info.Technology == ndk.TechnologyIWARP {
 		c.Column = "verbs, siw"
 		c.SendMeansDelivered, c.AcceptWaits, c.DataPadded = false, false, false
 		c.Lacks = iwarpLacks
+	}
+	if info.MaxSRQDepth > 0 {
+		c.FailSRQ = func(q ndk.SRQ) { q.(*srq).fail() }
 	}
 	if s := os.Getenv(envAddr6); s != "" {
 		c.Listen6 = netip.AddrPortFrom(netip.MustParseAddr(s), 0)
@@ -116,6 +122,20 @@ func TestConformance(t *testing.T) {
 		c.Silent = func(testing.TB) netip.AddrPort { return netip.MustParseAddrPort(s) }
 	}
 	ndktest.Run(t, c)
+}
+
+// exhaust lets an adapter have no more objects of a kind.
+func exhaust(_ testing.TB, a ndk.Adapter, function string) (restore func()) {
+	kind, ok := map[string]ndk.ObjectKind{
+		"NDK_FN_CREATE_CQ": ndk.ObjectCQ, "NDK_FN_CREATE_PD": ndk.ObjectPD, "NDK_FN_CREATE_MR": ndk.ObjectMR, "NDK_FN_CREATE_MW": ndk.ObjectMW,
+		"NDK_FN_CREATE_QP": ndk.ObjectQP, "NDK_FN_CREATE_QP_WITH_SRQ": ndk.ObjectQP, "NDK_FN_CREATE_SRQ": ndk.ObjectSRQ,
+		"NDK_FN_CREATE_CONNECTOR": ndk.ObjectConnector, "NDK_FN_CREATE_LISTENER": ndk.ObjectListener,
+		"NDK_FN_CREATE_SHARED_ENDPOINT": ndk.ObjectSharedEndpoint,
+	}[function]
+	if !ok {
+		return nil
+	}
+	return a.(*adapter).Limit(kind, 0)
 }
 
 type nobody struct{}

@@ -63,7 +63,7 @@ const maxSteps = 8
 
 func (a *adapter) newConnector(passive bool) (*connector, error) {
 	c := &connector{adapter: a, passive: passive, steps: make(chan *cmEvent, maxSteps), ended: make(chan struct{}), closed: make(chan struct{})}
-	return c, c.Init(ndk.ObjectConnector, a.version, c.free, &a.Object)
+	return c, a.InitObject(&c.Object, ndk.ObjectConnector, c.free, &a.Object)
 }
 
 // CreateConnector implements ndk.Adapter.

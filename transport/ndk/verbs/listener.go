@@ -43,7 +43,7 @@ func (a *adapter) CreateListener(_ context.Context, onConnect func(ndk.Connector
 		return nil, wrap(op, ntstatus.InvalidParameter, nil)
 	}
 	l := &listener{adapter: a, onConnect: onConnect, slots: make(chan struct{}, a.cfg.Backlog)}
-	if err := l.Init(ndk.ObjectListener, a.version, l.free, &a.Object); err != nil {
+	if err := a.InitObject(&l.Object, ndk.ObjectListener, l.free, &a.Object); err != nil {
 		return nil, wrap(op, ndk.StatusOf(err), nil)
 	}
 	return l, nil

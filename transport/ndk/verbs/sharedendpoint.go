@@ -52,7 +52,7 @@ func (a *adapter) CreateSharedEndpoint(_ context.Context, local netip.AddrPort) 
 	if err == nil {
 		e.id = id
 		e.addr, _ = id.addrs()
-		err = e.Init(ndk.ObjectSharedEndpoint, a.version, id.destroy, &a.Object)
+		err = a.InitObject(&e.Object, ndk.ObjectSharedEndpoint, id.destroy, &a.Object)
 	}
 	if err != nil {
 		id.destroy()
