@@ -51,6 +51,9 @@ type adapter struct {
 	arenas arenaTable
 	lams   lamTable
 
+	keptMu sync.Mutex
+	kept   []ndk.Memory // guarded by keptMu; registered for as long as ctx is open
+
 	spinner atomic.Pointer[cq] // polled last without finding anything
 }
 

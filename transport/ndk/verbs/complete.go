@@ -189,6 +189,10 @@ func (q *qp) fill(w *recvWR, wc *C.struct_ibv_wc) {
 	w.status, w.perr = wcStatus(wc.status, true), providerError(wc)
 	q.hearLocked()
 	switch {
+	case w.status == ntstatus.Success && wc.opcode == C.IBV_WC_RECV_RDMA_WITH_IMM:
+		// A Write with immediate data took the receive and put nothing in its buffer.
+		// NDK has none, so the peer does not keep to the protocol.
+		w.status = ntstatus.InvalidNetworkResponse
 	case w.status == ntstatus.Success:
 		w.bytes = uint32(wc.byte_len)
 		if w.with = wc.wc_flags&q.adapter.invalidated != 0; w.with {

@@ -44,6 +44,7 @@ func TestLogicalAddresses(t *testing.T) {
 	var tab lamTable
 	tab.init()
 	r := &arena{}
+	r.refs.Store(1) // of the mapping
 	l := &lam{fbo: 100, real: 0x10064, size: 5000, arena: r}
 	if !tab.add(l) {
 		t.Fatal("no slot")
@@ -69,7 +70,11 @@ func TestLogicalAddresses(t *testing.T) {
 		{"length wraps", pages, 100, ^uint64(0), 0},
 		{"of no mapping", []ndk.LogicalAddress{pages[0] + 1<<lamOffsetBits}, 100, 10, 0},
 	} {
+		before := r.refs.Load()
 		got, arena := tab.pageRun(tc.pages, tc.fbo, tc.n)
+		if more := r.refs.Load() - before; (more == 1) != (tc.want != 0) {
+			t.Errorf("%s: %d references more", tc.name, more)
+		}
 		if (arena != nil) != (tc.want != 0) || got != tc.want {
 			t.Errorf("%s: %#x, %v; want %#x", tc.name, got, arena != nil, tc.want)
 		}
@@ -87,6 +92,29 @@ func TestLogicalAddresses(t *testing.T) {
 		t.Error("an address of the mapping before is found")
 	}
 }
+
+// A post that looked at a mapping just before it was released registers nothing:
+// the memory may be somebody else's by now.
+func TestReleasedMemoryIsNotRegistered(t *testing.T) {
+	if m, err := (&arena{a: &adapter{}}).key(&pd{}); m != nil || err == nil {
+		t.Errorf("a registration %v of memory without a reference, %v", m, err)
+	}
+}
+
+// A Write with immediate data uses up a receive and leaves its buffer as it was,
+// whatever length the device reports (InfiniBand, volume 1, 10.7.3.1).
+func TestWriteWithImmediateIsNoMessage(t *testing.T) {
+	wc := &like(new(cq).wcs)[0]        // its type has no name outside of cgo
+	wc.opcode, wc.byte_len = 129, 4096 // IBV_WC_RECV_RDMA_WITH_IMM
+	var w recvWR
+	(&qp{adapter: &adapter{}}).fill(&w, wc)
+	if w.status != ntstatus.InvalidNetworkResponse || w.bytes != 0 {
+		t.Errorf("%v with %d bytes", w.status, w.bytes)
+	}
+}
+
+// like is a zero value of what p points to.
+func like[T any](*T) *T { return new(T) }
 
 func TestJoin(t *testing.T) {
 	b := make([]byte, 100)

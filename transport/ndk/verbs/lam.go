@@ -74,6 +74,10 @@ func (t *lamTable) drop(l *lam) {
 func (t *lamTable) resolve(at, n uint64) (real uint64, r *arena) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	return t.resolveLocked(at, n)
+}
+
+func (t *lamTable) resolveLocked(at, n uint64) (real uint64, r *arena) {
 	slot := at >> lamOffsetBits & (lamSlots - 1)
 	if slot >= uint64(len(t.lams)) || t.lams[slot] == nil {
 		return 0, nil
@@ -87,7 +91,8 @@ func (t *lamTable) resolve(at, n uint64) (real uint64, r *arena) {
 }
 
 // pageRun returns the address of n bytes from offset fbo of the first page, if the
-// pages follow each other in one live mapping that holds the bytes.
+// pages follow each other in one live mapping that holds the bytes. r has a
+// reference more.
 func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) (real uint64, r *arena) {
 	if len(pages) == 0 || fbo >= ndk.PageSize || n == 0 || n > uint64(len(pages))*ndk.PageSize-uint64(fbo) || pages[0]%ndk.PageSize != 0 {
 		return 0, nil
@@ -97,7 +102,12 @@ func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) (re
 			return 0, nil
 		}
 	}
-	return t.resolve(uint64(pages[0])+uint64(fbo), n)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if real, r = t.resolveLocked(uint64(pages[0])+uint64(fbo), n); r != nil {
+		r.refs.Add(1) // the mapping has one
+	}
+	return real, r
 }
 
 // BuildLAM implements ndk.Adapter. Memory of Alloc is registered already; other

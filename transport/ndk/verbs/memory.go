@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -92,7 +93,7 @@ func (r *arena) dropExact(e *exact) {
 	}
 	r.exactMu.Unlock()
 	if old != nil {
-		r.a.deregister(old.mr)
+		r.a.deregister(old.mr, r.memory)
 	}
 }
 
@@ -105,7 +106,7 @@ func (r *arena) dropExacts(p *pd) {
 		if p != nil && e.pd != p {
 			return false
 		}
-		r.a.deregister(e.mr)
+		r.a.deregister(e.mr, r.memory)
 		return true
 	})
 }
@@ -201,6 +202,9 @@ func (r *arena) key(p *pd) (*C.struct_ibv_mr, error) {
 	if m := r.have(p); m != nil {
 		return m, nil
 	}
+	if r.refs.Load() <= 0 { // released while a post looked at it
+		return nil, syscall.EFAULT
+	}
 	access := C.int(C.IBV_ACCESS_LOCAL_WRITE)
 	if r.a.windows {
 		access |= C.IBV_ACCESS_MW_BIND
@@ -240,7 +244,7 @@ func (r *arena) dropKey(p *pd) {
 	}
 	keys := slices.Clone(*old)
 	if i := slices.IndexFunc(keys, func(k arenaKey) bool { return k.pd == p }); i >= 0 {
-		r.a.deregister(keys[i].mr)
+		r.a.deregister(keys[i].mr, r.memory)
 		keys = slices.Delete(keys, i, i+1)
 		r.keys.Store(&keys)
 	}
@@ -252,18 +256,19 @@ func (r *arena) release() {
 	if r.refs.Add(-1) > 0 {
 		return
 	}
-	t := &r.a.arenas
-	t.mu.Lock()
-	delete(t.all, r)
-	t.mu.Unlock()
 	r.dropExacts(nil)
 	r.mu.Lock()
 	if keys := r.keys.Swap(nil); keys != nil {
 		for _, k := range *keys {
-			r.a.deregister(k.mr)
+			r.a.deregister(k.mr, r.memory)
 		}
 	}
 	r.mu.Unlock()
+	// Now: a domain that is being closed meanwhile finds it, and waits for us.
+	t := &r.a.arenas
+	t.mu.Lock()
+	delete(t.all, r)
+	t.mu.Unlock()
 	r.pin.Unpin()
 	r.memory = nil
 	if r.mapped != nil {

@@ -29,7 +29,11 @@ func (a *adapter) letGo(g grant) {
 	if g.mw != nil {
 		a.destroyed("memory window", C.vs_dealloc_mw(g.mw))
 	}
-	a.deregister(g.mr)
+	var mem ndk.Memory
+	if g.arena != nil {
+		mem = g.arena.memory
+	}
+	a.deregister(g.mr, mem)
 	if g.exact != nil {
 		g.arena.dropExact(g.exact)
 	}
@@ -84,7 +88,7 @@ func (p *pd) CreateMR(_ context.Context, fast bool) (ndk.MR, error) {
 		}
 		if p.adapter.windows {
 			if err = m.win.open(p); err != nil {
-				p.adapter.deregister(m.none)
+				p.adapter.deregister(m.none, nil)
 				return nil, wrap(op, resourceStatus(err), err)
 			}
 		}
@@ -109,8 +113,8 @@ func (m *mr) destroy() {
 		m.win.close()
 	}
 	a.letGo(m.grant)
-	a.deregister(m.hw)
-	a.deregister(m.none)
+	a.deregister(m.hw, m.memory)
+	a.deregister(m.none, nil)
 	m.pin.Unpin()
 	m.memory = nil
 }
@@ -320,6 +324,12 @@ func (m *mr) fastRegister(pages []ndk.LogicalAddress, fbo uint32, n, base uint64
 	if r == nil {
 		return b, 0, ndk.ErrPages
 	}
+	taken := false
+	defer func() {
+		if !taken {
+			r.release()
+		}
+	}()
 	if m.valid {
 		return b, ndk.RuleStillValid, nil
 	}
@@ -358,7 +368,7 @@ func (m *mr) fastRegister(pages []ndk.LogicalAddress, fbo uint32, n, base uint64
 		}
 		if ndk.Token(g.mr.rkey) == m.remote { // a token is never that of the time before
 			again := m.register(real, n, base, access)
-			a.deregister(g.mr)
+			a.deregister(g.mr, r.memory)
 			if g.mr = again; again == nil {
 				return b, 0, errNoResources
 			}
@@ -366,7 +376,7 @@ func (m *mr) fastRegister(pages []ndk.LogicalAddress, fbo uint32, n, base uint64
 		key, dev = uint32(g.mr.lkey), base
 		b.token = ndk.Token(g.mr.rkey)
 	}
-	r.refs.Add(1)
+	taken = true
 	m.grant, m.valid, m.window, m.base = g, true, byWindow, base
 	if b.token != 0 {
 		m.remote = b.token

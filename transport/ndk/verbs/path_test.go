@@ -170,6 +170,42 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	}
 }
 
+// What was closed is refused by its name, and not given to the device once more.
+func TestClosedObjectsAreRefused(t *testing.T) {
+	s, p := pair(t, 1<<16)
+	defer s.close()
+	defer p.close()
+	ctx := context.Background()
+	fast, err := s.pd.CreateMR(ctx, true)
+	must(t, err)
+	must(t, fast.InitializeFastRegister(ctx, 16, true))
+	var lam ndk.LAM
+	fbo, err := s.a.BuildLAM(ctx, ndk.Memory{s.mem}, 1<<16, &lam)
+	must(t, err)
+	defer s.a.ReleaseLAM(&lam)
+	must(t, s.qp.FastRegister(nil, fast, lam.Pages, fbo, 1<<16, s.mr.Base(), ndk.AllowRemoteRead))
+	s.wait()
+	fast.Close()
+	<-fast.Closed()
+	cq, err := s.a.CreateCQ(ctx, ndk.CQConfig{Depth: 8})
+	must(t, err)
+	cq.Close()
+	<-cq.Closed()
+	_, err = s.pd.CreateQP(ctx, ndk.QPConfig{ReceiveCQ: s.cq, InitiatorCQ: cq, InitiatorQueueDepth: 1, MaxInitiatorSGE: 1})
+	for _, tc := range []struct {
+		name string
+		err  error
+	}{
+		{"Invalidate", s.qp.Invalidate(nil, fast, 0)},
+		{"FastRegister", s.qp.FastRegister(nil, fast, lam.Pages, fbo, 1<<16, s.mr.Base(), ndk.AllowRemoteRead)},
+		{"CreateQP", err},
+	} {
+		if tc.err == nil || ndk.StatusOf(tc.err) != ndk.ErrClosed.Status {
+			t.Errorf("%s: %v, want %v", tc.name, tc.err, ndk.ErrClosed)
+		}
+	}
+}
+
 func BenchmarkPingPong64(b *testing.B) {
 	s, p := pair(b, 64)
 	b.ReportAllocs()

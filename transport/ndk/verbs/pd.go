@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"syscall"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -66,17 +67,25 @@ func (p *pd) placeholder() (*C.struct_ibv_mr, error) {
 // destroy runs when the last successor is gone.
 func (p *pd) destroy() {
 	p.adapter.arenas.dropPD(p)
-	p.adapter.deregister(p.none)
+	p.adapter.deregister(p.none, nil)
 	p.adapter.destroyed("protection domain", C.vs_dealloc_pd(p.hw))
 }
 
 // PrivilegedToken implements ndk.PD.
 func (p *pd) PrivilegedToken() ndk.Token { return ndk.Token(p.noneKey) }
 
-// deregister ends a registration of the device; nil is none.
-func (a *adapter) deregister(m *C.struct_ibv_mr) {
-	if m != nil {
-		a.destroyed("memory region", C.vs_dereg_mr(m))
+// deregister ends a registration of the device; nil is none. A device that does
+// not let go of the memory keeps it: the heap must not have it for something else.
+func (a *adapter) deregister(m *C.struct_ibv_mr, of ndk.Memory) {
+	if m == nil {
+		return
+	}
+	rc := C.vs_dereg_mr(m)
+	a.destroyed("memory region", rc)
+	if rc != 0 && of != nil {
+		a.keptMu.Lock()
+		a.kept = append(a.kept, slices.Clone(of))
+		a.keptMu.Unlock()
 	}
 }
 
