@@ -97,37 +97,25 @@ func (s *fuzzSite) targets() []fuzzTarget {
 	}
 }
 
-// encode replaces tokens and addresses in a ULPDU by the numbers of targets, for a
-// seed; decode is the other way round.
-func (s *fuzzSite) encode(u []byte) []byte { return swapTargets(u, s.targets(), false) }
-func (s *fuzzSite) decode(u []byte) []byte { return swapTargets(u, s.targets(), true) }
-
-func swapTargets(u []byte, ts []fuzzTarget, decode bool) []byte {
+// decode replaces the numbers of targets in a ULPDU by their tokens, and addresses
+// around 1<<20 by those around their bases.
+func (s *fuzzSite) decode(u []byte) []byte {
 	u = bytes.Clone(u)
+	targets := s.targets()
 	swap := func(stag, to int) {
 		if len(u) < stag+4 {
 			return
 		}
-		v := binary.BigEndian.Uint32(u[stag:])
-		for i, x := range ts[1:] {
-			i++
-			if decode && v == uint32(i) || !decode && v == x.token {
-				n := uint32(i)
-				if decode {
-					n = x.token
-				}
-				binary.BigEndian.PutUint32(u[stag:], n)
-				if to == 0 || len(u) < to+8 {
-					return
-				}
-				a := binary.BigEndian.Uint64(u[to:])
-				if d := a - x.base; !decode && (d < 1<<16 || -d < 1<<16) {
-					binary.BigEndian.PutUint64(u[to:], 1<<20+d)
-				} else if decode && a < 1<<21 {
-					binary.BigEndian.PutUint64(u[to:], x.base+a-1<<20)
-				}
-				return
-			}
+		n := binary.BigEndian.Uint32(u[stag:])
+		if n == 0 || uint64(n) >= uint64(len(targets)) {
+			return
+		}
+		binary.BigEndian.PutUint32(u[stag:], targets[n].token)
+		if to == 0 || len(u) < to+8 {
+			return
+		}
+		if a := binary.BigEndian.Uint64(u[to:]); a < 1<<21 {
+			binary.BigEndian.PutUint64(u[to:], targets[n].base+a-1<<20)
 		}
 	}
 	if len(u) < 6 {

@@ -292,9 +292,8 @@ func rowTerminateReceived(t *testing.T) {
 				w.ended() // nothing is sent, no Terminate either
 				_ = w.c.CloseWrite()
 				want := map[any]ndk.Status{0: ntstatus.Cancelled, 1: ntstatus.Cancelled, "held": ntstatus.Cancelled}
-				r := ndk.ResultEx{}
 				for range 5 {
-					r = l.wait()
+					r := l.wait()
 					if _, read := r.RequestContext.(int); r.Type == ndk.OpReceive && read {
 						if r.Status != ntstatus.Cancelled {
 							t.Errorf("receive %v ends with %v", r.RequestContext, r.Status)
