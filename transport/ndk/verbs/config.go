@@ -27,8 +27,8 @@ type Config struct {
 	// Backlog is the number of requests that a listener keeps before they are
 	// handed out; 0 is 128.
 	Backlog int
-	// Logger gets asynchronous events of the device at level Warn and connection
-	// errors at level Debug; nil discards them.
+	// Logger gets what fails in the device at level Warn or Error, its other
+	// asynchronous events at Info, and those of a QP at Debug; nil discards them.
 	Logger *slog.Logger
 }
 

@@ -27,9 +27,10 @@
 //
 // Memory of Adapter.Alloc is registered whole, once in each protection domain, at
 // its first use, so that BuildLAM and FastRegister on it need no system call on a
-// device whose windows have bounds. Other memory is registered by BuildLAM and
-// Register and pinned until ReleaseLAM and Deregister; if it is of the Go heap it
-// is pinned there too.
+// device whose windows have bounds. Other memory is registered by Register, and by
+// BuildLAM or, on a device without windows, at the first use of the LAM; it stays
+// pinned until Deregister and ReleaseLAM. If it is of the Go heap it is pinned there
+// too.
 //
 // FastRegister binds a type-2 memory window. On a device without windows it makes
 // a registration, in the post, and Invalidate ends it: at once if no request is
@@ -56,6 +57,7 @@
 //
 //   - Read with local invalidate is of the kernel only; the flag is not reported.
 //   - Extensions: none.
+//   - Immediate data is not of NDK: a Write that brings some ends the connection.
 //   - iWARP devices: no shared receive queues, as a message without a receive
 //     breaks the connection; one SGE for a Read.
 //   - A device without windows: no MW; a peer's SendAndInvalidate of a fast-register

@@ -111,8 +111,8 @@ func (t *lamTable) pageRun(pages []ndk.LogicalAddress, fbo uint32, n uint64) (re
 }
 
 // BuildLAM implements ndk.Adapter. Memory of Alloc is registered already; other
-// memory is registered here, which pins it, and is kept alive and unmoved until
-// ReleaseLAM.
+// memory is registered here, or at the first use on a device without windows, and
+// is kept alive and unmoved until ReleaseLAM.
 func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.LAM) (uint32, error) {
 	const op = "build LAM"
 	if !a.Hold() {
