@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -53,8 +52,6 @@ type adapter struct {
 
 	keptMu sync.Mutex
 	kept   []ndk.Memory // guarded by keptMu; registered for as long as ctx is open
-
-	spinner atomic.Pointer[cq] // polled last without finding anything
 }
 
 // quirks are what a device does in its own way.

@@ -44,7 +44,6 @@ type cq struct {
 	pumping sync.Mutex // serialises the calls of the device
 	wcs     *[pollBatch]C.struct_ibv_wc
 	armed   deviceArm // guarded by pumping; of the device
-	idle    int       // guarded by pumping; polls in a row that found nothing, see tries
 	// doubtful says that a receive was fetched while the device was not armed for
 	// solicited ones only, so that nobody knows whether it was one.
 	doubtful bool // guarded by pumping
@@ -120,7 +119,6 @@ func (q *cq) destroy() {
 // reap destroys the device's part when the queue is closed.
 func (q *cq) reap(e *events) {
 	<-q.Closed()
-	q.a.spinner.CompareAndSwap(q, nil)
 	_ = q.poll.file.Close()
 	<-q.done
 	e.mu.Lock()
@@ -223,7 +221,7 @@ func (q *cq) Poll(dst []ndk.Result) int {
 	n := q.CQ.Poll(dst)
 	for more := true; more && n < len(dst); {
 		var got int
-		if got, more = q.fetch(len(dst)-n, n == 0); got > 0 {
+		if got, more = q.fetch(len(dst) - n); got > 0 {
 			n += q.CQ.Poll(dst[n:])
 		}
 	}
@@ -235,7 +233,7 @@ func (q *cq) PollEx(dst []ndk.ResultEx) int {
 	n := q.CQ.PollEx(dst)
 	for more := true; more && n < len(dst); {
 		var got int
-		if got, more = q.fetch(len(dst)-n, n == 0); got > 0 {
+		if got, more = q.fetch(len(dst) - n); got > 0 {
 			n += q.CQ.PollEx(dst[n:])
 		}
 	}
@@ -245,28 +243,20 @@ func (q *cq) PollEx(dst []ndk.ResultEx) int {
 // pump moves every completion of the device.
 func (q *cq) pump() {
 	for more := true; more; {
-		_, more = q.fetch(pollBatch, false)
+		_, more = q.fetch(pollBatch)
 	}
 }
 
 // fetch moves up to n completions, and says whether there may be more of them: a
 // device that gives fewer than it was asked for has no others.
-// spin lets it wait for one a moment if the consumer does nothing but poll.
-func (q *cq) fetch(n int, spin bool) (got int, more bool) {
+func (q *cq) fetch(n int) (got int, more bool) {
 	n = min(n, pollBatch)
 	q.pumping.Lock()
 	if q.hw == nil {
 		q.pumping.Unlock()
 		return 0, false
 	}
-	tries := 1
-	if spin {
-		tries = q.tries()
-	}
-	got = int(C.vs_poll_cq(number(q.hw), C.int(n), number(q.wcs), C.int(tries)))
-	if got != 0 {
-		q.idle = 0
-	}
+	got = int(C.vs_poll_cq(number(q.hw), C.int(n), number(q.wcs)))
 	fire := false
 	if got > 0 {
 		fire = q.sort(q.wcs[:got])
@@ -279,29 +269,6 @@ func (q *cq) fetch(n int, spin bool) (got int, more bool) {
 		q.fail(ntstatus.InternalError)
 	}
 	return got, got == n
-}
-
-// A consumer that polls one CQ over and over gets the same answer for less by a
-// call that asks the device several times: most of what an empty poll costs is the
-// way into C and back. It is for one that has found nothing idlePolls times, and
-// polled no other CQ of the adapter meanwhile. spinTries bounds the time, which is
-// about a microsecond.
-const (
-	idlePolls = 16
-	spinTries = 48
-)
-
-// tries is how often to ask the device; the caller holds pumping.
-func (q *cq) tries() int {
-	if q.a.spinner.Load() != q {
-		q.a.spinner.Store(q)
-		q.idle = 0
-	}
-	if q.idle++; q.idle <= idlePolls {
-		return 1
-	}
-	q.idle = idlePolls
-	return spinTries
 }
 
 // number is the address of memory of C, for the calls that want it so.

@@ -131,13 +131,9 @@ int vs_moderate_cq(struct ibv_cq *cq, uint16_t count, uint16_t period)
 	return failed(ibv_modify_cq(cq, &attr));
 }
 
-int vs_poll_cq(uintptr_t cq, int n, uintptr_t wcs, int tries)
+int vs_poll_cq(uintptr_t cq, int n, uintptr_t wcs)
 {
-	int got;
-	do
-		got = ibv_poll_cq((struct ibv_cq *)cq, n, (struct ibv_wc *)wcs);
-	while (got == 0 && --tries > 0);
-	return got;
+	return ibv_poll_cq((struct ibv_cq *)cq, n, (struct ibv_wc *)wcs);
 }
 
 uint32_t vs_invalidated(struct ibv_wc *wc) { return wc->invalidated_rkey; }

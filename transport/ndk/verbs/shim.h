@@ -72,10 +72,10 @@ struct ibv_cq *vs_create_cq(struct ibv_context *ctx, int cqe, struct ibv_comp_ch
 int vs_destroy_cq(struct ibv_cq *cq);
 int vs_resize_cq(struct ibv_cq *cq, int cqe);
 int vs_moderate_cq(struct ibv_cq *cq, uint16_t count, uint16_t period);
-// vs_poll_cq fetches up to n completions: how many, or -1. It asks the device up to
-// tries times until there is one. Calls for each request take addresses of C memory
-// as numbers, since the check of pointers that are passed costs as much as they do.
-int vs_poll_cq(uintptr_t cq, int n, uintptr_t wcs, int tries);
+// vs_poll_cq fetches up to n completions: how many, or -1. Calls for each request
+// take addresses of C memory as numbers, since the check of pointers that are
+// passed costs as much as they do.
+int vs_poll_cq(uintptr_t cq, int n, uintptr_t wcs);
 uint32_t vs_invalidated(struct ibv_wc *wc); // the key that a message invalidated
 int vs_req_notify_cq(uintptr_t cq, int solicited_only);
 int vs_get_cq_event(struct ibv_comp_channel *c); // takes and acknowledges one event; EAGAIN without one
