@@ -2,7 +2,6 @@ package iwarp
 
 import (
 	"errors"
-	"runtime"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -166,10 +165,5 @@ func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
 	q.rmu.Unlock()
 	if fire {
 		q.rcq.Notify()
-		if rx.r == rx.w {
-			// Nothing more is here: who was notified comes first, and may answer
-			// before this goroutine asks the socket for what is not there yet.
-			runtime.Gosched()
-		}
 	}
 }
