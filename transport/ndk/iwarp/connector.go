@@ -543,6 +543,13 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		c.settle(connRequest)
 		return wrap(op, st, nil)
 	}
+	// What ends because of a Close at this end is not the peer's doing.
+	aborted := func() ndk.Status {
+		if c.Closing() {
+			return ntstatus.Cancelled
+		}
+		return ntstatus.ConnectionAborted
+	}
 	abort := func(st ndk.Status, err error) error {
 		_ = c.conn.Close()
 		q.unreserve()
@@ -550,7 +557,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		return wrap(op, st, err)
 	}
 	if peerGone(c.conn) {
-		return abort(ntstatus.ConnectionAborted, nil)
+		return abort(aborted(), nil)
 	}
 	rep, sp, _ := c.answer(p)
 	frame, err := rep.AppendBinary(nil)
@@ -559,13 +566,16 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	}
 	_ = c.conn.SetWriteDeadline(time.Now().Add(c.adapter.cfg.NegotiateTimeout))
 	if _, err := c.conn.Write(frame); err != nil {
-		return abort(ntstatus.ConnectionAborted, err)
+		return abort(aborted(), err)
 	}
 	_ = c.conn.SetDeadline(time.Time{})
 	c.mu.Lock()
 	c.q = q
 	c.mu.Unlock()
 	if st := q.start(c, sp); st != ntstatus.Success {
+		if st == ntstatus.ConnectionAborted {
+			st = aborted()
+		}
 		return abort(st, nil)
 	}
 	if rep.PeerToPeer {
@@ -581,10 +591,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 		select {
 		case <-q.firstFPDU:
 		default:
-			st := ntstatus.ConnectionAborted
-			if c.Closing() { // it was not the peer
-				st = ntstatus.Cancelled
-			}
+			st := aborted()
 			c.settle(connFailed)
 			return wrap(op, st, nil)
 		}
@@ -637,36 +644,6 @@ func (c *connector) answer(p ndk.ConnParams) (rep startup, sp streamParams, lim 
 		}
 	}
 	return rep, sp, ndk.ConnData{InboundReadLimit: sp.ird, OutboundReadLimit: sp.ord, RequiredDataSize: len(req.Private)}
-}
-
-// Reject implements ndk.Connector. On the active side the private data has no
-// place on the wire and is dropped.
-func (c *connector) Reject(private []byte) error {
-	const op = "reject"
-	if len(private) > maxPrivate {
-		return wrap(op, ntstatus.InvalidBufferSize, fmt.Errorf("%d bytes of private data", len(private)))
-	}
-	c.mu.Lock()
-	state, conn, q := c.state, c.conn, c.q
-	if state != connRequest && state != connAccepted {
-		c.mu.Unlock()
-		return wrap(op, ntstatus.InvalidDeviceState, nil)
-	}
-	c.state = connFailed
-	c.mu.Unlock()
-	gone := peerGone(conn)
-	if state == connRequest {
-		if err := c.refuse(conn, private); err != nil {
-			gone = true
-		}
-	} else {
-		c.giveUp(conn)
-		q.unreserve()
-	}
-	if gone {
-		return wrap(op, ntstatus.ConnectionAborted, nil)
-	}
-	return nil
 }
 
 // refuse answers a Request with R=1 and closes. The frame fits any socket
