@@ -31,7 +31,7 @@ func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
 		return ndk.ErrQueueFull
 	}
 	if int(q.rtail-q.rhead) == len(q.recvs) {
-		q.growReceives()
+		q.recvs, q.recvSGEs = soft.GrowRing(q.recvs, q.recvSGEs, q.maxRecvSGE, q.rhead, q.rtail)
 	}
 	slot := q.rtail & uint32(len(q.recvs)-1)
 	q.recvs[slot] = recvWR{rc: rc, total: total, nsge: uint8(len(sgl))}
@@ -42,37 +42,6 @@ func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
 	q.rtail++
 	return nil
 }
-
-func (q *qp) growReceives() {
-	n := max(2*len(q.recvs), queueFirstSize)
-	recvs, sges := make([]recvWR, n), make([]soft.SGE, n*q.maxRecvSGE)
-	for s := q.rhead; s != q.rtail; s++ {
-		o, d := int(s&uint32(len(q.recvs)-1)), int(s&uint32(n-1))
-		recvs[d] = q.recvs[o]
-		copy(sges[d*q.maxRecvSGE:(d+1)*q.maxRecvSGE], q.recvSGEs[o*q.maxRecvSGE:])
-	}
-	q.recvs, q.recvSGEs = recvs, sges
-}
-
-func (q *qp) growSends() {
-	n := max(2*len(q.wrs), queueFirstSize)
-	wrs, sges := make([]sendWR, n), make([]soft.SGE, n*q.maxInitSGE)
-	for s := q.head; s != q.tail; s++ {
-		o, d := int(s&uint32(len(q.wrs)-1)), int(s&uint32(n-1))
-		wrs[d] = q.wrs[o]
-		copy(sges[d*q.maxInitSGE:(d+1)*q.maxInitSGE], q.sges[o*q.maxInitSGE:])
-	}
-	q.wrs, q.sges = wrs, sges
-}
-
-const (
-	flagsCommon = ndk.SilentSuccess | ndk.ReadFence | ndk.Defer
-	flagsSend   = flagsCommon | ndk.SendAndSolicitEvent | ndk.Inline
-	flagsWrite  = flagsCommon | ndk.Inline
-	flagsRead   = flagsCommon | ndk.RDMAReadLocalInvalidate
-	flagsBind   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowRemoteWrite
-	flagsFast   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowLocalWrite | ndk.AllowRemoteWrite | ndk.RDMAReadSink
-)
 
 // checkSGL checks what a post can refuse inline.
 func (q *qp) checkSGL(sgl []ndk.SGE, f ndk.OpFlags) (length uint32, err *ndk.PostError) {
@@ -125,7 +94,7 @@ func (q *qp) openSlot() (*sendWR, error) {
 
 func (q *qp) slotLocked() *sendWR {
 	if int(q.tail-q.head) == len(q.wrs) {
-		q.growSends()
+		q.wrs, q.sges = soft.GrowRing(q.wrs, q.sges, q.maxInitSGE, q.head, q.tail)
 	}
 	wr := q.wr(q.tail)
 	*wr = sendWR{buf: wr.buf[:0]}
@@ -200,7 +169,7 @@ func (q *qp) data(op wrOp, rc any, sgl []ndk.SGE, raddr uint64, token uint32, f 
 
 // Send implements ndk.QP.
 func (q *qp) Send(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
-	if f&^flagsSend != 0 {
+	if f&^soft.FlagsSend != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	return q.data(wrSend, rc, sgl, 0, 0, f)
@@ -208,7 +177,7 @@ func (q *qp) Send(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
 
 // SendAndInvalidate implements ndk.QP.
 func (q *qp) SendAndInvalidate(rc any, sgl []ndk.SGE, f ndk.OpFlags, remote ndk.Token) error {
-	if f&^flagsSend != 0 {
+	if f&^soft.FlagsSend != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	return q.data(wrSendInval, rc, sgl, 0, uint32(remote), f)
@@ -216,7 +185,7 @@ func (q *qp) SendAndInvalidate(rc any, sgl []ndk.SGE, f ndk.OpFlags, remote ndk.
 
 // Write implements ndk.QP.
 func (q *qp) Write(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	if f&^flagsWrite != 0 {
+	if f&^soft.FlagsWrite != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	return q.data(wrWrite, rc, sgl, remoteAddr, uint32(remote), f)
@@ -224,7 +193,7 @@ func (q *qp) Write(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f
 
 // Read implements ndk.QP.
 func (q *qp) Read(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	if f&^flagsRead != 0 {
+	if f&^soft.FlagsRead != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	return q.data(wrRead, rc, sgl, remoteAddr, uint32(remote), f)
@@ -233,7 +202,7 @@ func (q *qp) Read(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f 
 // WriteFile implements ndk.FileWriter.
 func (q *qp) WriteFile(rc any, r ndk.FileRange, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
 	switch {
-	case f&^flagsCommon != 0:
+	case f&^soft.FlagsCommon != 0:
 		return q.refuse(ndk.ErrFlags)
 	case r.File == nil || r.Offset < 0 || r.Offset+int64(r.Length) < r.Offset:
 		return q.refuse(ndk.ErrFileRange)
@@ -252,7 +221,7 @@ func (q *qp) WriteFile(rc any, r ndk.FileRange, remoteAddr uint64, remote ndk.To
 
 // FastRegister implements ndk.QP.
 func (q *qp) FastRegister(rc any, target ndk.MR, pages []ndk.LogicalAddress, fbo uint32, n, base uint64, f ndk.OpFlags) error {
-	if f&^flagsFast != 0 {
+	if f&^soft.FlagsFastRegister != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	m, bad := q.ownMR(target)
@@ -323,7 +292,7 @@ func (q *qp) ownTarget(target ndk.Invalidatable) (m *soft.MR, w *soft.MW, bad *n
 // with Invalidate or another of ours, fails with InvalidDeviceRequest and
 // RuleInvalidated, and as any failed request ends the connection.
 func (q *qp) Invalidate(rc any, target ndk.Invalidatable, f ndk.OpFlags) error {
-	if f&^flagsCommon != 0 {
+	if f&^soft.FlagsCommon != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	m, w, bad := q.ownTarget(target)
@@ -349,7 +318,7 @@ func (q *qp) Invalidate(rc any, target ndk.Invalidatable, f ndk.OpFlags) error {
 
 // Bind implements ndk.QP.
 func (q *qp) Bind(rc any, target ndk.MR, window ndk.MW, va, n uint64, f ndk.OpFlags) error {
-	if f&^flagsBind != 0 {
+	if f&^soft.FlagsBind != 0 {
 		return q.refuse(ndk.ErrFlags)
 	}
 	m, bad := q.ownMR(target)

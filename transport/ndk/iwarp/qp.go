@@ -191,10 +191,8 @@ type qp struct {
 	file      fileTx
 }
 
-const (
-	queueFirstSize = 8
-	directBytes    = 128 << 10 // at most this much is written from within a post
-)
+// directBytes is the most that is written from within a post.
+const directBytes = 128 << 10
 
 // CreateQP implements ndk.PD.
 func (p *pd) CreateQP(_ context.Context, c ndk.QPConfig) (ndk.QP, error) {

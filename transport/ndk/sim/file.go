@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // Extension implements ndk.Object: ndk.FileWriterExtension 1.0.
@@ -30,12 +31,12 @@ func (q *qp) WriteFile(rc any, r ndk.FileRange, remoteAddr uint64, remote ndk.To
 		// The buffer is somebody else's just now.
 		b, err := read(nil, r, early)
 		n.file, n.failed = b, err != nil
-		return q.post(&n, flagsCommon, early, nil, 0, 0, 0)
+		return q.post(&n, soft.FlagsCommon, early, nil, 0, 0, 0)
 	}
 	defer q.send.leave()
 	b, err := read(q.fileBuf[:0], r, early)
 	q.fileBuf, n.file, n.failed = b, b, err != nil
-	return q.post(&n, flagsCommon, early, nil, 0, 0, 0)
+	return q.post(&n, soft.FlagsCommon, early, nil, 0, 0, 0)
 }
 
 // read appends what there is of the range of the file to b.

@@ -8,15 +8,6 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
-const (
-	flagsCommon = ndk.SilentSuccess | ndk.ReadFence | ndk.Defer
-	flagsSend   = flagsCommon | ndk.SendAndSolicitEvent | ndk.Inline
-	flagsWrite  = flagsCommon | ndk.Inline
-	flagsRead   = flagsCommon | ndk.RDMAReadLocalInvalidate
-	flagsBind   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowRemoteWrite
-	flagsFast   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowLocalWrite | ndk.AllowRemoteWrite | ndk.RDMAReadSink
-)
-
 // newWR is an initiator request on its way into the queue.
 type newWR struct {
 	op     wrOp
@@ -115,7 +106,7 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 		return e
 	}
 	if int(q.tail-q.head) == len(q.wrs) {
-		q.growSends()
+		q.wrs, q.sges = soft.GrowRing(q.wrs, q.sges, q.maxInitSGE, q.head, q.tail)
 	}
 	wr := q.wr(q.tail)
 	*wr = sendWR{
@@ -228,25 +219,25 @@ func (q *qp) handOn() {
 // Send implements ndk.QP.
 func (q *qp) Send(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
 	n := newWR{op: wrSend, rc: rc, sgl: sgl, flags: f}
-	return q.post(&n, flagsSend, nil, nil, 0, 0, 0)
+	return q.post(&n, soft.FlagsSend, nil, nil, 0, 0, 0)
 }
 
 // SendAndInvalidate implements ndk.QP.
 func (q *qp) SendAndInvalidate(rc any, sgl []ndk.SGE, f ndk.OpFlags, remote ndk.Token) error {
 	n := newWR{op: wrSendInvalidate, rc: rc, sgl: sgl, flags: f, token: uint32(remote)}
-	return q.post(&n, flagsSend, nil, nil, 0, 0, 0)
+	return q.post(&n, soft.FlagsSend, nil, nil, 0, 0, 0)
 }
 
 // Write implements ndk.QP.
 func (q *qp) Write(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
 	n := newWR{op: wrWrite, rc: rc, sgl: sgl, flags: f, raddr: remoteAddr, token: uint32(remote)}
-	return q.post(&n, flagsWrite, nil, nil, 0, 0, 0)
+	return q.post(&n, soft.FlagsWrite, nil, nil, 0, 0, 0)
 }
 
 // Read implements ndk.QP.
 func (q *qp) Read(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
 	n := newWR{op: wrRead, rc: rc, sgl: sgl, flags: f, raddr: remoteAddr, token: uint32(remote)}
-	return q.post(&n, flagsRead, nil, nil, 0, 0, 0)
+	return q.post(&n, soft.FlagsRead, nil, nil, 0, 0, 0)
 }
 
 // FastRegister implements ndk.QP.
@@ -257,7 +248,7 @@ func (q *qp) FastRegister(rc any, target ndk.MR, pages []ndk.LogicalAddress, fbo
 	if e == nil && !n.mr.Fast() {
 		e = ndk.ErrNotFast
 	}
-	return q.post(&n, flagsFast, e, pages, fbo, size, base)
+	return q.post(&n, soft.FlagsFastRegister, e, pages, fbo, size, base)
 }
 
 // region is the MR of a request, and the rule that it breaks.
@@ -302,7 +293,7 @@ func (q *qp) Bind(rc any, target ndk.MR, window ndk.MW, va, size uint64, f ndk.O
 	if n.mw, e2 = q.window(window); e == nil {
 		e = e2
 	}
-	return q.post(&n, flagsBind, e, nil, 0, size, va)
+	return q.post(&n, soft.FlagsBind, e, nil, 0, size, va)
 }
 
 // Invalidate implements ndk.QP.
@@ -326,5 +317,5 @@ func (q *qp) Invalidate(rc any, target ndk.Invalidatable, f ndk.OpFlags) error {
 	default:
 		n.token = uint32(n.mw.RemoteToken())
 	}
-	return q.post(&n, flagsCommon, e, nil, 0, 0, 0)
+	return q.post(&n, soft.FlagsCommon, e, nil, 0, 0, 0)
 }

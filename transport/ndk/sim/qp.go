@@ -128,8 +128,6 @@ type qp struct {
 	more     event // the SRQ has a buffer again
 }
 
-const queueFirstSize = 8
-
 // CreateQP implements ndk.PD.
 func (p *pd) CreateQP(_ context.Context, c ndk.QPConfig) (ndk.QP, error) {
 	const op = "create QP"
@@ -386,28 +384,6 @@ func (q *qp) recvSGEs(s uint32) []soft.SGE {
 	return q.rsges[i : i+int(q.recvs[k].nsge)]
 }
 
-func (q *qp) growReceives() {
-	n := max(2*len(q.recvs), queueFirstSize)
-	recvs, sges := make([]recvWR, n), make([]soft.SGE, n*q.maxRecvSGE)
-	for s := q.rhead; s != q.rtail; s++ {
-		o, d := int(s&uint32(len(q.recvs)-1)), int(s&uint32(n-1))
-		recvs[d] = q.recvs[o]
-		copy(sges[d*q.maxRecvSGE:(d+1)*q.maxRecvSGE], q.rsges[o*q.maxRecvSGE:])
-	}
-	q.recvs, q.rsges = recvs, sges
-}
-
-func (q *qp) growSends() {
-	n := max(2*len(q.wrs), queueFirstSize)
-	wrs, sges := make([]sendWR, n), make([]soft.SGE, n*q.maxInitSGE)
-	for s := q.head; s != q.tail; s++ {
-		o, d := int(s&uint32(len(q.wrs)-1)), int(s&uint32(n-1))
-		wrs[d] = q.wrs[o]
-		copy(sges[d*q.maxInitSGE:(d+1)*q.maxInitSGE], q.sges[o*q.maxInitSGE:])
-	}
-	q.wrs, q.sges = wrs, sges
-}
-
 // Receive implements ndk.QP.
 func (q *qp) Receive(rc any, sgl []ndk.SGE) error {
 	w := q.w
@@ -459,7 +435,7 @@ func (q *qp) receive(rc any, sgl []ndk.SGE) *ndk.PostError {
 		return ndk.ErrQueueFull
 	}
 	if int(q.rtail-q.rhead) == len(q.recvs) {
-		q.growReceives()
+		q.recvs, q.rsges = soft.GrowRing(q.recvs, q.rsges, q.maxRecvSGE, q.rhead, q.rtail)
 	}
 	slot := q.rtail & uint32(len(q.recvs)-1)
 	q.recvs[slot] = recvWR{rc: rc, total: total, nsge: uint8(len(sgl))}

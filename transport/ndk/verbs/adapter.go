@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"unsafe"
 
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
@@ -302,9 +301,6 @@ func wrap(op string, st ndk.Status, err error) error {
 func refuse(op string, e *ndk.PostError) error {
 	return &ndk.Error{Op: op, Status: e.Status, ProviderError: uint32(e.Rule)}
 }
-
-// address is where b starts, as a number.
-func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
 // addQP gives q a slot.
 func (a *adapter) addQP(q *qp) uint32 {

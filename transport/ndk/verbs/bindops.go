@@ -8,6 +8,7 @@ import "C"
 import (
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // Bind implements ndk.QP.
@@ -21,7 +22,7 @@ func (q *qp) bindLocked(rc any, target ndk.MR, window ndk.MW, va, n uint64, f nd
 	if err := q.admit(); err != nil {
 		return err
 	}
-	if f&^flagsBind != 0 {
+	if f&^soft.FlagsBind != 0 {
 		return ndk.ErrFlags
 	}
 	m, ok1 := unwrap[*mr](target)
@@ -91,7 +92,7 @@ func (q *qp) fastRegisterLocked(rc any, target ndk.MR, pages []ndk.LogicalAddres
 	if err := q.admit(); err != nil {
 		return err
 	}
-	if f&^flagsFast != 0 {
+	if f&^soft.FlagsFastRegister != 0 {
 		return ndk.ErrFlags
 	}
 	m, ok := unwrap[*mr](target)
@@ -127,7 +128,7 @@ func (q *qp) invalidateLocked(rc any, target ndk.Invalidatable, f ndk.OpFlags) *
 	if err := q.admit(); err != nil {
 		return err
 	}
-	if f&^flagsCommon != 0 {
+	if f&^soft.FlagsCommon != 0 {
 		return ndk.ErrFlags
 	}
 	if target == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // The numbers are those of enum ibv_wc_status, the statuses those that NDK wants
@@ -134,7 +135,7 @@ func TestJoin(t *testing.T) {
 		{"nothing", ndk.Memory{b}, 0, false},
 		{"no memory", nil, 1, false},
 	} {
-		got := join(tc.m, tc.n)
+		got := soft.Join(tc.m, tc.n)
 		if (got != nil) != tc.ok || tc.ok && (len(got) != tc.n || &got[0] != &b[0]) {
 			t.Errorf("%s: %d bytes, want %d of them: %v", tc.name, len(got), tc.n, tc.ok)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 )
 
 // A logical address names a mapping in its upper 24 bits and a byte of the
@@ -122,11 +123,11 @@ func (a *adapter) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.L
 	if l == nil || length <= 0 || uint64(length) > a.info.MaxRegistrationSize {
 		return 0, wrap(op, ntstatus.InvalidParameter, nil)
 	}
-	mem := join(m, length)
+	mem := soft.Join(m, length)
 	if mem == nil {
 		return 0, wrap(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
 	}
-	start := address(mem)
+	start := soft.AddressOf(mem)
 	fbo := uint32(start % ndk.PageSize)
 	pages := (int(fbo) + length + ndk.PageSize - 1) / ndk.PageSize
 	if l.Pages == nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
 	"golang.org/x/sys/unix"
 )
 
@@ -293,7 +294,7 @@ func (a *adapter) Alloc(n int) ([]byte, func(), error) {
 	if err != nil {
 		return nil, nil, wrap(op, ntstatus.InsufficientResources, err)
 	}
-	r := &arena{a: a, start: address(m), size: uint64(size), mapped: m}
+	r := &arena{a: a, start: soft.AddressOf(m), size: uint64(size), mapped: m}
 	r.refs.Store(1)
 	t := &a.arenas
 	t.mu.Lock()
@@ -316,35 +317,6 @@ func (a *adapter) Alloc(n int) ([]byte, func(), error) {
 			r.release()
 		})
 	}, nil
-}
-
-// join returns the first n bytes of m as one slice; nil if m is shorter or has a
-// gap in virtual memory before byte n.
-func join(m ndk.Memory, n int) []byte {
-	var first []byte
-	size := 0
-	for _, b := range m {
-		if len(b) == 0 {
-			continue
-		}
-		if first == nil {
-			first = b
-		} else if address(b) != address(first)+uint64(size) {
-			return nil
-		}
-		if size += len(b); size >= n {
-			break
-		}
-	}
-	switch {
-	case n <= 0 || size < n:
-		return nil
-	case n <= cap(first):
-		return first[:n:n]
-	}
-	// The elements lie side by side but were cut from each other; m is kept
-	// alive as a whole by whoever keeps the result.
-	return unsafe.Slice(unsafe.SliceData(first), n)
 }
 
 // pinMemory keeps the elements of m where they are. Memory outside the Go heap

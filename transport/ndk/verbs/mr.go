@@ -83,7 +83,7 @@ func (p *pd) CreateMR(_ context.Context, fast bool) (ndk.MR, error) {
 	m.region.pd = p
 	if fast {
 		var err error
-		if m.none, err = p.placeholder(); err != nil {
+		if m.none, err = p.powerlessKey(); err != nil {
 			return nil, wrap(op, resourceStatus(err), err)
 		}
 		if p.adapter.windows {
@@ -138,7 +138,7 @@ func (m *mr) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFla
 	if length <= 0 || uint64(length) > a.info.MaxRegistrationSize {
 		return wrap(op, ntstatus.InvalidParameter, fmt.Errorf("%d bytes, at most %d", length, a.info.MaxRegistrationSize))
 	}
-	b := join(mem, length)
+	b := soft.Join(mem, length)
 	if b == nil {
 		return wrap(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
 	}
@@ -154,14 +154,14 @@ func (m *mr) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFla
 	}
 	m.memory = append(m.memory[:0], mem...)
 	pinMemory(&m.pin, m.memory)
-	at := C.uint64_t(address(b))
+	at := C.uint64_t(soft.AddressOf(b))
 	hw, err := C.vs_reg_mr(m.pd.hw, at, C.uint64_t(length), at, access)
 	if hw == nil {
 		m.pin.Unpin()
 		clear(m.memory)
 		return wrap(op, resourceStatus(created(err)), created(err))
 	}
-	m.hw, m.registered, m.base = hw, true, address(b)
+	m.hw, m.registered, m.base = hw, true, soft.AddressOf(b)
 	m.local, m.remote = ndk.Token(hw.lkey), 0
 	if rights&(soft.RemoteRead|soft.RemoteWrite) != 0 {
 		m.remote = ndk.Token(hw.rkey)

@@ -40,7 +40,7 @@ func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
 	if p.hw, err = C.vs_alloc_pd(a.ctx); p.hw == nil {
 		return nil, wrap(op, resourceStatus(created(err)), created(err))
 	}
-	if p.none, err = p.placeholder(); err != nil {
+	if p.none, err = p.powerlessKey(); err != nil {
 		C.vs_dealloc_pd(p.hw)
 		return nil, wrap(op, resourceStatus(err), err)
 	}
@@ -53,10 +53,10 @@ func (a *adapter) CreatePD(context.Context) (ndk.PD, error) {
 	return p, nil
 }
 
-// placeholder registers the page of the adapter with no rights at all: a key
+// powerlessKey registers the page of the adapter with no rights at all: a key
 // that is taken, so that no peer can reach anything with it.
-func (p *pd) placeholder() (*C.struct_ibv_mr, error) {
-	at := C.uint64_t(address(p.adapter.page))
+func (p *pd) powerlessKey() (*C.struct_ibv_mr, error) {
+	at := C.uint64_t(soft.AddressOf(p.adapter.page))
 	m, err := C.vs_reg_mr(p.hw, at, ndk.PageSize, at, 0)
 	if m == nil {
 		return nil, created(err)

@@ -43,15 +43,6 @@ var opCodes = [...]C.uint32_t{
 	wrFastRegister: C.IBV_WR_BIND_MW, wrBind: C.IBV_WR_BIND_MW, wrInvalidate: C.IBV_WR_LOCAL_INV, wrMarker: C.IBV_WR_RDMA_WRITE,
 }
 
-const (
-	flagsCommon = ndk.SilentSuccess | ndk.ReadFence | ndk.Defer
-	flagsSend   = flagsCommon | ndk.SendAndSolicitEvent | ndk.Inline
-	flagsWrite  = flagsCommon | ndk.Inline
-	flagsRead   = flagsCommon | ndk.RDMAReadLocalInvalidate
-	flagsBind   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowRemoteWrite
-	flagsFast   = flagsCommon | ndk.AllowRemoteRead | ndk.AllowLocalWrite | ndk.AllowRemoteWrite | ndk.RDMAReadSink
-)
-
 // sendWR is one slot of the initiator queue.
 type sendWR struct {
 	rc     any
@@ -134,22 +125,22 @@ func (q *qp) finish(err *ndk.PostError, f ndk.OpFlags) error {
 
 // Send implements ndk.QP.
 func (q *qp) Send(rc any, sgl []ndk.SGE, f ndk.OpFlags) error {
-	return q.transfer(wrSend, flagsSend, rc, sgl, 0, 0, f)
+	return q.transfer(wrSend, soft.FlagsSend, rc, sgl, 0, 0, f)
 }
 
 // SendAndInvalidate implements ndk.QP.
 func (q *qp) SendAndInvalidate(rc any, sgl []ndk.SGE, f ndk.OpFlags, remote ndk.Token) error {
-	return q.transfer(wrSendInvalidate, flagsSend, rc, sgl, 0, remote, f)
+	return q.transfer(wrSendInvalidate, soft.FlagsSend, rc, sgl, 0, remote, f)
 }
 
 // Read implements ndk.QP.
 func (q *qp) Read(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	return q.transfer(wrRead, flagsRead, rc, sgl, remoteAddr, remote, f)
+	return q.transfer(wrRead, soft.FlagsRead, rc, sgl, remoteAddr, remote, f)
 }
 
 // Write implements ndk.QP.
 func (q *qp) Write(rc any, sgl []ndk.SGE, remoteAddr uint64, remote ndk.Token, f ndk.OpFlags) error {
-	return q.transfer(wrWrite, flagsWrite, rc, sgl, remoteAddr, remote, f)
+	return q.transfer(wrWrite, soft.FlagsWrite, rc, sgl, remoteAddr, remote, f)
 }
 
 func (q *qp) transfer(op wrOp, allowed ndk.OpFlags, rc any, sgl []ndk.SGE, raddr uint64, token ndk.Token, f ndk.OpFlags) error {
@@ -181,7 +172,7 @@ func (q *qp) transferLocked(op wrOp, allowed ndk.OpFlags, rc any, sgl []ndk.SGE,
 			b = append(b, sgl[i].Inline...)
 		}
 		if len(b) > 0 {
-			q.setSGE(q.chained, 0, local{addr: address(b), len: uint32(len(b))})
+			q.setSGE(q.chained, 0, local{addr: soft.AddressOf(b), len: uint32(len(b))})
 			s.num_sge = 1
 		}
 	default:

@@ -71,13 +71,13 @@ func (p *pd) resolve(s *ndk.SGE, want soft.Right) (local, ndk.Rule) {
 
 // empty is an SGE of no bytes that any device takes.
 func (p *pd) empty() local {
-	at := address(p.adapter.page)
+	at := soft.AddressOf(p.adapter.page)
 	return local{at, 0, p.noneKey, at}
 }
 
 // outside is an SGE that fails when the device uses it.
 func (p *pd) outside(n uint32) local {
-	return local{addr: address(p.adapter.page) + ndk.PageSize, len: max(n, 1), key: p.noneKey}
+	return local{addr: soft.AddressOf(p.adapter.page) + ndk.PageSize, len: max(n, 1), key: p.noneKey}
 }
 
 // publish makes r stand for memory, under the token.

@@ -36,7 +36,7 @@ type lamTable struct {
 }
 
 func (t *lamTable) init() {
-	t.next = 1 // address 0 stays unused
+	t.next = 1 // AddressOf 0 stays unused
 	t.most.Store(lamSlots - 1)
 }
 
@@ -96,12 +96,12 @@ func (t *lamTable) release(slot uint32) {
 	t.mu.Unlock()
 }
 
-// address is where b starts, as a number.
-func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+// AddressOf is where b starts, as a number.
+func AddressOf(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
-// join returns the first n bytes of m as one slice; nil if m is shorter or has
+// Join returns the first n bytes of m as one slice; nil if m is shorter or has
 // a gap in virtual memory before byte n.
-func join(m ndk.Memory, n int) []byte {
+func Join(m ndk.Memory, n int) []byte {
 	var first []byte
 	size := 0
 	for _, b := range m {
@@ -110,7 +110,7 @@ func join(m ndk.Memory, n int) []byte {
 		}
 		if first == nil {
 			first = b
-		} else if address(b) != address(first)+uint64(size) {
+		} else if AddressOf(b) != AddressOf(first)+uint64(size) {
 			return nil
 		}
 		if size += len(b); size >= n {
@@ -134,11 +134,11 @@ func (d *Device) BuildLAM(_ context.Context, m ndk.Memory, length int, l *ndk.LA
 	if l == nil || length <= 0 || uint64(length) > d.maxMappedSize {
 		return 0, fail(op, ntstatus.InvalidParameter, nil)
 	}
-	mem := join(m, length)
+	mem := Join(m, length)
 	if mem == nil {
 		return 0, fail(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
 	}
-	fbo := uint32(address(mem) % ndk.PageSize)
+	fbo := uint32(AddressOf(mem) % ndk.PageSize)
 	pages := (int(fbo) + length + ndk.PageSize - 1) / ndk.PageSize
 	if l.Pages == nil {
 		l.Pages = make([]ndk.LogicalAddress, 0, pages)

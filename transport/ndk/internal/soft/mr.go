@@ -88,7 +88,7 @@ func (m *MR) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFla
 	if length <= 0 || uint64(length) > d.info.MaxRegistrationSize {
 		return fail(op, ntstatus.InvalidParameter, fmt.Errorf("%d bytes, at least 1 and at most %d", length, d.info.MaxRegistrationSize))
 	}
-	b := join(mem, length)
+	b := Join(mem, length)
 	if b == nil {
 		return fail(op, ntstatus.InvalidParameter, fmt.Errorf("no contiguous range of %d bytes", length))
 	}
@@ -108,10 +108,10 @@ func (m *MR) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFla
 		return refuse(op, ndk.ErrStillValid)
 	}
 	token := d.tokens.fresh(m.remote)
-	if !m.region.publish(contents{pd: m.pd, mem: b, base: address(b), rights: rights, rtoken: token}) {
+	if !m.region.publish(contents{pd: m.pd, mem: b, base: AddressOf(b), rights: rights, rtoken: token}) {
 		return refuse(op, ndk.ErrStillValid)
 	}
-	m.registered, m.rtoken, m.base, m.memory = true, token, address(b), mem
+	m.registered, m.rtoken, m.base, m.memory = true, token, AddressOf(b), mem
 	return nil
 }
 

@@ -43,7 +43,7 @@ type Region struct {
 type contents struct {
 	pd     *PD // nil: that of a mapping, which any may use
 	mem    []byte
-	base   uint64 // address of mem[0]
+	base   uint64 // AddressOf of mem[0]
 	rights Right
 	fast   bool   // can be invalidated by requests and by peers
 	rtoken uint32 // the remote token in force
