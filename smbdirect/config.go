@@ -29,15 +29,17 @@ type Config struct {
 	// 1 to 65535; 255. Each costs MaxReceiveSize bytes.
 	ReceiveCreditMax int
 	// SendCreditTarget is the number of credits asked of the peer, 1 to 65535;
-	// 255. Linux answers a larger one with a message for each of ours.
+	// 255. Linux is never asked for more than 255.
 	SendCreditTarget int
 	// MaxSendSize is the largest message sent, 128 to 8136 bytes; 1364. The peer
-	// may lower it. 24 bytes of it are header.
+	// may lower it. 24 bytes of it are header. With less than 1029 a Dialer has no
+	// connection with Linux's server, whose answer breaks [MS-SMBD] 3.1.5.3 then.
 	MaxSendSize int
-	// MaxReceiveSize is the largest message received, 128 bytes to 1 MiB; 2048.
+	// MaxReceiveSize is the largest message received, 128 bytes to 1 MiB; 2048. A
+	// Dialer takes at least 129.
 	MaxReceiveSize int
-	// MaxFragmentedRecvSize is the largest SMB2 message received, 128 KiB to
-	// 16 MiB; 1 MiB and 64 KiB, which holds a MiB of payload with its headers: a
+	// MaxFragmentedRecvSize is the largest SMB2 message received, 128 KiB, a Dialer
+	// 1 byte more, to 16 MiB; 1 MiB and 64 KiB, which holds a MiB of payload with its headers: a
 	// library that knows no RDMA sends that inline, see NetConn.
 	MaxFragmentedRecvSize int
 	// MaxReadWriteSize is the largest RDMA transfer, a multiple of 4 KiB up to
@@ -48,8 +50,8 @@ type Config struct {
 	// for a Listener.
 	NegotiateTimeout time.Duration
 	// KeepaliveInterval is the time without a message from the peer after which
-	// it is probed; 120 s. KeepaliveTimeout is the time to answer; 5 s. Linux
-	// peers get at least 120 s for both.
+	// it is probed; 120 s. KeepaliveTimeout is the time to answer; 5 s. Linux's
+	// client gets at least 120 s and 125 s.
 	KeepaliveInterval, KeepaliveTimeout time.Duration
 	// CreditTimeout ends a connection whose peer gives no credits while messages
 	// wait; 60 s.
@@ -172,7 +174,7 @@ func (c *Config) engine(role core.Role) core.Config {
 		CreditTimeout:         c.CreditTimeout,
 		SendDepth:             c.SendDepth,
 		QueueDepth:            sendQueueDepth,
-	}
+	}.Offer()
 }
 
 // negotiateTimeout is the time for a whole set-up, 3.1.4.1 and 3.1.7.2.

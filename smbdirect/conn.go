@@ -355,7 +355,7 @@ type Parameters struct {
 	MaxFragmentedRecvSize int
 	MaxReadWriteSize      int
 	KeepaliveInterval     time.Duration
-	// Peer is the kind of peer that the negotiation showed, "any" or "linux".
+	// Peer is the kind of peer that the set-up showed: "any", "cifs.ko" or "ksmbd".
 	Peer string
 	// ReadLimit is how many RDMA Reads we may have under way.
 	ReadLimit int

@@ -2,7 +2,6 @@ package smbdirect
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,45 +11,6 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/core"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
-
-// readDepths is the IRD/ORD Negotiate Header, [MS-SMBD] 6.1: the first eight
-// octets of the private data on iWARP.
-//
-//	 0           4           8
-//	+-----------+-----------+
-//	|    IRD    |    ORD    |
-//	+-----------+-----------+
-type readDepths struct{ ird, ord uint32 }
-
-const (
-	readDepthsSize = 8
-	// absurdDepth is a depth that no adapter has: RFC 6581 has 14 bits for it.
-	absurdDepth = 1<<14 - 1
-	maxDepth    = 255
-)
-
-// append writes big-endian numbers. The text gives no order; this is the one that
-// Windows and current Linux have.
-func (d readDepths) append(b []byte) []byte {
-	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, d.ird), d.ord)
-}
-
-// parseReadDepths reads the header of private data; ok is false if there is none.
-// Older Linux on little-endian hosts writes its own order: a depth that makes no
-// sense is read the other way round, and every depth is capped.
-func parseReadDepths(b []byte) (d readDepths, ok bool) {
-	if len(b) < readDepthsSize {
-		return d, false
-	}
-	one := func(b []byte) uint32 {
-		v := binary.BigEndian.Uint32(b)
-		if v > absurdDepth {
-			v = binary.LittleEndian.Uint32(b)
-		}
-		return min(v, maxDepth)
-	}
-	return readDepths{one(b), one(b[4:])}, true
-}
 
 // newConn makes everything a connection needs before its peer is asked, with a
 // receive posted for the negotiation. It takes over the reference to dev. When it
@@ -198,8 +158,8 @@ func (c *Conn) connect(ctx context.Context, dst netip.AddrPort) (err error) {
 	in, out := c.limits()
 	p := ndk.ConnParams{InboundReadLimit: in, OutboundReadLimit: out}
 	iwarp := c.dev.info.Technology == ndk.TechnologyIWARP
-	if iwarp && in > 0 && out > 0 && c.dev.info.MaxCallerData >= readDepthsSize {
-		p.Private = readDepths{uint32(in), uint32(out)}.append(nil)
+	if iwarp && in > 0 && out > 0 && c.dev.info.MaxCallerData >= core.ReadDepthsSize {
+		p.Private, _ = core.ReadDepths{IRD: uint32(in), ORD: uint32(out)}.AppendBinary(nil)
 	}
 	if err := c.connector.Connect(ctx, c.qp, netip.AddrPort{}, dst, p); err != nil {
 		return err
@@ -210,12 +170,8 @@ func (c *Conn) connect(ctx context.Context, dst netip.AddrPort) (err error) {
 		return err
 	}
 	limit := data.OutboundReadLimit
-	if d, ok := parseReadDepths(buf[:min(data.RequiredDataSize, len(buf))]); ok && iwarp {
-		// Named from either side, depending on who wrote it; so the lesser of
-		// the two is safe (SD-112). 0 is a peer that filled in nothing.
-		if n := min(d.ird, d.ord); n > 0 {
-			limit = min(limit, int(n))
-		}
+	if d, ok := core.ParseReadDepths(buf[:min(data.RequiredDataSize, len(buf))]); ok && iwarp {
+		limit = core.ReplyReadDepths(d, limit)
 	}
 	c.setReadLimit(limit)
 	if err := c.connector.CompleteConnectEx(ctx, c.disconnected); err != nil {
@@ -238,16 +194,16 @@ func (c *Conn) accept(ctx context.Context) error {
 	in, out := c.limits()
 	p := ndk.ConnParams{InboundReadLimit: in, OutboundReadLimit: out}
 	limit := min(data.OutboundReadLimit, out)
-	if d, ok := parseReadDepths(buf[:min(data.RequiredDataSize, len(buf))]); ok && c.dev.info.Technology == ndk.TechnologyIWARP {
-		if d.ird == 0 || d.ord == 0 {
+	if d, ok := core.ParseReadDepths(buf[:min(data.RequiredDataSize, len(buf))]); ok && c.dev.info.Technology == ndk.TechnologyIWARP {
+		reads, reply, ok := core.AcceptReadDepths(d, in, out)
+		if !ok {
 			_ = c.connector.Reject(nil) // SD-111; the peer may be gone, which is as good
 			return ErrReadLimits
 		}
-		// The same number twice, so that it does not matter from which side the
-		// peer takes the names (SD-112): what we may read from it.
-		limit = min(limit, int(d.ird))
-		if v := uint32(max(1, min(int(d.ird), out, in))); c.dev.info.MaxCalleeData >= readDepthsSize {
-			p.Private = readDepths{v, v}.append(nil)
+		c.l.eng.PeerReadDepths(d)
+		limit = min(limit, reads)
+		if c.dev.info.MaxCalleeData >= core.ReadDepthsSize {
+			p.Private, _ = reply.AppendBinary(nil)
 		}
 	}
 	c.setReadLimit(limit)

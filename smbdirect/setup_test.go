@@ -322,26 +322,6 @@ func TestReceiveBacklog(t *testing.T) {
 
 // SD-111, SD-112: the header of the private data.
 func TestSD111ReadDepths(t *testing.T) {
-	for _, tc := range []struct {
-		private string
-		ird     uint32
-		ord     uint32
-		ok      bool
-	}{
-		{"0000001000000010", 16, 16, true},
-		{"2000000001000000", 32, 1, true},  // Linux 6.12, in the order of its host
-		{"0000002000000001", 32, 1, true},  // and newer
-		{"0000800000000001", 255, 1, true}, // no sense in either order
-		{"00003fff00000001", 255, 1, true},
-		{"000000100000", 0, 0, false},
-		{"", 0, 0, false},
-		{"000000000000000a" + "ffff", 0, 10, true},
-	} {
-		b, _ := hex.DecodeString(tc.private)
-		if d, ok := parseReadDepths(b); ok != tc.ok || d != (readDepths{tc.ird, tc.ord}) {
-			t.Errorf("%s: got %+v, %v", tc.private, d, ok)
-		}
-	}
 	l := listener(t, Config{OutboundReadLimit: 8})
 	for _, tc := range []struct{ private, reply string }{
 		{"0000001000000010", "0000000800000008"}, // our ORD of 8

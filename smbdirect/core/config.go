@@ -3,8 +3,6 @@ package core
 import (
 	"fmt"
 	"time"
-
-	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
 )
 
 // Limits of the specification.
@@ -28,7 +26,7 @@ type Config struct {
 	// ReceiveCreditMax bounds the receives posted for the peer, 1 to 65535; 255.
 	ReceiveCreditMax uint16
 	// SendCreditTarget is how many credits the peer is asked for, 1 to 65535;
-	// 255. Linux answers a larger one with a message for each of ours.
+	// 255. A [Profile] may lower it.
 	SendCreditTarget uint16
 	// MaxSendSize is the largest message to send, 128 to 8136 bytes; 1364.
 	MaxSendSize uint32
@@ -128,48 +126,4 @@ func (c Config) check() (Config, error) {
 		}
 	}
 	return c, nil
-}
-
-// Profile is what an engine and its user do differently for a kind of peer. It
-// is chosen by what the peer says in the negotiation, never by configuration.
-type Profile struct {
-	// Name is for logs: "any" or "linux".
-	Name string
-	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
-	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
-	// MaxDescriptors bounds the buffer descriptors in one request to the peer; 0
-	// is no bound.
-	MaxDescriptors int
-}
-
-var (
-	profileAny = Profile{Name: "any"}
-	// Linux answers a probe at once only while it has credits to give; else the
-	// answer waits for its next message, and only its own idle timer of 120 s
-	// makes that sure to come. ksmbd accounts each descriptor of a request and
-	// hangs where one has more than its account holds.
-	profileLinux = Profile{
-		Name:                 "linux",
-		MinKeepaliveInterval: 120 * time.Second,
-		MinKeepaliveTimeout:  125 * time.Second,
-		MaxDescriptors:       8,
-	}
-)
-
-// clientProfile knows cifs.ko by its request: it prefers to send no less than it
-// receives, both 1364, where Windows and we receive more.
-func clientProfile(r wire.NegotiateRequest) Profile {
-	if r.PreferredSendSize == 1364 && r.MaxReceiveSize == 1364 && r.CreditsRequested == 255 {
-		return profileLinux
-	}
-	return profileAny
-}
-
-// serverProfile knows ksmbd by its response: it fits the fragmented size to the
-// half of 255 receives.
-func serverProfile(r wire.NegotiateResponse) Profile {
-	if uint64(r.MaxFragmentedSize) == 255*uint64(r.MaxReceiveSize)/2 {
-		return profileLinux
-	}
-	return profileAny
 }

@@ -10,7 +10,8 @@ type Engine struct {
 	cfg     Config
 	conn    Connection
 	profile Profile
-	err     error // why it is closed
+	depths  ReadDepths // of the peer's connection request
+	err     error      // why it is closed
 
 	actions []Action
 	next    int

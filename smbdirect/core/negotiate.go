@@ -50,7 +50,7 @@ func (e *Engine) receiveRequest(b []byte) {
 		e.violation(section, "MaxFragmentedSize", uint64(r.MaxFragmentedSize), "at least 131072")
 		return
 	}
-	e.profile = clientProfile(r)
+	e.profile = clientProfile(r, e.depths)
 	e.adopt(r.PreferredSendSize, r.MaxReceiveSize, r.MaxFragmentedSize, r.CreditsRequested)
 }
 
@@ -92,6 +92,9 @@ func (e *Engine) adopt(preferredSend, maxReceive, maxFragmented uint32, requeste
 	c.MaxReceiveSize = max(MinMessageSize, min(c.MaxReceiveSize, preferredSend))
 	c.MaxSendSize = min(c.MaxSendSize, maxReceive)
 	c.MaxFragmentedSendSize = maxFragmented
+	if most := Credits(e.profile.MaxCreditsRequested); most > 0 {
+		c.SendCreditTarget = min(c.SendCreditTarget, most)
+	}
 	c.ReceiveCreditTarget = Credits(requested)
 	c.KeepaliveInterval = max(e.cfg.KeepaliveInterval, e.profile.MinKeepaliveInterval)
 	e.posting = e.target()
@@ -115,7 +118,7 @@ func (e *Engine) finishNegotiation(now time.Duration) {
 			MinVersion:        wire.Version,
 			MaxVersion:        wire.Version,
 			NegotiatedVersion: c.Protocol,
-			CreditsRequested:  e.cfg.SendCreditTarget,
+			CreditsRequested:  uint16(c.SendCreditTarget),
 			CreditsGranted:    uint16(c.ReceiveCredits),
 			MaxReadWriteSize:  c.MaxReadWriteSize,
 			PreferredSendSize: c.MaxSendSize,

@@ -247,33 +247,6 @@ func TestSD114Lost(t *testing.T) {
 	}
 }
 
-// SD-39 and the floors of the profiles.
-func TestProfiles(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		r    *rig
-	}{
-		{"linux", run1(t, "new passive send=1364 recv=2048", "request req=255 pref=1364 recv=1364 frag=173910")},    // cifs.ko
-		{"any", run1(t, "new passive send=1364 recv=2048", "request req=255 pref=1364 recv=8192 frag=1048576")},     // Windows
-		{"linux", run1(t, "new active send=1364 recv=2048", "up", "response grant=254 recv=1364 frag=173910")},      // ksmbd
-		{"any", run1(t, "new active send=1364 recv=2048", "up", "response grant=255 recv=8192 frag=1048576")},       // Windows
-		{"any", run1(t, "new passive send=1364 recv=2048", "request req=255 pref=1364 recv=2048 frag=1048576")},     // ours
-		{"any", run1(t, "new active send=1364 recv=2048", "up", "response grant=254 recv=2048 frag=1048576 req=9")}, // ours
-	} {
-		if got := tc.r.e.Profile().Name; got != tc.name || tc.r.terminated() != nil {
-			t.Errorf("profile %q, want %q (%v)", got, tc.name, tc.r.terminated())
-		}
-	}
-	// Linux may leave a probe unanswered until its own timer runs.
-	r := run1(t, "new passive", "request req=255 pref=1364 recv=1364 frag=173910", "data grant=10 req=255", "wait 120s", "wait 124s")
-	if r.terminated() != nil {
-		t.Error(r.terminated())
-	}
-	if r.command("wait 1s"); r.terminated() == nil {
-		t.Error("no end")
-	}
-}
-
 // The golden messages go through the engine as they are.
 func TestVectors(t *testing.T) {
 	vec := func(name string) string {

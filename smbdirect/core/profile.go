@@ -1,0 +1,94 @@
+package core
+
+import (
+	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
+)
+
+// Profile is what an engine and its user do differently for a kind of peer. It
+// is chosen by what the peer says, in the private data of its connection and in
+// the negotiation, never by configuration. Nothing else in this module knows peers
+// by name.
+type Profile struct {
+	// Name is for logs: "any", "cifs.ko" or "ksmbd".
+	Name string
+	// MaxCreditsRequested bounds the CreditsRequested of our messages; 0 is no
+	// bound.
+	MaxCreditsRequested uint16
+	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
+	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
+	// MaxDescriptors bounds the buffer descriptors in one request to the peer; 0
+	// is no bound.
+	MaxDescriptors int
+}
+
+// The peers that need something of their own, Linux 6.12's.
+var (
+	profileAny = Profile{Name: "any"}
+
+	// Linux's client has 255 receives and tops up whenever it is asked for more
+	// than it has granted: a target beyond that gets an empty message for each
+	// message of ours. It answers a probe at once only while it has credits to
+	// give; else the answer waits for its next message, and only its own idle
+	// timer of 120 s makes that sure to come.
+	profileCIFS = Profile{
+		Name:                 "cifs.ko",
+		MaxCreditsRequested:  255,
+		MinKeepaliveInterval: 120 * time.Second,
+		MinKeepaliveTimeout:  125 * time.Second,
+	}
+
+	// Linux's server grants no more than the 255 receives it has, and accounts
+	// each descriptor of a request: one that needs more than its account ever
+	// holds, which is nine, waits for ever.
+	profileKSMBD = Profile{
+		Name:                "ksmbd",
+		MaxCreditsRequested: 255,
+		MaxDescriptors:      8,
+	}
+)
+
+// What Linux says of itself: the size of its messages, and what half of 255
+// receives of a size hold, which is its MaxFragmentedSize.
+const linuxMessageSize = 1364
+
+func linuxFragmentedSize(receiveSize uint32) uint64 { return 255 * uint64(receiveSize) / 2 }
+
+// clientProfile knows cifs.ko by its request, and by read depths in the order of
+// its host. Its settings can be changed, so each of three marks is enough: the
+// order; its MaxFragmentedSize; messages as small to receive as to send, where
+// Windows and we receive longer ones.
+func clientProfile(r wire.NegotiateRequest, depths ReadDepths) Profile {
+	if depths.HostOrder ||
+		uint64(r.MaxFragmentedSize) == linuxFragmentedSize(linuxMessageSize) ||
+		r.PreferredSendSize == linuxMessageSize && r.MaxReceiveSize == linuxMessageSize {
+		return profileCIFS
+	}
+	return profileAny
+}
+
+// serverProfile knows ksmbd by its response.
+func serverProfile(r wire.NegotiateResponse) Profile {
+	if uint64(r.MaxFragmentedSize) == linuxFragmentedSize(r.MaxReceiveSize) {
+		return profileKSMBD
+	}
+	return profileAny
+}
+
+// What an initiator offers before it knows its peer suits them all: ksmbd refuses
+// the least sizes of 3.1.5.6 themselves where the text allows them. (Of Windows
+// servers comes [MaxPreferredSendSize].)
+const (
+	leastReceiveOffer    = MinMessageSize + 1
+	leastFragmentedOffer = MinFragmentedSize + 1
+)
+
+// Offer is c with what an initiator raises that means to suit every peer.
+func (c Config) Offer() Config {
+	if c.Role == Active {
+		c.MaxReceiveSize = max(c.MaxReceiveSize, leastReceiveOffer)
+		c.MaxFragmentedRecvSize = max(c.MaxFragmentedRecvSize, leastFragmentedOffer)
+	}
+	return c
+}
