@@ -90,6 +90,10 @@ type Config struct {
 	// limit. One above it is rejected.
 	MaxConns int
 
+	// OnDeath is told of each connection that died of an error, by a goroutine of
+	// that connection before its Close returns; nil for nobody. A peer can make
+	// connections die, so what it does must be bounded.
+	OnDeath func(*Death)
 	// Logger gets what an operator should know, and at level Debug why
 	// connections died; nil discards it.
 	Logger *slog.Logger

@@ -28,7 +28,6 @@ type Conn struct {
 	dev     *device
 	role    core.Role
 	start   time.Time
-	rec     recorder
 	onClose func() // of the listener; runs once, at the end
 	counted bool   // guarded by the listener's mu: it counts as open
 	over    bool   // guarded by the listener's mu: onClose ran
@@ -39,6 +38,7 @@ type Conn struct {
 	qp        ndk.QP
 	file      ndk.FileWriter  // nil if the provider has none
 	copies    ndk.CopyCounter // nil if the provider never copies
+	peers     ndk.PeerCounter // nil if the provider does not see what the peer moves
 	connector ndk.Connector
 	local     Addr
 	remote    Addr
@@ -73,20 +73,16 @@ type Conn struct {
 	regs registrations
 
 	stats  counters
+	tally  published
 	leased atomic.Int64
 
 	l loop // owned by the loop goroutine
 }
 
-// counters are written by the loop, or by who did the work, and read by Stats.
-type counters struct {
-	sent, received, sentBytes, receivedBytes atomic.Uint64
-	written, read, fromFile                  atomic.Uint64
-	stalls                                   atomic.Uint64
-	sendCredits, receiveCredits              atomic.Int64
-}
-
-var _ transport.Conn = (*Conn)(nil)
+var (
+	_ transport.Negotiator     = (*Conn)(nil)
+	_ transport.FlightRecorder = (*Conn)(nil)
+)
 
 // Addr is the address of one end of a connection.
 type Addr struct {
@@ -317,55 +313,11 @@ func (c *Conn) LocalAddr() net.Addr { return c.local }
 // RemoteAddr implements transport.Conn. The address is an [Addr].
 func (c *Conn) RemoteAddr() net.Addr { return c.remote }
 
-// Stats implements transport.Conn.
-func (c *Conn) Stats() transport.Stats {
-	s := &c.stats
-	var copied uint64
-	if c.copies != nil {
-		copied = c.copies.BytesCopied()
-	}
-	return transport.Stats{
-		MessagesSent:      s.sent.Load(),
-		MessagesReceived:  s.received.Load(),
-		BytesSent:         s.sentBytes.Load(),
-		BytesReceived:     s.receivedBytes.Load(),
-		RDMABytesWritten:  s.written.Load(),
-		RDMABytesRead:     s.read.Load(),
-		RDMABytesFromFile: s.fromFile.Load(),
-		BytesCopied:       copied,
-		Registrations:     c.regs.count(),
-		LeasedBuffers:     int(c.leased.Load()),
-		CreditStalls:      s.stalls.Load(),
-		SendCredits:       int(s.sendCredits.Load()),
-		ReceiveCredits:    int(s.receiveCredits.Load()),
-	}
-}
-
-// FlightRecorder prints the last events of the connection: posts, messages with
-// their credits, completions, registrations and invalidations. It may be called
-// at any time, also after Close.
-func (c *Conn) FlightRecorder(w io.Writer) error { return c.rec.writeTo(w) }
-
-// Parameters are the negotiated values of a connection, [MS-SMBD] 3.1.4.7. Sizes
-// are in bytes.
-type Parameters struct {
-	MaxSendSize           int
-	MaxFragmentedSendSize int
-	MaxReceiveSize        int
-	MaxFragmentedRecvSize int
-	MaxReadWriteSize      int
-	KeepaliveInterval     time.Duration
-	// Peer is the kind of peer that the set-up showed: "any", "cifs.ko" or "ksmbd".
-	Peer string
-	// ReadLimit is how many RDMA Reads we may have under way.
-	ReadLimit int
-}
+// Parameters are the negotiated values of a connection, [MS-SMBD] 3.1.4.7.
+type Parameters = transport.Parameters
 
 // Parameters returns the negotiated values.
 func (c *Conn) Parameters() Parameters { return c.l.params }
-
-// now is the time of the engine and the recorder.
-func (c *Conn) now() time.Duration { return time.Since(c.start) + time.Nanosecond }
 
 // toInt keeps a 32-bit size of the peer within int.
 func toInt(v uint32) int { return int(min(uint64(v), math.MaxInt32)) }

@@ -3,6 +3,7 @@ package smbdirect
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/core"
@@ -57,3 +58,13 @@ func (e *LostError) Error() string {
 
 // Unwrap returns the status of the failed completion.
 func (e *LostError) Unwrap() error { return e.Err }
+
+// isError reports whether a connection that ended because of err died of it: not
+// if it was closed at this end, nor if the peer ended it between messages.
+func isError(err error) bool { return err != nil && !errors.Is(err, io.EOF) }
+
+func asProtocolError(err error) (*ProtocolError, bool) {
+	var pe *ProtocolError
+	ok := errors.As(err, &pe)
+	return pe, ok
+}

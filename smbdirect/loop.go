@@ -60,6 +60,10 @@ type work struct {
 // loop is the state of the goroutine that owns a connection.
 type loop struct {
 	eng    *core.Engine
+	rec    recorder
+	tally  tally
+	at     time.Duration // of the last look at the clock, for rec
+	deadAt time.Duration // when dead was set
 	timer  *time.Timer
 	params Parameters
 	armed  bool
@@ -101,6 +105,7 @@ type loop struct {
 
 	dead     bool
 	graceful bool
+	ran      bool // run was called: there was a connection
 }
 
 // run is the loop: it polls, takes requests, posts, and sleeps when there is
@@ -108,13 +113,18 @@ type loop struct {
 // connection, and Close waits for it.
 func (c *Conn) run() {
 	l := &c.l
+	l.ran = true
 	for !l.dead {
+		l.at = c.now()
 		n := c.poll()
 		n += c.takeInbox()
 		c.pushTransfers()
 		c.flush()
 		if l.dead {
 			break
+		}
+		if n > 0 {
+			c.publish()
 		}
 		if n == 0 && !l.armed {
 			c.cq.Arm(ndk.ArmAny)
@@ -156,9 +166,12 @@ func (c *Conn) timerDue() {
 		c.die(&LostError{Err: ntstatus.Cancelled}, false)
 		return
 	}
-	c.rec.add(event{at: c.now(), kind: evTimer})
-	c.l.eng.TimerDue(c.now())
+	l := &c.l
+	l.at = c.now()
+	l.note(evTimer, 0, 0, 0, 0, 0)
+	l.eng.TimerDue(l.at)
 	c.act()
+	c.publish()
 }
 
 // poll handles a batch of completions and returns how many there were.
@@ -196,15 +209,15 @@ func (c *Conn) received(s *slot, r *ndk.ResultEx) {
 	}
 	invalidated := r.Type == ndk.OpReceiveAndInvalidate
 	if invalidated {
-		c.rec.add(event{at: c.now(), kind: evInvalidated, a: uint64(r.InvalidatedToken)})
+		l.note(evInvalidated, 0, 0, 0, 0, uint32(r.InvalidatedToken))
+		l.tally.byPeer++
 		c.regs.invalidated(r.InvalidatedToken)
 	}
 	msg := s.region.mem[s.off : s.off+s.size]
 	msg = msg[:min(int(r.Bytes), len(msg))]
 	now := c.now()
 	d, ok := l.eng.Received(now, msg, uint32(r.InvalidatedToken), invalidated)
-	k := l.eng.Connection()
-	c.rec.add(event{at: now, kind: evReceive, a: uint64(len(msg)), b: uint64(k.SendCredits), c: uint64(k.ReceiveCredits)})
+	l.countReceive(s, msg)
 	if ok {
 		c.reassemble(d)
 	}
@@ -234,6 +247,7 @@ func (c *Conn) reassemble(d core.Delivery) {
 	m.rx.Invalidated, m.rx.HasInvalidated = d.Token, d.HasToken
 	if c.deliver(m) && !l.holding {
 		l.holding = true
+		l.note(evHold, 1, 0, 0, 0, 0)
 		l.eng.Hold(c.now(), true)
 	}
 }
@@ -256,6 +270,7 @@ func (c *Conn) takeInbox() int {
 	c.mu.Unlock()
 	if l.holding && !behind {
 		l.holding = false
+		l.note(evHold, 0, 0, 0, 0, 0)
 		l.eng.Hold(c.now(), false)
 		c.act()
 	}
@@ -277,6 +292,7 @@ func (c *Conn) takeInbox() int {
 		l.eng.Disconnected(failure)
 		c.die(failure, false)
 	case closing:
+		l.note(evClose, 0, 0, 0, 0, 0)
 		c.flush()
 		l.eng.Disconnected(nil)
 		c.die(nil, true)
@@ -290,6 +306,9 @@ func (c *Conn) take(r *request) {
 	switch {
 	case r.kind == reqCancel:
 		c.cancel(r.cancels, r.why)
+		r.finish(nil)
+	case r.kind == reqFlight:
+		r.flight = l.snapshot()
 		r.finish(nil)
 	case l.dead:
 		r.finish(c.err())
@@ -359,12 +378,13 @@ func (c *Conn) act() {
 		switch a.Kind {
 		case core.PostReceives:
 			n := c.postReceives(a.Count, int(a.Size))
-			c.rec.add(event{at: c.now(), kind: evPost, a: uint64(n), b: uint64(a.Size)})
+			l.note(evPost, 0, 0, 0, uint32(n), a.Size)
 			l.eng.Posted(c.now(), n)
 		case core.SendRequest:
 			b, _ := a.Request.AppendBinary(l.page.mem[negotiateSend:negotiateSend])
 			c.sendNegotiate(len(b))
 		case core.SendResponse:
+			l.tally.granted += uint64(a.Response.CreditsGranted)
 			b, _ := a.Response.AppendBinary(l.page.mem[negotiateSend:negotiateSend])
 			c.sendNegotiate(len(b))
 		case core.SendData:
@@ -380,10 +400,27 @@ func (c *Conn) act() {
 			c.die(a.Err, a.Graceful)
 		}
 	}
-	k := l.eng.Connection()
-	c.stats.sendCredits.Store(int64(k.SendCredits))
-	c.stats.receiveCredits.Store(int64(k.ReceiveCredits))
-	c.stats.stalls.Store(l.eng.Stalls())
+}
+
+// countReceive counts and records a message that the engine has looked at.
+func (l *loop) countReceive(s *slot, msg []byte) {
+	t := &l.tally
+	t.receives++
+	if s.index < 0 {
+		l.noteMessage(evNegotiateRx, msg)
+		// The engine took over the grant of a Response, if it was good.
+		if h, err := wire.ParseNegotiateResponse(msg); err == nil && l.eng.Connection().Role == core.Active && l.eng.Err() == nil {
+			t.gained += uint64(h.CreditsGranted)
+		}
+		return
+	}
+	l.noteMessage(evReceive, msg)
+	if h, err := wire.ParseDataTransfer(msg); err == nil {
+		t.gained += uint64(h.CreditsGranted)
+		if h.Flags&wire.FlagResponseRequested != 0 {
+			t.keepalivesRecv++
+		}
+	}
 }
 
 // Offsets in the page of the negotiation.
@@ -449,8 +486,11 @@ func (c *Conn) makeSlab(recvSize int) bool {
 
 // sendNegotiate sends the negotiate message of n bytes in the page.
 func (c *Conn) sendNegotiate(n int) {
+	l := &c.l
+	l.tally.sends++
+	l.noteMessage(evNegotiateTx, l.page.mem[negotiateSend:negotiateSend+n])
 	e := c.newEntry(classSend)
-	c.post(&work{op: ndk.OpSend, entry: e, sge: c.l.page.sge(negotiateSend, n), signal: true})
+	c.post(&work{op: ndk.OpSend, entry: e, sge: l.page.sge(negotiateSend, n), signal: true})
 }
 
 // sendData sends a Data Transfer message; the payload is copied to a send buffer.
@@ -477,8 +517,22 @@ func (c *Conn) sendData(a *core.Action) {
 	}
 	w.sge = l.slab.sge(off, size)
 	w.signal = c.due(classSend)
-	c.rec.add(event{at: c.now(), kind: evSend, a: uint64(size), b: uint64(a.Header.CreditsGranted), c: uint64(a.Header.RemainingDataLength)})
+	l.countSend(a, l.slab.mem[off:off+size])
 	c.post(w)
+}
+
+// countSend counts and records a Data Transfer message.
+func (l *loop) countSend(a *core.Action, msg []byte) {
+	t := &l.tally
+	t.sends++
+	t.granted += uint64(a.Header.CreditsGranted)
+	if a.Header.Flags&wire.FlagResponseRequested != 0 {
+		t.keepalivesSent++
+	}
+	l.noteMessage(evSend, msg)
+	if a.HasInvalidate {
+		l.rec.ring[(l.rec.n-1)%recorderSize].code = 1
+	}
 }
 
 // connected takes over the results of the negotiation.
@@ -496,7 +550,8 @@ func (c *Conn) connected() {
 		MaxReadWriteSize: c.maxReadWrite, KeepaliveInterval: k.KeepaliveInterval,
 		Peer: p.Name, ReadLimit: c.readLimit,
 	}
-	c.rec.add(event{at: c.now(), kind: evState, word: "established", a: uint64(k.MaxSendSize), b: uint64(k.MaxReceiveSize), c: uint64(c.maxReadWrite)})
+	l.note(evState, 0, uint64(c.maxReadWrite), 0, k.MaxSendSize, k.MaxReceiveSize)
+	c.publish()
 	close(c.ready)
 }
 
@@ -592,7 +647,7 @@ func (c *Conn) awaitLoss() {
 // of the silent ones before.
 func (c *Conn) completed(e *entry, r *ndk.ResultEx) {
 	l := &c.l
-	c.rec.add(event{at: c.now(), kind: evComplete, word: r.Type.String(), a: uint64(l.n)})
+	l.note(evComplete, uint8(r.Type), 0, 0, uint32(r.Status), uint32(l.n))
 	for {
 		h := &l.queue[l.head]
 		l.head = (l.head + 1) % len(l.queue)
@@ -636,6 +691,7 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 		l.moved = c.now()
 		if st == ntstatus.Success {
 			c.stats.read.Add(uint64(e.bytes))
+			l.tally.reads++
 		}
 	case classWrite:
 		l.moved = c.now()
@@ -643,6 +699,7 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 			break
 		}
 		c.stats.written.Add(uint64(e.bytes))
+		l.tally.writes++
 		if e.file {
 			r.fromFile += int(bytes)
 			c.stats.fromFile.Add(uint64(bytes))
@@ -683,12 +740,15 @@ func (c *Conn) die(cause error, graceful bool) {
 		c.flush()
 	}
 	l.dead, l.graceful = true, graceful
-	c.rec.add(event{at: c.now(), kind: evEnd, err: cause})
+	l.at = c.now()
+	l.deadAt, l.rec.cause = l.at, cause
+	l.note(evEnd, 0, 0, 0, 0, 0)
+	c.publish()
 	c.mu.Lock()
 	c.cause = &closedError{cause}
 	c.mu.Unlock()
 	if c.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		c.cfg.Logger.Debug("connection ended", "conn", c.remote, "err", cause, "events", c.rec.String())
+		c.cfg.Logger.Debug("connection ended", "conn", c.remote, "err", cause, "events", l.snapshot().String())
 	}
 	close(c.closed)
 }
@@ -743,6 +803,9 @@ func (c *Conn) teardown() {
 		}
 	}
 	for _, r := range in {
+		if r.kind == reqFlight {
+			r.flight = l.snapshot()
+		}
 		r.finish(err)
 	}
 	if l.cur != nil {
@@ -764,6 +827,7 @@ func (c *Conn) teardown() {
 	if c.onClose != nil {
 		c.onClose()
 	}
+	c.tellDeath()
 	c.dev.release()
 	close(c.done)
 }

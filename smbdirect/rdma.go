@@ -236,7 +236,7 @@ func (c *Conn) pushPiece(r *request, k class) {
 		w.op = ndk.OpRead
 	}
 	c.watchTransfers()
-	c.rec.add(event{at: c.now(), kind: evTransfer, word: w.op.String(), a: uint64(n), b: uint64(d.Token)})
+	c.l.note(evTransfer, uint8(w.op), w.addr, 0, n, d.Token)
 	c.post(w)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sync/semaphore"
@@ -42,6 +43,8 @@ type registrations struct {
 	maxPart  int  // bytes that fit into one whatever their alignment; 0: no limit
 	limit    int64
 	sem      *semaphore.Weighted // parts that may still be used
+
+	slow, ended atomic.Uint64 // registrations and invalidations that the loop has no part in
 
 	mu     sync.Mutex
 	free   []*part             // guarded by mu, as all below
@@ -336,6 +339,7 @@ func (r *registration) registerNormal(ctx context.Context, a transport.Access) e
 		_ = p.mr.Deregister(context.WithoutCancel(ctx)) // its Close does the same
 		return r.c.err()
 	}
+	r.c.regs.slow.Add(1)
 	return nil
 }
 
@@ -367,7 +371,8 @@ func (c *Conn) pushRegistration(r *request) {
 			e := c.newEntry(classRegister)
 			e.req = r
 			r.out++
-			c.rec.add(event{at: c.now(), kind: evInvalidate, a: uint64(p.token)})
+			l.note(evInvalidate, 0, 0, 0, 0, uint32(p.token))
+			l.tally.byUs++
 			c.post(&work{op: ndk.OpInvalidate, entry: e, mr: p.mr, signal: true})
 		}
 		if last {
@@ -390,7 +395,8 @@ func (c *Conn) pushRegistration(r *request) {
 	}
 	p.token = p.mr.RemoteToken()
 	g.activate(p)
-	c.rec.add(event{at: c.now(), kind: evRegister, a: uint64(p.n), b: uint64(p.token)})
+	l.note(evRegister, 0, p.base, 0, uint32(p.n), uint32(p.token))
+	l.tally.registered++
 	if last {
 		l.regs.pop()
 		r.finish(nil)
@@ -424,6 +430,8 @@ func (r *registration) Deregister(ctx context.Context, _ uint32, _ bool) error {
 		if err = r.parts[0].mr.Deregister(ctx); err != nil {
 			err = fmt.Errorf("smbdirect: deregister: %w", err)
 			c.fail(err)
+		} else {
+			g.ended.Add(1)
 		}
 	}
 	g.mu.Lock()

@@ -19,6 +19,7 @@ const (
 	reqRegister
 	reqInvalidate
 	reqCancel
+	reqFlight
 )
 
 // String names the kind for errors and the recorder.
@@ -36,6 +37,8 @@ func (k requestKind) String() string {
 		return "register"
 	case reqInvalidate:
 		return "invalidate"
+	case reqFlight:
+		return "flight recorder"
 	}
 	return "cancel"
 }
@@ -76,6 +79,8 @@ type request struct {
 	// reqRegister, reqInvalidate
 	reg   *registration
 	part0 int // position in its parts
+
+	flight flight // of reqFlight
 }
 
 var requests = sync.Pool{New: func() any { return &request{done: make(chan struct{}, 1)} }}

@@ -76,6 +76,9 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	if x, err := c.qp.Extension(ndk.CopyCounterExtension, ndk.Version{Major: 1}); err == nil {
 		c.copies, _ = x.(ndk.CopyCounter)
 	}
+	if x, err := c.qp.Extension(ndk.PeerCounterExtension, ndk.Version{Major: 1}); err == nil {
+		c.peers, _ = x.(ndk.PeerCounter)
+	}
 	if x, err := c.qp.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1}); err == nil {
 		c.file, _ = x.(ndk.FileWriter)
 	}
@@ -178,6 +181,7 @@ func (c *Conn) connect(ctx context.Context, dst netip.AddrPort) (err error) {
 		return err
 	}
 	c.setAddrs()
+	c.l.at = c.now()
 	c.l.eng.ConnectionUp()
 	c.act()
 	c.flush()

@@ -22,9 +22,11 @@ package transport
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 // Conn is a connection that carries SMB2 messages in order, without loss.
@@ -188,22 +190,107 @@ type Stats struct {
 	MessagesSent, MessagesReceived uint64
 	// BytesSent and BytesReceived are of messages, without framing.
 	BytesSent, BytesReceived uint64
-	// RDMABytesWritten and RDMABytesRead are moved by our own RDMA operations;
-	// the bytes that the peer moved into and out of our registered memory are
-	// not seen here.
+	// RDMABytesWritten and RDMABytesRead are moved by our own RDMA operations, of
+	// which there were RDMAWrites and RDMAReads.
 	RDMABytesWritten, RDMABytesRead uint64
+	RDMAWrites, RDMAReads           uint64
+	// RDMAOutstanding is how many of those are posted and not completed now.
+	RDMAOutstanding int
+	// PeerBytesWritten and PeerBytesRead are the bytes that the peer moved into
+	// and out of our registered memory, if PeerBytesKnown: an adapter in hardware
+	// does not tell.
+	PeerBytesWritten, PeerBytesRead uint64
+	PeerBytesKnown                  bool
 	// RDMABytesFromFile is the part of RDMABytesWritten that WriteFile took from
 	// the page cache without a copy through user space.
 	RDMABytesFromFile uint64
 	// BytesCopied counts bytes of RDMA transfers that were copied from one buffer
 	// in user space to another. Bytes of messages are not counted.
 	BytesCopied uint64
-	// Registrations, LeasedBuffers: now in use.
+	// Registrations, LeasedBuffers: now in use. RegistrationsMade counts them.
 	Registrations, LeasedBuffers int
-	// CreditStalls counts Sends that had to wait for the peer's credits.
-	CreditStalls uint64
-	// SendCredits, ReceiveCredits of SMB Direct now; 0 on TCP.
+	RegistrationsMade            uint64
+	// InvalidatedByPeer and InvalidatedLocally count tokens of ours whose access
+	// the peer ended with a message, and we.
+	InvalidatedByPeer, InvalidatedLocally uint64
+
+	// What follows is of SMB Direct, and 0 on TCP.
+
+	// Sends and Receives count messages of SMB Direct, those of the negotiation
+	// and the empty ones among them: a message of SMB2 takes one or more.
+	Sends, Receives uint64
+	// CreditsGranted are the credits that we gave the peer, CreditsReceived those
+	// that it gave us.
+	CreditsGranted, CreditsReceived uint64
+	// CreditStalls counts Sends that had to wait for the peer's credits,
+	// CreditStallTime is for how long there was one that did, and
+	// LongestCreditStall the longest time in a row; a wait that lasts counts.
+	CreditStalls                        uint64
+	CreditStallTime, LongestCreditStall time.Duration
+	// SendCredits, ReceiveCredits: now.
 	SendCredits, ReceiveCredits int
+	// KeepalivesSent and KeepalivesReceived count messages that asked for an
+	// answer at once, [MS-SMBD] 3.1.6.2.
+	KeepalivesSent, KeepalivesReceived uint64
+}
+
+// Add adds what t counts to s. What t has now is left alone, but for the longest
+// stall.
+func (s *Stats) Add(t *Stats) {
+	s.MessagesSent += t.MessagesSent
+	s.MessagesReceived += t.MessagesReceived
+	s.BytesSent += t.BytesSent
+	s.BytesReceived += t.BytesReceived
+	s.RDMABytesWritten += t.RDMABytesWritten
+	s.RDMABytesRead += t.RDMABytesRead
+	s.RDMAWrites += t.RDMAWrites
+	s.RDMAReads += t.RDMAReads
+	s.PeerBytesWritten += t.PeerBytesWritten
+	s.PeerBytesRead += t.PeerBytesRead
+	s.RDMABytesFromFile += t.RDMABytesFromFile
+	s.BytesCopied += t.BytesCopied
+	s.RegistrationsMade += t.RegistrationsMade
+	s.InvalidatedByPeer += t.InvalidatedByPeer
+	s.InvalidatedLocally += t.InvalidatedLocally
+	s.Sends += t.Sends
+	s.Receives += t.Receives
+	s.CreditsGranted += t.CreditsGranted
+	s.CreditsReceived += t.CreditsReceived
+	s.CreditStalls += t.CreditStalls
+	s.CreditStallTime += t.CreditStallTime
+	s.LongestCreditStall = max(s.LongestCreditStall, t.LongestCreditStall)
+	s.KeepalivesSent += t.KeepalivesSent
+	s.KeepalivesReceived += t.KeepalivesReceived
+}
+
+// Parameters are what the two ends of an SMB Direct connection agreed on,
+// [MS-SMBD] 3.1.4.7. Sizes are in bytes.
+type Parameters struct {
+	MaxSendSize           int
+	MaxFragmentedSendSize int
+	MaxReceiveSize        int
+	MaxFragmentedRecvSize int
+	MaxReadWriteSize      int
+	KeepaliveInterval     time.Duration
+	// Peer is the kind of peer that the set-up showed: "any", "cifs.ko" or "ksmbd".
+	Peer string
+	// ReadLimit is how many RDMA Reads we may have under way.
+	ReadLimit int
+}
+
+// Negotiator is a Conn that negotiates parameters of its own.
+type Negotiator interface {
+	Conn
+	// Parameters returns what was negotiated.
+	Parameters() Parameters
+}
+
+// FlightRecorder is a Conn that remembers its last events.
+type FlightRecorder interface {
+	Conn
+	// FlightRecorder prints them, the oldest first, one a line. It may be called
+	// at any time, also after Close.
+	FlightRecorder(w io.Writer) error
 }
 
 // Listener accepts connections.

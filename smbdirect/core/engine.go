@@ -37,7 +37,30 @@ type Engine struct {
 	negotiateAt, idleAt, creditAt, grantAt time.Duration
 	armed                                  time.Duration
 
-	stalls uint64
+	stalls Stalls
+}
+
+// Stalls is what the lack of the peer's credits cost.
+type Stalls struct {
+	// Count is the number of messages that had to wait for credits.
+	Count uint64
+	// Total is the time during which a message waited and no fragment could be
+	// sent for lack of credits, Longest the longest of such times. One that lasts
+	// is in neither.
+	Total, Longest time.Duration
+	// Since is when the one that lasts began; 0 if there is none.
+	Since time.Duration
+}
+
+// end is the end of a stall, if there is one.
+func (s *Stalls) end(now time.Duration) {
+	if s.Since == 0 {
+		return
+	}
+	d := now - s.Since
+	s.Total += d
+	s.Longest = max(s.Longest, d)
+	s.Since = 0
 }
 
 // New makes an engine. The error names a field of cfg that is out of range.
@@ -78,8 +101,11 @@ func (e *Engine) Profile() Profile { return e.profile }
 // Err returns why the engine is closed, nil if it is not.
 func (e *Engine) Err() error { return e.err }
 
-// Stalls counts messages that had to wait for credits.
-func (e *Engine) Stalls() uint64 { return e.stalls }
+// Stalls says how often and for how long messages waited for credits.
+func (e *Engine) Stalls() Stalls { return e.stalls }
+
+// Credits returns SendCredits and ReceiveCredits of the state.
+func (e *Engine) Credits() (send, receive Credits) { return e.conn.SendCredits, e.conn.ReceiveCredits }
 
 // MidMessage reports whether a message has been received in part.
 func (e *Engine) MidMessage() bool { return e.inMessage }

@@ -61,6 +61,7 @@ func (e *Engine) sendOne(now time.Duration) {
 		e.idleAt = now + max(e.cfg.KeepaliveTimeout, e.profile.MinKeepaliveTimeout)
 	}
 	if e.queue.n > 0 {
+		e.stalls.end(now)
 		m := e.queue.front()
 		a.ID, a.Offset = m.id, m.off
 		a.Length = min(m.len-m.off, c.MaxSendSize-wire.PayloadOffset)
@@ -85,6 +86,9 @@ func (e *Engine) noteCreditWait(now time.Duration) {
 	c := &e.conn
 	urgent := e.queue.n > 0 || c.SendImmediate || c.KeepaliveRequested == Pending || e.grantWanted && e.granted() == 0
 	blocked := urgent && e.posting == 0 && e.sendsOut < e.cfg.SendDepth
+	if e.queue.n == 0 || !blocked {
+		e.stalls.end(now) // what waited was sent or given up
+	}
 	if !blocked {
 		e.creditAt = 0
 		return
@@ -95,7 +99,10 @@ func (e *Engine) noteCreditWait(now time.Duration) {
 	if e.queue.n > 0 {
 		if m := e.queue.front(); !m.stalled {
 			m.stalled = true
-			e.stalls++
+			e.stalls.Count++
+		}
+		if e.stalls.Since == 0 {
+			e.stalls.Since = max(now, 1)
 		}
 	}
 }

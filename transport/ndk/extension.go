@@ -44,3 +44,17 @@ type CopyCounter interface {
 	// be called at any time, also after Close.
 	BytesCopied() uint64
 }
+
+// PeerCounterExtension names the extension of a QP by which a provider tells what
+// the peer moved. QP.Extension returns a [PeerCounter] for it.
+var PeerCounterExtension = GUID{0x73, 0x6d, 0x62, 0x64, 0x2d, 0x72, 0x64, 0x6d, 0x61, 0x2f, 0x70, 0x65, 0x65, 0x72, 0x00, 0x01}
+
+// PeerCounter counts the payload that the peer moved by RDMA Writes into our
+// memory and by RDMA Reads out of it. An adapter in hardware does not tell.
+type PeerCounter interface {
+	// PeerBytes returns the bytes since the QP was made. A byte that was written is
+	// counted when the completion of a receive behind it is there, one that was
+	// read when it was handed to the network. It may be called at any time, also
+	// after Close.
+	PeerBytes() (written, read uint64)
+}

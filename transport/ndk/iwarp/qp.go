@@ -92,7 +92,7 @@ type readJob struct {
 	seg segment // of the request, for a Terminate
 }
 
-// qp implements ndk.QP, ndk.FileWriter and ndk.CopyCounter.
+// qp implements ndk.QP, ndk.FileWriter, ndk.CopyCounter and ndk.PeerCounter.
 //
 // Lock order: rmu and mu are never held together; cq.mu and mr.mu may be taken
 // under either. No lock is held across a system call.
@@ -114,6 +114,8 @@ type qp struct {
 	maxInitSGE int
 	inlineMax  int
 	copied     atomic.Uint64 // see ndk.CopyCounter; added to once for each segment or batch
+	peerWrote  atomic.Uint64 // see ndk.PeerCounter; likewise
+	peerRead   atomic.Uint64
 	recvDepth  uint32
 	initDepth  uint32
 
@@ -257,8 +259,8 @@ func (p *pd) createQP(op string, c ndk.QPConfig, srq *soft.SRQ) (ndk.QP, error) 
 	return q, nil
 }
 
-// Extension implements ndk.Object: ndk.FileWriterExtension and
-// ndk.CopyCounterExtension, both 1.0.
+// Extension implements ndk.Object: ndk.FileWriterExtension,
+// ndk.CopyCounterExtension and ndk.PeerCounterExtension, all 1.0.
 func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
 	if !(ndk.Version{Major: 1}).Less(v) {
 		switch id {
@@ -266,10 +268,15 @@ func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
 			return ndk.FileWriter(q), nil
 		case ndk.CopyCounterExtension:
 			return ndk.CopyCounter(q), nil
+		case ndk.PeerCounterExtension:
+			return ndk.PeerCounter(q), nil
 		}
 	}
 	return q.Object.Extension(id, v)
 }
+
+// PeerBytes implements ndk.PeerCounter.
+func (q *qp) PeerBytes() (written, read uint64) { return q.peerWrote.Load(), q.peerRead.Load() }
 
 // BytesCopied implements ndk.CopyCounter.
 func (q *qp) BytesCopied() uint64 { return q.copied.Load() }

@@ -59,6 +59,7 @@ type txBatch struct {
 	// For streams with markers: FPDUs are built in plain and go out from copied.
 	plain, copied []byte
 	tagged        int // octets of payload of Writes and Responses that only markers copy
+	answered      int // octets of payload of Responses
 	jobs          int // Responses that end in the batch; guarded by mu of the QP
 	trailer       int // octets at its start that end the FPDU of a file
 	last          bool
@@ -69,7 +70,7 @@ var batchPool = sync.Pool{New: func() any { return new(txBatch) }}
 func (b *txBatch) reset() {
 	clear(b.iov[:b.n])
 	clear(b.own[:b.n])
-	b.n, b.pos, b.hn, b.size, b.jobs, b.trailer, b.tagged = 0, 0, 0, 0, 0, 0, 0
+	b.n, b.pos, b.hn, b.size, b.jobs, b.trailer, b.tagged, b.answered = 0, 0, 0, 0, 0, 0, 0, 0
 	b.open, b.last = false, false
 	b.plain, b.copied = b.plain[:0], b.copied[:0]
 }
@@ -277,6 +278,9 @@ func (q *qp) sentLocked() (fire bool) {
 		if wr := q.wr(q.sent); wr.op != wrRead {
 			wr.done = true
 		}
+	}
+	if b.answered > 0 {
+		q.peerRead.Add(uint64(b.answered))
 	}
 	q.jobHead += b.jobs
 	if len(q.jobs) > 0 {
@@ -661,6 +665,7 @@ func (q *qp) buildResponse(b *txBatch) bool {
 			b.payload(mem, r, gen)
 			r.Unpin()
 			b.tagged += int(n)
+			b.answered += int(n)
 		}
 		b.end(u)
 		m.off += n

@@ -66,7 +66,7 @@ func (t *T) specimens() (s, p *Side, all []specimen) {
 var _ = row("NDK_FN_QUERY_EXTENSION_INTERFACE", extensionUnknown, extensionTooNew, extensionEverywhere)
 
 // extensions are those that this API defines; the NDK header has none.
-var extensions = map[string]ndk.GUID{"FileWriter": ndk.FileWriterExtension, "CopyCounter": ndk.CopyCounterExtension}
+var extensions = map[string]ndk.GUID{"FileWriter": ndk.FileWriterExtension, "CopyCounter": ndk.CopyCounterExtension, "PeerCounter": ndk.PeerCounterExtension}
 
 // An object that has no extension of that name says NotSupported, and nothing
 // else.

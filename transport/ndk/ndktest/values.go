@@ -234,7 +234,7 @@ func extensionNone(t *T) {
 func extensionFilled(t *T) {
 	_, _, all := t.specimens()
 	for _, o := range all {
-		for _, id := range []ndk.GUID{{}, {15: 1}, ndk.FileWriterExtension, ndk.CopyCounterExtension} {
+		for _, id := range []ndk.GUID{{}, {15: 1}, ndk.FileWriterExtension, ndk.CopyCounterExtension, ndk.PeerCounterExtension} {
 			for _, v := range []ndk.Version{{}, {Major: 0, Minor: 9}, {Major: 1}, {Major: 1, Minor: 1}, {Major: 2, Minor: 1}, {Major: 0xFFFF, Minor: 0xFFFF}} {
 				x, err := o.Extension(id, v)
 				if (x == nil) == (err == nil) {
