@@ -294,7 +294,7 @@ func TestQuirkLateRefill(t *testing.T) {
 		r.command(fmt.Sprintf("data req=255 n=10 grant=%d", grant))
 		r.out = nil
 	}
-	if r.terminated() != nil || r.e.Queued() != 0 || r.e.Stalls() != 0 || sent < 2000 {
+	if r.terminated() != nil || r.e.Queued() != 0 || r.e.Stalls().Count != 0 || sent < 2000 {
 		t.Errorf("%d messages sent, %d wait, %d waited: %v", sent, r.e.Queued(), r.e.Stalls(), r.terminated())
 	}
 }
