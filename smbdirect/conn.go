@@ -115,7 +115,7 @@ func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 			return c.err()
 		}
 	}
-	r := newRequest(reqSend)
+	r := c.dev.requests.get(reqSend)
 	r.parts, r.n = m.Parts, n
 	if m.HasInvalidate && c.invalidation {
 		r.token, r.hasToken = m.Invalidate, true

@@ -23,6 +23,7 @@ type device struct {
 	name     string
 	fast     bool // the adapter has fast registration
 	messages messagePool
+	requests requestPool
 	refs     atomic.Int64
 	closed   chan struct{} // closed when everything is gone
 

@@ -128,7 +128,7 @@ func (c *Conn) transfer(ctx context.Context, k requestKind, b transport.Buffer, 
 	if ctx.Err() != nil {
 		return fmt.Errorf("smbdirect: %v: %w", k, context.Cause(ctx))
 	}
-	r := newRequest(k)
+	r := c.dev.requests.get(k)
 	r.buf, r.n, r.remote = l, n, remote
 	_, err := c.do(ctx, r)
 	return err
@@ -163,7 +163,7 @@ func (s *rdmaSide) WriteFile(ctx context.Context, f *os.File, off int64, n int, 
 	if ctx.Err() != nil {
 		return 0, fmt.Errorf("smbdirect: write file: %w", context.Cause(ctx))
 	}
-	r := newRequest(reqWriteFile)
+	r := c.dev.requests.get(reqWriteFile)
 	r.os, r.fileOff, r.n, r.remote = f, off, n, remote
 	return c.do(ctx, r)
 }

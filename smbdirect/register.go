@@ -257,7 +257,7 @@ func (r *registration) make(ctx context.Context, p []byte, a transport.Access) e
 	g := &c.regs
 	err := r.build(ctx, p, a)
 	if err == nil && g.fast {
-		q := newRequest(reqRegister)
+		q := c.dev.requests.get(reqRegister)
 		q.reg, q.n = r, len(p)
 		_, err = c.do(ctx, q)
 	} else if err == nil {
@@ -423,7 +423,7 @@ func (r *registration) Deregister(ctx context.Context, _ uint32, _ bool) error {
 	g.mu.Unlock()
 	var err error
 	if alive && g.fast {
-		q := newRequest(reqInvalidate)
+		q := c.dev.requests.get(reqInvalidate)
 		q.reg = r
 		_, err = c.do(ctx, q)
 	} else if alive {

@@ -51,6 +51,7 @@ type request struct {
 	kind    requestKind
 	done    chan struct{} // one signal when the loop is finished with it
 	err     error         // set before done
+	home    *requestPool  // where it goes when it is free
 	cancels *request      // of reqCancel; its owner waits for both
 	why     error         // of reqCancel
 	next    *request      // in a list of the loop
@@ -83,26 +84,29 @@ type request struct {
 	flight flight // of reqFlight
 }
 
-var requests = sync.Pool{New: func() any { return &request{done: make(chan struct{}, 1)} }}
+// requestPool has requests that are free. Connections of one device share it.
+type requestPool struct{ of sync.Pool }
 
-func newRequest(k requestKind) *request {
-	r := requests.Get().(*request)
+func (p *requestPool) get(k requestKind) *request {
+	r, ok := p.of.Get().(*request)
+	if !ok {
+		r = &request{done: make(chan struct{}, 1), home: p}
+	}
 	r.kind = k
 	return r
 }
 
 // cancelOf makes the request to give up another because of err.
 func cancelOf(r *request, err error) *request {
-	q := newRequest(reqCancel)
+	q := r.home.get(reqCancel)
 	q.cancels, q.why = r, err
 	return q
 }
 
 // free gives a request back. Its done channel is empty again by then.
 func (r *request) free() {
-	done := r.done
-	*r = request{done: done}
-	requests.Put(r)
+	*r = request{done: r.done, home: r.home}
+	r.home.of.Put(r)
 }
 
 // finish hands a request back to its caller.
