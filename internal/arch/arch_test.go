@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"smbdirect/wire":              {"ntstatus"},
 	"smbdirect/core":              {"ntstatus", "smbdirect/wire"},
 	"smbdirect":                   {"ntstatus", "transport", "transport/ndk", "smbdirect/core", "smbdirect/wire"},
+	"smbdirect/smbdtest":          {"ntstatus", "transport", "transport/ndk", "smbdirect", "smbdirect/wire", "smbdirect/smbdtest/...", "internal/smb2", "internal/smbcrypto", "internal/ntlm", "internal/spnego"},
 	"internal/smb2":               {"ntstatus"},
 	"internal/smbcrypto":          {"ntstatus"},
 	"internal/ntlm":               {"ntstatus"},
