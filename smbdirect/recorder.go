@@ -104,7 +104,7 @@ func (l *loop) snapshot() flight {
 
 // flight returns what was recorded, while the connection lives by asking the loop.
 func (c *Conn) flight() flight {
-	q := newRequest(reqFlight)
+	q := c.dev.requests.get(reqFlight)
 	if !c.request(q) {
 		q.free()
 		<-c.done // the loop is at its end
