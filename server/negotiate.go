@@ -20,10 +20,15 @@ var dialects = []uint16{Dialect311, Dialect302, Dialect300, Dialect210, Dialect2
 const noMultiCreditSize = 64 << 10
 
 // hasDialect reports whether the server would speak d on this connection. SMB
-// Direct needs 3.0, [MS-SMB2] 2.1.
+// Direct needs 3.0, [MS-SMB2] 2.1. Where answers cannot invalidate tokens it stays
+// at that: from 3.0.2 on Linux's client counts on it and registers the memory
+// again without a look.
 func (c *conn) hasDialect(d uint16) bool {
 	cfg := &c.srv.cfg
-	return d >= cfg.MinDialect && d <= cfg.MaxDialect && (c.rdma == nil || d >= Dialect300)
+	if d < cfg.MinDialect || d > cfg.MaxDialect {
+		return false
+	}
+	return c.rdma == nil || d == Dialect300 || d > Dialect300 && c.rdma.RemoteInvalidation()
 }
 
 // choose returns the greatest dialect that is offered and spoken here, or 0.

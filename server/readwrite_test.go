@@ -327,19 +327,17 @@ func TestChannelByDialect(t *testing.T) {
 	for _, c := range []struct {
 		d       smb2.Dialect
 		channel smb2.Channel
-		noInv   bool
 		st      ntstatus.Status
 		inv     bool
 	}{
-		{smb2.DialectSMB300, 1, false, 0, false},
-		{smb2.DialectSMB300, 2, false, ntstatus.InvalidParameter, false},
-		{smb2.DialectSMB302, 1, false, 0, false},
-		{smb2.DialectSMB302, 2, false, 0, true},
-		{smb2.DialectSMB302, 3, false, ntstatus.InvalidParameter, false},
-		{smb2.DialectSMB311, 2, false, 0, true},
-		{smb2.DialectSMB311, 2, true, 0, false},
+		{smb2.DialectSMB300, 1, 0, false},
+		{smb2.DialectSMB300, 2, ntstatus.InvalidParameter, false},
+		{smb2.DialectSMB302, 1, 0, false},
+		{smb2.DialectSMB302, 2, 0, true},
+		{smb2.DialectSMB302, 3, ntstatus.InvalidParameter, false},
+		{smb2.DialectSMB311, 2, 0, true},
 	} {
-		s := newSite(t, memconn.Config{RDMA: true, NoInvalidation: c.noInv}, nil)
+		s := newSite(t, memconn.Config{RDMA: true}, nil)
 		s.write("f", octets(100))
 		p := s.login(c.d).mustConnect("data")
 		f := p.openFile("f")

@@ -56,7 +56,7 @@ func (d *Dialer) device(ctx context.Context) (*device, error) {
 
 // Dial implements transport.Dialer: it connects, tries the addresses of the host
 // one after another, and negotiates. Without a port in addr it is that of
-// [MS-SMBD] 1.9 for the adapter.
+// [MS-SMBD] 1.9 for the adapter; on InfiniBand and RoCE 5445 is tried after it.
 func (d *Dialer) Dial(ctx context.Context, addr string) (transport.Conn, error) {
 	host, port := splitAddr(addr)
 	ips, err := resolve(ctx, host)
@@ -67,7 +67,7 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (transport.Conn, error) 
 	defer cancel()
 	for _, ip := range ips {
 		var c *Conn
-		if c, err = d.dial(ctx, ip, port); err == nil {
+		if c, err = d.dialPorts(ctx, ip, port); err == nil {
 			return c, nil
 		}
 		if ctx.Err() != nil {
@@ -77,21 +77,40 @@ func (d *Dialer) Dial(ctx context.Context, addr string) (transport.Conn, error) 
 	return nil, fmt.Errorf("smbdirect: dial %s: %w", addr, err)
 }
 
-func (d *Dialer) dial(ctx context.Context, ip netip.Addr, port string) (*Conn, error) {
+// dialPorts tries the ports that a server at ip may listen on. Without one given
+// that is, on InfiniBand and RoCE, also 5445: a Linux server that had an iWARP
+// device too when it started listens there and nowhere else. On iWARP there is no
+// second one, as 445 belongs to direct hosting.
+func (d *Dialer) dialPorts(ctx context.Context, ip netip.Addr, port string) (*Conn, error) {
 	dev, err := d.device(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer dev.release()
 	n, err := portNumber(port, dev)
 	if err != nil {
-		dev.release()
 		return nil, err
+	}
+	c, err := d.dial(ctx, dev, netip.AddrPortFrom(ip, n))
+	if err == nil || port != "" || n != DefaultPort || ctx.Err() != nil {
+		return c, err
+	}
+	c, err2 := d.dial(ctx, dev, netip.AddrPortFrom(ip, DefaultIWARPPort))
+	if err2 != nil {
+		return nil, fmt.Errorf("port %d: %w; port %d: %w", n, err, DefaultIWARPPort, err2)
+	}
+	return c, nil
+}
+
+func (d *Dialer) dial(ctx context.Context, dev *device, dst netip.AddrPort) (*Conn, error) {
+	if !dev.retain() {
+		panic("smbdirect: device without users")
 	}
 	c, err := newConn(ctx, dev, d.cfg, core.Active)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.connect(ctx, netip.AddrPortFrom(ip, n)); err != nil {
+	if err := c.connect(ctx, dst); err != nil {
 		return nil, c.abandon(err)
 	}
 	if err := c.negotiate(ctx); err != nil {
