@@ -101,7 +101,8 @@ type Config struct {
 	// changed while posted, objects left open. It may be called by any goroutine,
 	// and calls nothing of the world. nil drops them.
 	Report func(string)
-	// TraceBytes is how much of the trace is kept; 0 is 1 MiB, negative is none.
+	// TraceBytes is how much of the trace is kept; 0 is 1 MiB. With a negative one
+	// there is no trace, and less to do.
 	TraceBytes int
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -123,6 +124,7 @@ type Injection struct {
 
 // faults decides what goes wrong. It is guarded by sched.mu.
 type faults struct {
+	any      atomic.Bool // there is something; stays set
 	prob     [numPoints]float64
 	maxDelay time.Duration
 	script   []scripted // in the order they were injected
@@ -137,6 +139,9 @@ type scripted struct {
 func (f *faults) init(c *Config) {
 	for p := range numPoints {
 		f.prob[p] = c.Faults[p]
+		if f.prob[p] > 0 {
+			f.any.Store(true)
+		}
 	}
 	f.maxDelay = c.MaxDelay
 }
@@ -172,6 +177,7 @@ func (w *World) Inject(i Injection) (undo func(), err error) {
 	f.serial++
 	serial := f.serial
 	f.script = append(f.script, scripted{i, serial})
+	f.any.Store(true)
 	return func() {
 		w.s.mu.Lock()
 		defer w.s.mu.Unlock()
@@ -226,6 +232,9 @@ func (p Point) allows(op ndk.OpType, st ndk.Status) bool {
 // strike decides whether something goes wrong where p says, and how.
 func (w *World) strike(p passing) (i Injection, hit bool) {
 	s := &w.s
+	if !s.faults.any.Load() {
+		return i, false
+	}
 	s.mu.Lock()
 	f := &s.faults
 	for k := range f.script {

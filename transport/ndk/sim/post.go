@@ -213,7 +213,11 @@ func (q *qp) handOn() {
 		}
 	}
 	q.handed = q.tail
-	q.kick()
+	if q.w.mayDirect() {
+		q.w.atOnce(q)
+	} else {
+		q.kick()
+	}
 }
 
 // Send implements ndk.QP.

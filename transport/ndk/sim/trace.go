@@ -45,7 +45,8 @@ func (w *World) number(k subjectKind) subject {
 
 // trace keeps the newest lines, at most limit bytes, and the sum of all.
 type trace struct {
-	limit   int // 0: none are kept
+	off     bool // constant: there is no trace
+	limit   int
 	buf     []byte
 	line    int // where the line under way starts
 	dropped uint64
@@ -57,14 +58,18 @@ type trace struct {
 const fnvOffset, fnvPrime = 14695981039346656037, 1099511628211
 
 func (t *trace) init(limit int) {
-	t.limit, t.sum = max(limit, 0), fnvOffset
+	t.off, t.limit, t.sum = limit < 0, max(limit, 0), fnvOffset
 }
 
-// line is a line of the trace under way, with sched.mu held until end.
+// line is a line of the trace under way, with sched.mu held until end; s is nil
+// if there is no trace.
 type line struct{ s *sched }
 
 // note starts a line.
 func (w *World) note(s subject, what string) line {
+	if w.s.trace.off {
+		return line{}
+	}
 	w.s.mu.Lock()
 	t := &w.s.trace
 	t.line = len(t.buf)
@@ -80,6 +85,9 @@ func (w *World) note(s subject, what string) line {
 }
 
 func (l line) text(s string) line {
+	if l.s == nil {
+		return l
+	}
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, s...)
@@ -87,6 +95,9 @@ func (l line) text(s string) line {
 }
 
 func (l line) num(name string, v uint64) line {
+	if l.s == nil {
+		return l
+	}
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, name...)
@@ -96,6 +107,9 @@ func (l line) num(name string, v uint64) line {
 }
 
 func (l line) hex(name string, v uint64) line {
+	if l.s == nil {
+		return l
+	}
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, name...)
@@ -105,6 +119,9 @@ func (l line) hex(name string, v uint64) line {
 }
 
 func (l line) of(name string, s subject) line {
+	if l.s == nil {
+		return l
+	}
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, name...)
@@ -115,6 +132,9 @@ func (l line) of(name string, s subject) line {
 }
 
 func (l line) addr(name string, a netip.AddrPort) line {
+	if l.s == nil {
+		return l
+	}
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, name...)
@@ -125,7 +145,7 @@ func (l line) addr(name string, a netip.AddrPort) line {
 
 // status names st, but for success.
 func (l line) status(st ndk.Status) line {
-	if st == 0 {
+	if st == 0 || l.s == nil {
 		return l
 	}
 	t := &l.s.trace
@@ -136,16 +156,16 @@ func (l line) status(st ndk.Status) line {
 
 // end finishes the line.
 func (l line) end() {
+	if l.s == nil {
+		return
+	}
 	t := &l.s.trace
 	t.buf = append(t.buf, '\n')
 	for _, b := range t.buf[t.line:] {
 		t.sum = (t.sum ^ uint64(b)) * fnvPrime
 	}
 	t.lines++
-	switch {
-	case t.limit == 0:
-		t.buf = t.buf[:0]
-	case len(t.buf) > t.limit:
+	if len(t.buf) > t.limit {
 		// Half of it goes at once, so that a line costs no copy as a rule.
 		cut := len(t.buf) - t.limit/2
 		if i := bytes.IndexByte(t.buf[cut-1:], '\n'); i >= 0 {
@@ -167,7 +187,8 @@ func (w *World) Trace() string {
 }
 
 // TraceSum returns the number of all lines of the trace so far and a hash of
-// them, also of those that Trace does not show any more.
+// them, also of those that Trace does not show any more. Both stand still with
+// a negative Config.TraceBytes.
 func (w *World) TraceSum() (lines, sum uint64) {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()

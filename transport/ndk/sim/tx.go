@@ -22,6 +22,12 @@ func (q *qp) canStart() bool {
 
 // kick schedules the start of the next request, unless it is scheduled.
 func (q *qp) kick() {
+	if q.w.direct {
+		for q.canStart() {
+			q.start()
+		}
+		return
+	}
 	if !q.canStart() || q.w.s.queued(&q.tx) {
 		return
 	}

@@ -135,8 +135,9 @@ func (l *link) send(p *packet) {
 		}
 		l.left = max(l.left-size, 0)
 	}
-	now := w.s.clock()
-	l.busy = max(l.busy, now)
+	if !w.direct { // which takes no time
+		l.busy = max(l.busy, w.s.clock())
+	}
 	if r := w.cfg.BytesPerSecond; r > 0 {
 		l.busy += time.Duration(float64(size) / float64(r) * 1e9)
 	}
@@ -188,7 +189,12 @@ func (l *link) end() ndk.Object {
 
 // kick sees to it that the first packet arrives when its time has come.
 func (l *link) kick() {
-	if l.head != nil && !l.stalled && !l.w.blocks[l.path] {
+	if l.head == nil || l.stalled || len(l.w.blocks) > 0 && l.w.blocks[l.path] {
+		return
+	}
+	if l.w.direct {
+		l.w.ready = append(l.w.ready, l)
+	} else {
 		l.w.s.at(&l.event, l.head.at)
 	}
 }
@@ -214,11 +220,15 @@ func (l *link) purge() {
 
 // deliver is the arrival of the first packet.
 func (l *link) deliver() {
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	l.deliverLocked()
+}
+
+func (l *link) deliverLocked() {
 	w := l.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	p := l.head
-	if p == nil || l.stalled || w.blocks[l.path] {
+	if p == nil || l.stalled || len(w.blocks) > 0 && w.blocks[l.path] {
 		return
 	}
 	c := l.wire.ends[1-l.from]

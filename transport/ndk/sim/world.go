@@ -32,6 +32,8 @@ type World struct {
 	blocked  int     // how many of them are in a call that waits
 	current  *Task   // the task that runs now
 	next     event   // gives a turn to the next task
+	direct   bool    // a post is being carried out at once; see World.atOnce
+	ready    []*link // what it has set off
 
 	ports ports
 
@@ -72,6 +74,26 @@ func New(c Config) (*World, error) {
 		go w.serve()
 	}
 	return w, nil
+}
+
+// atOnce carries out what was handed on to q, and all that follows from it, as
+// part of the post: with no time to pass and nothing left to chance there is
+// nothing to wait for. Manual mode leaves it to the next steps.
+func (w *World) atOnce(q *qp) {
+	w.direct = true
+	q.kick()
+	for len(w.ready) > 0 {
+		l := w.ready[len(w.ready)-1]
+		w.ready = w.ready[:len(w.ready)-1]
+		l.deliverLocked()
+	}
+	w.direct = false
+}
+
+// mayDirect reports whether a post may be carried out at once.
+func (w *World) mayDirect() bool {
+	c := &w.cfg
+	return c.Auto && !c.Paced && c.Order == InOrder && c.Latency == 0 && c.Jitter == 0 && c.BytesPerSecond == 0 && !w.s.faults.any.Load()
 }
 
 func (w *World) drive() {
