@@ -17,8 +17,8 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
-// sendQueueDepth bounds the calls of Send that wait in the engine; more wait
-// before it, in order.
+// sendQueueDepth bounds the messages that wait in the engine; more wait before
+// it, in order.
 const sendQueueDepth = 256
 
 // Conn is an SMB Direct connection. It implements [transport.Conn]; see there
@@ -34,7 +34,6 @@ type Conn struct {
 	rdma    rdmaSide
 
 	cq        ndk.CQ
-	event     *ndk.Event
 	qp        ndk.QP
 	file      ndk.FileWriter  // nil if the provider has none
 	copies    ndk.CopyCounter // nil if the provider never copies
@@ -43,31 +42,29 @@ type Conn struct {
 	local     Addr
 	remote    Addr
 
-	ready  chan struct{} // closed by the loop when negotiated
-	closed chan struct{} // closed by the loop when the connection died; err is set
+	ready  chan struct{} // closed by the owner when negotiated
+	closed chan struct{} // closed by the owner when the connection died; err is set
+	left   chan struct{} // closed by the last owner of a dead connection
 	done   chan struct{} // closed when everything is gone
 
 	// Set before ready is closed and constant from then on.
 	maxSend, maxReceive, maxReadWrite int
-	readLimit                         int // own Reads under way; set before the loop runs
+	readLimit                         int // own Reads under way; set by the set-up
 	invalidation                      bool
 
-	sending chan struct{} // places in the engine's queue
-	wake    chan struct{} // to the loop: look at inbox, closing and lost
-
-	mu        sync.Mutex
-	inbox     []*request // guarded by mu
-	spare     []*request // guarded by mu; the other array of inbox
-	sealed    bool       // guarded by mu; nothing goes into inbox any more
-	cause     error      // guarded by mu; a *closedError, set before closed is closed
-	closing   bool       // guarded by mu; Close was called
-	failure   error      // guarded by mu; why the loop is to end the connection
-	lost      bool       // guarded by mu; the disconnect event came
-	reason    uint32     // guarded by mu; of the disconnect event
-	recvq     ring[*message]
-	backlog   int  // guarded by mu; bytes in recvq
-	resume    bool // guarded by mu; the loop wants to know when backlog has shrunk
+	wake      chan struct{} // to the connection's goroutine: drive
 	recvReady chan struct{}
+
+	mu      sync.Mutex
+	driving bool           // guarded by mu, as all below: loop has an owner
+	inbox   []*request     // for the owner
+	spare   []*request     // the other array of inbox
+	flags   flags          // for the owner
+	sealed  bool           // nothing goes into inbox any more
+	cause   error          // a *closedError, set before closed is closed
+	recvq   ring[*message] // complete messages
+	backlog int            // bytes in recvq
+	resume  bool           // the owner wants to know when backlog has shrunk
 
 	// Registrations. See register.go.
 	regs registrations
@@ -76,7 +73,7 @@ type Conn struct {
 	tally  published
 	leased atomic.Int64
 
-	l loop // owned by the loop goroutine
+	l loop // belongs to the owner
 }
 
 var (
@@ -104,29 +101,17 @@ func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("smbdirect: send: %w", context.Cause(ctx))
 	}
-	select {
-	case c.sending <- struct{}{}:
-	default:
-		select {
-		case c.sending <- struct{}{}:
-		case <-ctx.Done():
-			return fmt.Errorf("smbdirect: send: %w", context.Cause(ctx))
-		case <-c.closed:
-			return c.err()
-		}
-	}
 	r := c.dev.requests.get(reqSend)
 	r.parts, r.n = m.Parts, n
 	if m.HasInvalidate && c.invalidation {
 		r.token, r.hasToken = m.Invalidate, true
 	}
 	_, err := c.do(ctx, r)
-	<-c.sending
 	return err
 }
 
-// do hands a request to the loop and waits until it is done. When ctx ends the
-// loop is asked to give it up, and the answer is waited for. It returns the bytes
+// do hands a request to the owner and waits until it is done. When ctx ends the
+// owner is asked to give it up, and the answer is waited for. It returns the bytes
 // that came from a file.
 func (c *Conn) do(ctx context.Context, r *request) (int, error) {
 	if !c.request(r) {
@@ -134,15 +119,22 @@ func (c *Conn) do(ctx context.Context, r *request) (int, error) {
 		<-c.closed // is closed, or about to be
 		return 0, c.err()
 	}
+	if r.finished() {
+		n, err := r.fromFile, r.err
+		r.free()
+		return n, err
+	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
 		if r.kind == reqInvalidate && c.soon(r) {
 			break
 		}
-		// The loop is at its end if it does not take this; it finishes r then.
+		// The teardown is near if nobody takes this; it finishes r then.
 		if q := cancelOf(r, context.Cause(ctx)); c.request(q) {
-			<-q.done
+			if !q.finished() {
+				<-q.done
+			}
 			q.free()
 		}
 		<-r.done
@@ -169,37 +161,13 @@ func (c *Conn) soon(r *request) bool {
 	}
 }
 
-// request puts a request into the inbox of the loop; it reports false if there is
-// no loop any more.
-func (c *Conn) request(r *request) bool {
-	c.mu.Lock()
-	if c.sealed {
-		c.mu.Unlock()
-		return false
-	}
-	c.inbox = append(c.inbox, r)
-	first := len(c.inbox) == 1
-	c.mu.Unlock()
-	if first {
-		c.wakeLoop()
-	}
-	return true
-}
-
-func (c *Conn) wakeLoop() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Receive implements transport.Conn. Messages that came before the end of the
 // connection are returned before the error; those that nobody took before Close
 // are gone.
 func (c *Conn) Receive(ctx context.Context) (*transport.Received, error) {
 	for {
 		c.mu.Lock()
-		if c.closing {
+		if c.flags.closing {
 			c.mu.Unlock()
 			<-c.closed
 			return nil, c.err()
@@ -213,7 +181,7 @@ func (c *Conn) Receive(ctx context.Context) (*transport.Received, error) {
 			}
 			c.mu.Unlock()
 			if wake {
-				c.wakeLoop()
+				c.poke()
 			}
 			return m.rx.Lend(), nil
 		}
@@ -243,19 +211,25 @@ func (c *Conn) Receive(ctx context.Context) (*transport.Received, error) {
 	}
 }
 
-// deliver queues a complete message for Receive.
-func (c *Conn) deliver(m *message) (behind bool) {
-	n := len(m.rx.Data)
-	c.stats.received.Add(1)
-	c.stats.receivedBytes.Add(uint64(n))
+// deliver queues the messages that are complete for Receive.
+func (c *Conn) deliver() (behind bool) {
+	l := &c.l
+	n := 0
 	c.mu.Lock()
-	c.recvq.push(m)
+	for i, m := range l.complete {
+		n += len(m.rx.Data)
+		c.recvq.push(m)
+		l.complete[i] = nil
+	}
 	c.backlog += n
 	behind = c.backlog > c.cfg.ReceiveBacklog
 	if behind {
 		c.resume = true
 	}
 	c.mu.Unlock()
+	c.stats.received.Add(uint64(len(l.complete)))
+	c.stats.receivedBytes.Add(uint64(n))
+	l.complete = l.complete[:0]
 	select {
 	case c.recvReady <- struct{}{}:
 	default:
@@ -272,30 +246,23 @@ func (c *Conn) err() error {
 
 // Close implements transport.Conn.
 func (c *Conn) Close() error {
-	c.mu.Lock()
-	c.closing = true
-	c.mu.Unlock()
-	c.wakeLoop()
+	c.tell(func(f *flags) { f.closing = true })
 	<-c.done
 	return nil
 }
 
-// fail asks the loop to end the connection.
+// fail asks the owner to end the connection.
 func (c *Conn) fail(err error) {
-	c.mu.Lock()
-	if c.failure == nil {
-		c.failure = err
-	}
-	c.mu.Unlock()
-	c.wakeLoop()
+	c.tell(func(f *flags) {
+		if f.failure == nil {
+			f.failure = err
+		}
+	})
 }
 
 // disconnected is the callback of the connector.
 func (c *Conn) disconnected(reason uint32) {
-	c.mu.Lock()
-	c.lost, c.reason = true, reason
-	c.mu.Unlock()
-	c.wakeLoop()
+	c.tell(func(f *flags) { f.lost, f.reason = true, reason })
 }
 
 // RDMA implements transport.Conn.

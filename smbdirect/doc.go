@@ -16,11 +16,14 @@
 //
 // # How it works
 //
-// The protocol itself is package core, a state machine. One goroutine per
-// connection, the loop, owns it: calls of the user hand requests to the loop,
-// the completion queue notifies it, and it alone posts to the initiator queue.
-// So a message that is sent after Write returned follows the data, and a
-// registration that is used in a message is made before the message leaves.
+// The protocol itself is package core, a state machine. It and the queues of the
+// adapter belong to one owner at a time: a caller who brings work becomes the
+// owner if there is none and does it on the spot, so does the callback of the
+// completion queue, and whoever finds an owner leaves what it has for that one to
+// do (drive.go). A message so costs no change of goroutine at either end. Only
+// the owner posts to the initiator queue, in the order of the calls: a message
+// that is sent after Write returned follows the data, and a registration that is
+// used in a message is made before the message leaves.
 //
 // A message is copied to and from registered buffers of the connection; data of
 // RDMA transfers is not. Leased buffers come from a pool that all connections of
@@ -42,9 +45,10 @@
 //
 // # Concurrency
 //
-// As package transport states. Each Conn has one goroutine, ended and waited for
-// by Close; a Listener has one for each connection that is being set up, ended
-// and waited for by its Close. No two locks are held at a time, and none during a
+// As package transport states. Each Conn has one goroutine, which has its timers,
+// goes on where callers leave off and takes it down; Close ends it and waits for
+// it. A Listener has one for each connection that is being set up, ended and
+// waited for by its Close. No two locks are held at a time, and none during a
 // call of the provider that may block.
 //
 // # Contexts

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
@@ -57,14 +56,15 @@ type work struct {
 	signal     bool
 }
 
-// loop is the state of the goroutine that owns a connection.
+// loop is the state of a connection that belongs to its owner, see drive.go.
 type loop struct {
 	eng    *core.Engine
 	rec    recorder
 	tally  tally
-	at     time.Duration // of the last look at the clock, for rec
+	at     time.Duration // of the last look at the clock
 	deadAt time.Duration // when dead was set
 	timer  *time.Timer
+	report bool // the credits changed
 	params Parameters
 	armed  bool
 
@@ -76,10 +76,13 @@ type loop struct {
 	slots    []slot
 	recvFree []int32
 
-	sends  list // messages in the engine's queue; the first is being sent
-	lastID uint64
-	cur    *message // being reassembled
-	curLen int
+	sends   list // messages in the engine's queue; the first is being sent
+	waiting list // those that it had no place for
+	lastID  uint64
+	cur     *message // being reassembled
+	curLen  int
+	// complete are the messages of the batch that is being polled.
+	complete []*message
 
 	writes, reads, regs list // transfers and registrations to be posted
 	holding             bool // the engine was told to hold
@@ -94,8 +97,9 @@ type loop struct {
 	silent    [classes]int  // posted in a row without a signal
 	sendsDone int           // not told to the engine yet
 
-	flushed list // requests that the adapter flushed
-	wait    bool // for the disconnect event
+	flushed   list // requests that the adapter flushed
+	wait      bool // for the disconnect event
+	waitUntil time.Duration
 
 	held    work // posted when it is known whether another follows
 	hasHeld bool
@@ -108,66 +112,23 @@ type loop struct {
 	ran      bool // run was called: there was a connection
 }
 
-// run is the loop: it polls, takes requests, posts, and sleeps when there is
-// nothing to do. It is started by the set-up, ended by Close or the death of the
-// connection, and Close waits for it.
-func (c *Conn) run() {
-	l := &c.l
-	l.ran = true
-	for !l.dead {
-		l.at = c.now()
-		n := c.poll()
-		n += c.takeInbox()
-		c.pushTransfers()
-		c.flush()
-		if l.dead {
-			break
-		}
-		if n > 0 {
-			c.publish()
-		}
-		if n == 0 && !l.armed {
-			c.cq.Arm(ndk.ArmAny)
-			l.armed = true
-			continue // something may have come before
-		}
-		if n > 0 {
-			select {
-			case <-l.timer.C:
-				c.timerDue()
-			case <-l.stall.C:
-				c.stallDue()
-			default:
-			}
-			continue
-		}
-		select {
-		case st := <-c.event.C():
-			l.armed = false
-			if st.IsError() || st.IsWarning() {
-				c.die(&LostError{Err: fmt.Errorf("completion queue: %w", st)}, false)
-			}
-		case <-c.wake:
-		case <-l.timer.C:
-			c.timerDue()
-		case <-l.stall.C:
-			c.stallDue()
-		}
-	}
-	c.teardown()
-}
-
 // flushPatience is how long the disconnect event may take after the adapter
 // flushed.
 const flushPatience = time.Second
 
 func (c *Conn) timerDue() {
+	if c.l.dead {
+		return
+	}
 	if c.l.wait {
+		if left := c.l.waitUntil - c.l.at; left > 0 {
+			c.l.timer.Reset(left) // it fired for the engine
+			return
+		}
 		c.die(&LostError{Err: ntstatus.Cancelled}, false)
 		return
 	}
 	l := &c.l
-	l.at = c.now()
 	l.note(evTimer, 0, 0, 0, 0, 0)
 	l.eng.TimerDue(l.at)
 	c.act()
@@ -189,10 +150,16 @@ func (c *Conn) poll() int {
 		}
 		*r = ndk.ResultEx{}
 	}
+	if len(l.complete) > 0 && c.deliver() && !l.holding && !l.dead {
+		l.holding = true
+		l.note(evHold, 1, 0, 0, 0, 0)
+		l.eng.Hold(l.at, true)
+		c.act()
+	}
 	if l.sendsDone > 0 && !l.dead {
 		k := l.sendsDone
 		l.sendsDone = 0
-		l.eng.SendCompleted(c.now(), k)
+		l.eng.SendCompleted(l.at, k)
 		c.act()
 	}
 	return n
@@ -215,8 +182,7 @@ func (c *Conn) received(s *slot, r *ndk.ResultEx) {
 	}
 	msg := s.region.mem[s.off : s.off+s.size]
 	msg = msg[:min(int(r.Bytes), len(msg))]
-	now := c.now()
-	d, ok := l.eng.Received(now, msg, uint32(r.InvalidatedToken), invalidated)
+	d, ok := l.eng.Received(l.at, msg, uint32(r.InvalidatedToken), invalidated)
 	l.countReceive(s, msg)
 	if ok {
 		c.reassemble(d)
@@ -245,59 +211,7 @@ func (c *Conn) reassemble(d core.Delivery) {
 	l.cur = nil
 	m.rx.Data = m.buf[:end:end]
 	m.rx.Invalidated, m.rx.HasInvalidated = d.Token, d.HasToken
-	if c.deliver(m) && !l.holding {
-		l.holding = true
-		l.note(evHold, 1, 0, 0, 0, 0)
-		l.eng.Hold(c.now(), true)
-	}
-}
-
-// takeInbox takes over what callers want and returns how much it was.
-func (c *Conn) takeInbox() int {
-	l := &c.l
-	c.mu.Lock()
-	in := c.inbox
-	c.inbox, c.spare = c.spare[:0], nil
-	closing, lost, reason, behind, failure := c.closing, c.lost, c.reason, c.resume, c.failure
-	c.mu.Unlock()
-	n := len(in)
-	for i, r := range in {
-		c.take(r)
-		in[i] = nil
-	}
-	c.mu.Lock()
-	c.spare = in[:0]
-	c.mu.Unlock()
-	if l.holding && !behind {
-		l.holding = false
-		l.note(evHold, 0, 0, 0, 0, 0)
-		l.eng.Hold(c.now(), false)
-		c.act()
-	}
-	switch {
-	case l.dead:
-	case lost:
-		for c.poll() > 0 && !l.dead {
-			// Messages that came before the end are delivered.
-		}
-		err := error(&LostError{Reason: reason})
-		if reason == 0 {
-			if err = io.EOF; l.eng.MidMessage() {
-				err = io.ErrUnexpectedEOF
-			}
-		}
-		l.eng.Disconnected(err)
-		c.die(err, false)
-	case failure != nil:
-		l.eng.Disconnected(failure)
-		c.die(failure, false)
-	case closing:
-		l.note(evClose, 0, 0, 0, 0, 0)
-		c.flush()
-		l.eng.Disconnected(nil)
-		c.die(nil, true)
-	}
-	return n
+	l.complete = append(l.complete, m)
 }
 
 // take starts a request, or fails it.
@@ -313,21 +227,31 @@ func (c *Conn) take(r *request) {
 	case l.dead:
 		r.finish(c.err())
 	case r.kind == reqSend:
-		l.lastID++
-		r.id = l.lastID
-		l.sends.push(r) // before Submit, which may send it
-		if err := l.eng.Submit(c.now(), r.id, uint32(r.n), r.token, r.hasToken); err != nil {
-			l.sends.remove(r)
-			r.finish(err)
-			return
-		}
-		c.act()
+		l.waiting.push(r)
+		c.submitWaiting()
 	case r.kind == reqRead:
 		l.reads.push(r)
 	case r.kind == reqWrite || r.kind == reqWriteFile:
 		l.writes.push(r)
 	default:
 		l.regs.push(r)
+	}
+}
+
+// submitWaiting hands messages to the engine as far as its queue has room.
+func (c *Conn) submitWaiting() {
+	l := &c.l
+	for l.waiting.head != nil && l.eng.Queued() < sendQueueDepth && !l.dead {
+		r := l.waiting.pop()
+		l.lastID++
+		r.id = l.lastID
+		l.sends.push(r) // before Submit, which may send it
+		if err := l.eng.Submit(l.at, r.id, uint32(r.n), r.token, r.hasToken); err != nil {
+			l.sends.remove(r)
+			r.finish(err)
+			continue
+		}
+		c.act()
 	}
 }
 
@@ -338,10 +262,14 @@ func (c *Conn) cancel(r *request, why error) {
 	l := &c.l
 	switch r.kind {
 	case reqSend:
+		if l.waiting.remove(r) {
+			r.finish(errCancelled)
+			return
+		}
 		if !l.sends.contains(r) {
 			return // done already
 		}
-		if l.eng.Cancel(c.now(), r.id) {
+		if l.eng.Cancel(l.at, r.id) {
 			l.sends.remove(r)
 			r.finish(errCancelled)
 			c.act()
@@ -379,7 +307,7 @@ func (c *Conn) act() {
 		case core.PostReceives:
 			n := c.postReceives(a.Count, int(a.Size))
 			l.note(evPost, 0, 0, 0, uint32(n), a.Size)
-			l.eng.Posted(c.now(), n)
+			l.eng.Posted(l.at, n)
 		case core.SendRequest:
 			b, _ := a.Request.AppendBinary(l.page.mem[negotiateSend:negotiateSend])
 			c.sendNegotiate(len(b))
@@ -395,11 +323,12 @@ func (c *Conn) act() {
 			if l.wait {
 				continue
 			}
-			l.timer.Reset(max(a.At-c.now(), 0))
+			l.timer.Reset(max(a.At-l.at, 0))
 		case core.Terminate:
 			c.die(a.Err, a.Graceful)
 		}
 	}
+	l.report = true
 }
 
 // countReceive counts and records a message that the engine has looked at.
@@ -638,7 +567,7 @@ func (c *Conn) postFailed(err error) {
 // awaitLoss stops posting until the disconnect event comes, which is near.
 func (c *Conn) awaitLoss() {
 	if !c.l.wait {
-		c.l.wait = true
+		c.l.wait, c.l.waitUntil = true, c.l.at+flushPatience
 		c.l.timer.Reset(flushPatience)
 	}
 }
@@ -688,13 +617,13 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 		}
 		return
 	case classRead:
-		l.moved = c.now()
+		l.moved = c.l.at
 		if st == ntstatus.Success {
 			c.stats.read.Add(uint64(e.bytes))
 			l.tally.reads++
 		}
 	case classWrite:
-		l.moved = c.now()
+		l.moved = c.l.at
 		if st != ntstatus.Success {
 			break
 		}
@@ -729,8 +658,8 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 // that when it is known.
 var errFlushed = errors.New("smbdirect: flushed")
 
-// die ends the connection: everybody who waits is told, and the loop goes to its
-// teardown. cause is nil for Close.
+// die ends the connection: everybody who waits is told, and the owner leaves to
+// the teardown. cause is nil for Close.
 func (c *Conn) die(cause error, graceful bool) {
 	l := &c.l
 	if l.dead {
@@ -739,8 +668,10 @@ func (c *Conn) die(cause error, graceful bool) {
 	if graceful {
 		c.flush()
 	}
+	if len(l.complete) > 0 {
+		c.deliver() // before anybody hears of the end
+	}
 	l.dead, l.graceful = true, graceful
-	l.at = c.now()
 	l.deadAt, l.rec.cause = l.at, cause
 	l.note(evEnd, 0, 0, 0, 0, 0)
 	c.publish()
@@ -753,8 +684,9 @@ func (c *Conn) die(cause error, graceful bool) {
 	close(c.closed)
 }
 
-// teardown ends the RDMA connection and frees what belongs to it. Nobody but the
-// loop and the callbacks of the provider is left, and they end before it does.
+// teardown ends the RDMA connection and frees what belongs to it. Its caller is
+// the last owner. Nobody but the callbacks of the provider is left, and they end
+// before it does.
 func (c *Conn) teardown() {
 	l := &c.l
 	l.timer.Stop()
@@ -797,7 +729,7 @@ func (c *Conn) teardown() {
 			}
 		}
 	}
-	for _, q := range []*list{&l.flushed, &l.sends, &l.writes, &l.reads, &l.regs} {
+	for _, q := range []*list{&l.flushed, &l.waiting, &l.sends, &l.writes, &l.reads, &l.regs} {
 		for q.head != nil {
 			q.pop().finish(err)
 		}
@@ -813,7 +745,7 @@ func (c *Conn) teardown() {
 		l.cur = nil
 	}
 	c.mu.Lock()
-	for c.closing && c.recvq.n > 0 {
+	for c.flags.closing && c.recvq.n > 0 {
 		m := c.recvq.pop()
 		m.pool.put(m)
 	}

@@ -247,7 +247,7 @@ func (l *loop) transfersOut() int { return l.out[classRead] + l.out[classWrite] 
 func (c *Conn) watchTransfers() {
 	l := &c.l
 	if l.transfersOut() == 1 {
-		l.moved = c.now()
+		l.moved = l.at
 	}
 	if !l.watching {
 		l.watching = true
@@ -262,7 +262,7 @@ func (c *Conn) stallDue() {
 	if l.watching = l.transfersOut() > 0; !l.watching {
 		return
 	}
-	if left := c.cfg.TransferTimeout - (c.now() - l.moved); left > 0 {
+	if left := c.cfg.TransferTimeout - (l.at - l.moved); left > 0 {
 		l.stall.Reset(left)
 		return
 	}

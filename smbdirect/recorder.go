@@ -50,8 +50,8 @@ type event struct {
 	code          uint8
 }
 
-// recorder keeps the last events of a connection. It is owned by the loop, as a
-// lock would cost what recording does; others ask the loop for a copy.
+// recorder keeps the last events of a connection. It belongs to the owner of
+// the connection, as a lock would cost what recording does; others ask the owner for a copy.
 type recorder struct {
 	ring  [recorderSize]event
 	n     uint64 // events so far
@@ -102,15 +102,17 @@ func (l *loop) snapshot() flight {
 	return f
 }
 
-// flight returns what was recorded, while the connection lives by asking the loop.
+// flight returns what was recorded, while the connection lives by asking its owner.
 func (c *Conn) flight() flight {
 	q := c.dev.requests.get(reqFlight)
 	if !c.request(q) {
 		q.free()
-		<-c.done // the loop is at its end
+		<-c.done // nobody owns the connection any more
 		return c.l.snapshot()
 	}
-	<-q.done
+	if !q.finished() {
+		<-q.done
+	}
 	f := q.flight
 	q.free()
 	return f

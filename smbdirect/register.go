@@ -44,7 +44,7 @@ type registrations struct {
 	limit    int64
 	sem      *semaphore.Weighted // parts that may still be used
 
-	slow, ended atomic.Uint64 // registrations and invalidations that the loop has no part in
+	slow, ended atomic.Uint64 // registrations and invalidations that the owner has no part in
 
 	mu     sync.Mutex
 	free   []*part             // guarded by mu, as all below

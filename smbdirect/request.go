@@ -4,11 +4,12 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
-// requestKind is what a caller wants of the loop.
+// requestKind is what a caller wants of the owner.
 type requestKind uint8
 
 const (
@@ -43,18 +44,27 @@ func (k requestKind) String() string {
 	return "cancel"
 }
 
-// errCancelled is how the loop says that it gave up a request in time.
+// The states of a request.
+const (
+	stateOut     uint32 = iota // at work
+	stateWaiting               // at work, and the caller waits for done
+	stateOver
+)
+
+// errCancelled is how the owner says that it gave up a request in time.
 var errCancelled = errors.New("smbdirect: cancelled")
 
-// request goes from a caller to the loop, which owns it until it signals done.
+// request goes from a caller to the owner of the connection, whose it is until
+// finished says otherwise or done is signalled.
 type request struct {
 	kind    requestKind
-	done    chan struct{} // one signal when the loop is finished with it
-	err     error         // set before done
+	state   atomic.Uint32
+	done    chan struct{} // one signal, if somebody waits for it
+	err     error         // set before the end
 	home    *requestPool  // where it goes when it is free
 	cancels *request      // of reqCancel; its owner waits for both
 	why     error         // of reqCancel
-	next    *request      // in a list of the loop
+	next    *request      // in a list of the owner
 
 	n int // bytes
 
@@ -112,8 +122,14 @@ func (r *request) free() {
 // finish hands a request back to its caller.
 func (r *request) finish(err error) {
 	r.err = err
-	r.done <- struct{}{}
+	if r.state.Swap(stateOver) == stateWaiting {
+		r.done <- struct{}{}
+	}
 }
+
+// finished reports whether the request is over. If not, done is signalled when
+// it is.
+func (r *request) finished() bool { return !r.state.CompareAndSwap(stateOut, stateWaiting) }
 
 // copyTo copies the next len(dst) bytes of the message.
 func (r *request) copyTo(dst []byte) {
@@ -128,7 +144,7 @@ func (r *request) copyTo(dst []byte) {
 }
 
 // posted reports whether all requests of a transfer or invalidation were posted.
-// One that is not is in a list of the loop.
+// One that is not is in a list of the owner.
 func (r *request) posted() bool {
 	if r.kind == reqInvalidate {
 		return r.part0 == len(r.reg.parts)

@@ -23,11 +23,11 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	}
 	c = &Conn{
 		cfg: cfg, dev: dev, role: role, start: time.Now(),
-		event:        ndk.NewEvent(),
 		ready:        make(chan struct{}),
 		closed:       make(chan struct{}),
+		left:         make(chan struct{}),
 		done:         make(chan struct{}),
-		sending:      make(chan struct{}, sendQueueDepth),
+		driving:      true, // by the set-up
 		wake:         make(chan struct{}, 1),
 		recvReady:    make(chan struct{}, 1),
 		invalidation: dev.fast && !dev.info.Version.Less(ndk.Version12),
@@ -62,7 +62,7 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 			recvDepth, depth, info.MaxReceiveQueueDepth, info.MaxInitiatorQueueDepth, ntstatus.InsufficientResources)
 	}
 	l.queue = make([]entry, depth)
-	if c.cq, err = dev.adapter.CreateCQ(ctx, ndk.CQConfig{Depth: depth + recvDepth, Notify: c.event.Notify}); err != nil {
+	if c.cq, err = dev.adapter.CreateCQ(ctx, ndk.CQConfig{Depth: depth + recvDepth, Notify: c.notify}); err != nil {
 		return c, err
 	}
 	c.qp, err = dev.pd.CreateQP(ctx, ndk.QPConfig{
@@ -85,7 +85,8 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	if l.page, err = dev.newRegion(ctx, pageSize, ndk.MRAllowLocalWrite); err != nil {
 		return c, err
 	}
-	eng.Start(c.now())
+	c.tick()
+	eng.Start(l.at)
 	c.act()
 	return c, c.deathOf()
 }
@@ -97,7 +98,7 @@ func sumOf(d [classes]int) (n int) {
 	return n
 }
 
-// deathOf returns why the loop died before it ran, nil if it did not.
+// deathOf returns why the connection died in the set-up, nil if it did not.
 func (c *Conn) deathOf() error {
 	if !c.l.dead {
 		return nil
@@ -109,16 +110,20 @@ func (c *Conn) deathOf() error {
 	return c.err()
 }
 
-// abandon takes down a connection whose loop does not run yet.
+// abandon takes down a connection that the set-up owns.
 func (c *Conn) abandon(err error) error {
 	c.die(err, false)
 	c.teardown()
 	return fmt.Errorf("smbdirect: %w", err)
 }
 
-// negotiate starts the loop and waits until the connection is established.
+// negotiate ends the set-up's ownership and waits until the connection is
+// established.
 func (c *Conn) negotiate(ctx context.Context) error {
+	c.l.ran = true
 	go c.run() // ended and waited for by Close, or here
+	c.tick()
+	c.drive(driveRounds)
 	select {
 	case <-c.ready:
 		return nil
@@ -181,7 +186,7 @@ func (c *Conn) connect(ctx context.Context, dst netip.AddrPort) (err error) {
 		return err
 	}
 	c.setAddrs()
-	c.l.at = c.now()
+	c.tick()
 	c.l.eng.ConnectionUp()
 	c.act()
 	c.flush()

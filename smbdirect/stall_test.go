@@ -42,7 +42,7 @@ func TestTransferThatNeverEnds(t *testing.T) {
 	if c.stallDue(); c.l.dead {
 		t.Error("ended without a transfer")
 	}
-	c.l.out[classRead], c.l.moved = 1, c.now()+time.Hour
+	c.l.out[classRead], c.l.moved = 1, c.l.at+time.Hour
 	if c.stallDue(); c.l.dead {
 		t.Error("ended while transfers move")
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
-// counters are written by the loop before it tells who waits for what is counted.
+// counters are written by the owner before it tells who waits for what is counted.
 type counters struct {
 	sent, received, sentBytes, receivedBytes atomic.Uint64
 	written, read, fromFile                  atomic.Uint64
 }
 
-// tally is what the loop counts for itself and shows once a turn, which costs a
+// tally is what the owner counts for itself and shows once a turn, which costs a
 // message less than atomic counters would.
 type tally struct {
 	sends, receives                uint64
@@ -53,7 +53,7 @@ func (c *Conn) publish() {
 }
 
 // Stats implements transport.Conn. What concerns neither messages nor bytes may
-// lag behind by as much as the loop does at a time.
+// lag behind by as much as the owner does at a time.
 func (c *Conn) Stats() transport.Stats {
 	s := &c.stats
 	c.tally.mu.Lock()
