@@ -51,12 +51,11 @@ func (m *WriteRequest) AppendBinary(b []byte) ([]byte, error) {
 	offset := WriteDataOffset + len(m.ChannelInfo)
 	if n > 0 {
 		offset = alignUp(offset, 8)
-	}
-	if offset > 0xFFFF {
-		return b, tooLong(name, "WriteChannelInfo", len(m.ChannelInfo))
-	}
-	if n == 0 && m.Channel != ChannelNone {
+	} else if m.Channel != ChannelNone {
 		offset = 0
+	}
+	if offset > 0xFFFF || len(m.ChannelInfo) > 0xFFFF {
+		return b, tooLong(name, "WriteChannelInfo", len(m.ChannelInfo))
 	}
 	start := len(b)
 	b = le.AppendUint16(b, 49)
