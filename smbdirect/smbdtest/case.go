@@ -36,6 +36,8 @@ type Case struct {
 	Spec string
 	// Role is the end under test.
 	Role Role
+	// SMB2 says that it speaks SMB2 to the acceptor, and needs Target.Share.
+	SMB2 bool
 	// Doc says in a sentence what is done and expected.
 	Doc string
 	// Run plays the case. It runs on a goroutine of its own; ctx ends with it.

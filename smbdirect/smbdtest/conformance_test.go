@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,7 +134,10 @@ func byRow(t *testing.T, r Role, run func(*testing.T, Case)) {
 
 // acceptor runs c against a Listener of ours that has an echo above it.
 func (f fabric) acceptor(t *testing.T, c Case) {
-
+	if c.SMB2 {
+		f.smb2Acceptor(t, c)
+		return
+	}
 	p, host, underHost := f.open(t)
 	peer, under := openAdapter(t, p, host), openAdapter(t, p, underHost)
 	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", f.cfg)
@@ -241,7 +245,7 @@ func (l *countingListener) Accept(ctx context.Context) (transport.Conn, error) {
 		return nil, err
 	}
 	l.n.add(1)
-	return &countedConn{c, &l.n}, nil
+	return &countedConn{Conn: c, n: &l.n}, nil
 }
 
 func (l *countingListener) settled(ctx context.Context) error {
@@ -255,11 +259,12 @@ func (l *countingListener) settled(ctx context.Context) error {
 
 type countedConn struct {
 	transport.Conn
-	n *counter
+	n    *counter
+	once sync.Once
 }
 
 func (c *countedConn) Close() error {
 	err := c.Conn.Close()
-	c.n.add(-1)
+	c.once.Do(func() { c.n.add(-1) })
 	return err
 }
