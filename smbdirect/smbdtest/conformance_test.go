@@ -98,6 +98,9 @@ func TestConformance(t *testing.T) {
 			t.Run("acceptor", func(t *testing.T) {
 				byRow(t, Acceptor, func(t *testing.T, c Case) { f.run(t, func(t *testing.T) { f.acceptor(t, c) }) })
 			})
+			t.Run("initiator", func(t *testing.T) {
+				byRow(t, Initiator, func(t *testing.T, c Case) { f.run(t, func(t *testing.T) { f.initiator(t, c) }) })
+			})
 		})
 	}
 }
