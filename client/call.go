@@ -27,12 +27,15 @@ const (
 	protectSign    protection = 1 << iota // sign it, and insist on a signed answer
 	protectEncrypt                        // encrypt it: the share wants that
 	protectRaw                            // neither; whoever waits checks the answer
+	protectBind                           // sign it, and leave the answer to whoever waits
+	protectOnce                           // not to be sent again on another channel; for ioctlOn
 )
 
 // call is one request and its answer. Calls are pooled; one that its waiter
 // abandoned is left to the garbage collector.
 type call struct {
 	home    *sync.Pool
+	conn    *conn // where it was last sent, or is being sent
 	cmd     smb2.Command
 	flags   smb2.Flags
 	treeID  uint32
@@ -42,7 +45,8 @@ type call struct {
 	// for it. hold marks one whose memory the server may reach. Cancelling either
 	// waits Config.CancelGrace for the answer, which may be a lock, or changes,
 	// that must not be lost, or the end of the server's use of the memory.
-	long, hold bool
+	// once marks one that must not be sent again on another channel.
+	long, hold, once bool
 
 	buf     []byte // header and body, appended to by the owner
 	payload []byte // the caller's bytes that follow; nil after the message was sent
@@ -105,15 +109,17 @@ func (in *inbound) release() {
 }
 
 // newCall leases a call with room for the header in buf. It is given back by free.
-func (conn *conn) newCall(cmd smb2.Command) *call {
-	c, _ := conn.calls.Get().(*call)
+func (conn *conn) newCall(cmd smb2.Command) *call { return conn.sess.newCall(cmd) }
+
+func (s *Session) newCall(cmd smb2.Command) *call {
+	c, _ := s.calls.Get().(*call)
 	if c == nil {
-		c = &call{home: &conn.calls, ready: make(chan struct{}, 1), buf: make([]byte, 0, 512)}
+		c = &call{home: &s.calls, ready: make(chan struct{}, 1), buf: make([]byte, 0, 512)}
 		c.self[0] = c
 	}
 	c.cmd = cmd
 	c.flags, c.treeID, c.charge, c.protect = 0, 0, 1, 0
-	c.long, c.hold = false, false
+	c.long, c.hold, c.once = false, false, false
 	c.buf = append(c.buf[:0], zeroHeader[:]...)
 	c.payload = nil
 	c.state = callIdle
@@ -142,7 +148,7 @@ func (c *call) free() {
 	case <-c.ready:
 	default:
 	}
-	c.payload, c.out.Parts, c.parts = nil, nil, [4][]byte{}
+	c.payload, c.out.Parts, c.parts, c.conn = nil, nil, [4][]byte{}, nil
 	if cap(c.sealed) > maxKept {
 		c.sealed = nil
 	}

@@ -126,6 +126,9 @@ type Config struct {
 	// wait for somebody else (Lock with Wait, Watcher.Next). 0 means
 	// DefaultTimeout, negative means no bound.
 	Timeout time.Duration
+	// Channels says how a session gets more connections; the zero value means that
+	// it has one.
+	Channels ChannelConfig
 	// CancelGrace bounds how long a cancelled request waits for its answer where
 	// giving it up costs something: memory that the server may reach by RDMA has to
 	// be revoked, a lock may be granted after all, changes may be on their way. 0
@@ -216,6 +219,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.CancelGrace == 0 {
 		c.CancelGrace = DefaultCancelGrace
+	}
+	if err := c.Channels.setDefaults(); err != nil {
+		return c, err
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

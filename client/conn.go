@@ -31,6 +31,7 @@ type security struct {
 // conn moves requests and answers. Requests are numbered and sent by whoever
 // makes them; one goroutine receives, and one watches deadlines.
 type conn struct {
+	sess       *Session
 	tr         transport.Conn
 	rdma       transport.RDMA
 	log        *slog.Logger
@@ -41,11 +42,21 @@ type conn struct {
 	// multiCredit: CreditCharge is in use, [MS-SMB2] 3.2.4.1.5. Written once,
 	// while negotiation is all there is.
 	multiCredit bool
+	// neg is what NEGOTIATE has settled. Written once, as multiCredit.
+	neg *negotiated
+	// speed weighs this channel against others; set before it joins the session.
+	speed  atomic.Int64  // Mbit/s
+	flying atomic.Int64  // bytes in READ and WRITE requests under way
+	got    atomic.Uint64 // messages received
+
+	validate sync.Mutex // held while the negotiation is validated
+	valid    bool       // guarded by validate
 
 	sec atomic.Pointer[security]
 
 	mu sync.Mutex
 	// All guarded by mu.
+	iface    NetworkInterface // the server's, once it is known
 	nextID   uint64           // first MessageId that was never used
 	holes    []idRange        // MessageIds taken back from requests that were not sent
 	credits  int              // how many MessageIds the server lets us use
@@ -61,7 +72,6 @@ type conn struct {
 	closing context.CancelFunc // ends Receive
 	wg      sync.WaitGroup     // the two goroutines
 
-	calls    sync.Pool // of *call
 	counters counters
 }
 
@@ -85,17 +95,19 @@ const maxOrphans = 64
 // never use more.
 const maxGranted = 1 << 16
 
-func newConn(tr transport.Conn, cfg *Config) *conn {
+func newConn(tr transport.Conn, s *Session) *conn {
+	cfg := &s.cfg
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &conn{
-		tr: tr, rdma: tr.RDMA(), log: cfg.Logger,
+		sess: s, tr: tr, rdma: tr.RDMA(), log: cfg.Logger,
 		maxCredits: cfg.MaxCredits, timeout: cfg.Timeout, grace: cfg.CancelGrace,
 		credits: 1, // [MS-SMB2] 3.2.4.1.2: the window begins as {0}
 		pending: make(map[uint64]*call), failedCh: make(chan struct{}), closing: cancel,
 	}
+	c.speed.Store(unknownSpeed)
 	c.wg.Add(1)
 	go c.receive(ctx) // ended by closing and tr.Close; Close waits
-	if c.timeout > 0 {
+	if c.timeout > 0 || cfg.Channels.Dial != nil {
 		c.wg.Add(1)
 		go c.watch() // ended by failedCh; Close waits
 	}
@@ -134,6 +146,7 @@ func (c *conn) fail(cause error) error {
 	if err := c.tr.Close(); err != nil {
 		c.log.Debug("transport close", "err", err)
 	}
+	c.sess.lost(c)
 	return cause
 }
 
@@ -164,6 +177,14 @@ func (c *conn) protocolError(section, format string, args ...any) error {
 	return err
 }
 
+// protocolError ends the connection that the answer to k came by.
+func (k *call) protocolError(section, format string, args ...any) error {
+	return k.conn.protocolError(section, format, args...)
+}
+
+// badBody ends the connection that the answer to k came by, which does not parse.
+func (k *call) badBody(cause error) error { return k.conn.badBody(k.cmd, cause) }
+
 // badBody ends the connection over an answer that does not parse.
 func (c *conn) badBody(cmd smb2.Command, cause error) error {
 	err := c.fail(&ProtocolError{Section: "3.2.5", Problem: "malformed " + cmd.String() + " response", Err: cause})
@@ -192,6 +213,7 @@ func (c *conn) start(ctx context.Context, calls []*call) error {
 	first := calls[0]
 	need := 0
 	for _, k := range calls {
+		k.conn = c
 		need += int(k.charge)
 	}
 	if err := c.acquire(ctx, first, need, calls); err != nil {
@@ -445,7 +467,7 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 	for i, k := range calls {
 		k.encrypted = encrypt
 		k.signed = !encrypt && sec != nil && sec.signer != nil && k.protect&protectRaw == 0 &&
-			(sec.sign || k.protect&protectSign != 0)
+			(sec.sign || k.protect&(protectSign|protectBind) != 0)
 		if i != last {
 			for len(k.buf)%8 != 0 {
 				k.buf = append(k.buf, 0)
@@ -454,6 +476,9 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 		h := smb2.Header{Command: k.cmd, Flags: k.flags, MessageID: k.id, TreeID: k.treeID}
 		if c.multiCredit {
 			h.CreditCharge = k.charge
+		}
+		if c.neg != nil { // [MS-SMB2] 3.2.4.1.1; 0 for dialects without channels
+			h.ChannelSequence = uint16(c.sess.sequence.Load())
 		}
 		if k.cmd == smb2.CommandCancel {
 			h.CreditCharge = 0
@@ -605,17 +630,27 @@ func (c *conn) cancel(k *call) {
 }
 
 // watch ends calls whose time is over, and the connection if its peer takes no
-// message for that long. It looks four times in each Timeout.
+// message for that long. It looks four times in each Timeout. Of a session that has
+// another channel it ends the connection too if that is silent.
 func (c *conn) watch() {
 	defer c.wg.Done()
-	t := time.NewTicker(max(c.timeout/4, time.Millisecond))
+	every := c.timeout / 4
+	if stall := c.sess.cfg.Channels.Stall; c.sess.cfg.Channels.Dial != nil && (every <= 0 || stall/4 < every) {
+		every = stall / 4
+	}
+	t := time.NewTicker(max(every, time.Millisecond))
 	defer t.Stop()
+	var p probe
 	for {
 		select {
 		case <-c.failedCh:
 			return
 		case now := <-t.C:
-			if c.expire(now) {
+			if c.sess.cfg.Channels.Dial != nil && c.silent(now, &p) {
+				_ = c.fail(fmt.Errorf("no answer and no sign of life for %v: %w", 2*c.sess.cfg.Channels.Stall, os.ErrDeadlineExceeded))
+				return
+			}
+			if c.timeout > 0 && c.expire(now) {
 				_ = c.fail(fmt.Errorf("the server took no message within %v: %w", c.timeout, os.ErrDeadlineExceeded))
 			}
 		}

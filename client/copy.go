@@ -52,7 +52,7 @@ func (f *File) copyRange(ctx context.Context, off int64, src *File, srcOff, n in
 	}
 	key, err := smb2.ParseRequestResumeKeyResponse(out)
 	if err != nil {
-		err = f.sh.s.c.badBody(k.cmd, err)
+		err = k.badBody(err)
 	}
 	k.free()
 	if err != nil {
@@ -69,7 +69,7 @@ func (f *File) copyRange(ctx context.Context, off int64, src *File, srcOff, n in
 				SourceOffset: uint64(srcOff + done + asked), TargetOffset: uint64(off + done + asked), Length: uint32(size)})
 			asked += size
 		}
-		m, limits, err := f.copyOnce(ctx, id, &req)
+		m, limits, err := f.copyOnce(ctx, id, &req, asked)
 		switch {
 		case limits && !adapted && m.ChunksWritten > 0 && m.ChunkBytesWritten > 0 && m.TotalBytesWritten > 0:
 			adapted = true
@@ -80,9 +80,6 @@ func (f *File) copyRange(ctx context.Context, off int64, src *File, srcOff, n in
 		case err != nil:
 			return done, err
 		}
-		if int64(m.TotalBytesWritten) > asked {
-			return done, f.sh.s.c.protocolError("3.2.5.14.3", "%d bytes copied of %d", m.TotalBytesWritten, asked)
-		}
 		if m.TotalBytesWritten == 0 {
 			return done, io.ErrUnexpectedEOF
 		}
@@ -91,9 +88,9 @@ func (f *File) copyRange(ctx context.Context, off int64, src *File, srcOff, n in
 	return done, nil
 }
 
-// copyOnce sends one request. limits says that it was refused with the server's
+// copyOnce sends one request for asked bytes. limits says that it was refused with the server's
 // limits in m.
-func (f *File) copyOnce(ctx context.Context, id smb2.FileID, req *smb2.CopyChunkCopy) (m smb2.CopyChunkResponse, limits bool, err error) {
+func (f *File) copyOnce(ctx context.Context, id smb2.FileID, req *smb2.CopyChunkCopy, asked int64) (m smb2.CopyChunkResponse, limits bool, err error) {
 	in, err := req.AppendBinary(nil)
 	if err != nil {
 		return m, false, err
@@ -104,10 +101,13 @@ func (f *File) copyOnce(ctx context.Context, id smb2.FileID, req *smb2.CopyChunk
 	}
 	defer k.free()
 	if m, err = smb2.ParseCopyChunkResponse(out); err != nil {
-		return m, false, f.sh.s.c.badBody(k.cmd, err)
+		return m, false, k.badBody(err)
 	}
 	if k.resp.Status == ntstatus.InvalidParameter {
 		return m, true, k.resp.Status
+	}
+	if int64(m.TotalBytesWritten) > asked {
+		return m, false, k.protocolError("3.2.5.14.3", "%d bytes copied of %d", m.TotalBytesWritten, asked)
 	}
 	return m, false, nil
 }

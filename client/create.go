@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -158,6 +159,10 @@ func (sh *Share) createCall(name string, o CreateOptions) (*call, error) {
 	if int(o.Disposition) >= len(wireDisposition) {
 		return nil, ntstatus.InvalidParameter
 	}
+	contexts, err := sh.createContexts()
+	if err != nil {
+		return nil, err
+	}
 	k := sh.call(smb2.CommandCreate)
 	err = k.encode(&smb2.CreateRequest{
 		ImpersonationLevel: smb2.ImpersonationImpersonation,
@@ -167,12 +172,29 @@ func (sh *Share) createCall(name string, o CreateOptions) (*call, error) {
 		CreateDisposition:  wireDisposition[o.Disposition],
 		CreateOptions:      smb2.CreateOptions(o.Options),
 		Name:               smb2.EncodeUTF16(wire),
+		Contexts:           contexts,
 	})
 	if err != nil {
 		k.free()
 		return nil, err
 	}
 	return k, nil
+}
+
+// createContexts gives a CREATE the number by which a server knows it again when it
+// is sent once more because a channel was lost ([MS-SMB2] 3.3.5.9). That number is
+// in the request for a durable handle, which is not granted without an oplock.
+func (sh *Share) createContexts() ([]byte, error) {
+	if sh.kind != smb2.ShareTypeDisk || !sh.s.multichannel() {
+		return nil, nil
+	}
+	var m smb2.DurableHandleRequestV2
+	rand.Read(m.CreateGUID[:]) // never fails: it ends the program first
+	data, err := m.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	return smb2.AppendCreateContext(nil, smb2.CreateContextDurableHandleV2, data)
 }
 
 // CreateFile opens or creates as o says: the CREATE request of [MS-SMB2] 2.2.13.
@@ -192,7 +214,7 @@ func (sh *Share) create(ctx context.Context, name string, o CreateOptions) (*Fil
 	}
 	m, err := smb2.ParseCreateResponse(k.msg)
 	if err != nil {
-		return nil, sh.s.c.badBody(k.cmd, err)
+		return nil, k.badBody(err)
 	}
 	return newFile(sh, name, &m), nil
 }
@@ -223,70 +245,109 @@ func (sh *Share) Create(ctx context.Context, name string) (*File, error) {
 // on opens a file, sends the request in middle about it, and closes it, all in one
 // compound ([MS-SMB2] 3.2.4.1.4). middle is made with smb2.AnyFileID and may be
 // nil; it is freed by the caller. The first failure is returned.
+//
+// Where the session may have several channels, what changes something leaves the
+// file open in the compound and closes it after: a CREATE that is sent again finds
+// the open that it made the first time, and with it the rest does no harm twice.
 func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *call) error {
 	open, err := sh.createCall(name, o)
 	if err != nil {
 		return err
 	}
 	defer open.free()
-	closing := sh.call(smb2.CommandClose)
-	defer closing.free()
-	if err := closing.encode(&smb2.CloseRequest{FileID: smb2.AnyFileID}); err != nil {
-		return err
-	}
-	closing.flags |= smb2.FlagRelatedOperations
-	calls := []*call{open, closing}
+	calls := make([]*call, 1, 3)
+	calls[0] = open
 	if middle != nil {
 		middle.flags |= smb2.FlagRelatedOperations
-		calls = []*call{open, middle, closing}
+		calls = append(calls, middle)
 	}
-	c := sh.s.c
-	c.closeOrphans(ctx)
-	for try := 0; ; try++ {
-		seen := c.counters.reauths.Load()
-		if err := c.start(ctx, calls); err != nil {
+	changes := o.Disposition != OpenExisting || o.Options&OptDeleteOnClose != 0 || middle != nil && middle.cmd == smb2.CommandSetInfo
+	twoSteps := changes && sh.s.multichannel()
+	var closing *call
+	if !twoSteps {
+		closing = sh.call(smb2.CommandClose)
+		defer closing.free()
+		if err := closing.encode(&smb2.CloseRequest{FileID: smb2.AnyFileID}); err != nil {
 			return err
 		}
-		var first error
-		for _, k := range calls {
-			if err := c.wait(ctx, k); err != nil && first == nil {
-				first = err
+		closing.flags |= smb2.FlagRelatedOperations
+		calls = append(calls, closing)
+	}
+	first, err := sh.s.doAll(ctx, calls)
+	if err != nil {
+		return err
+	}
+	if open.resp.Status == ntstatus.Success && (twoSteps || closing.resp.Status != ntstatus.Success) {
+		err := sh.closeAfter(ctx, open)
+		if twoSteps && first == nil { // a deletion happens only now
+			first = err
+		}
+	}
+	return first
+}
+
+// doAll sends a compound and waits for all of its answers. It returns the first
+// status that is not a success, and the error with which there are no answers.
+func (s *Session) doAll(ctx context.Context, calls []*call) (status, err error) {
+	c := s.main()
+	c.closeOrphans(ctx)
+	var r retry
+again:
+	for renewed := false; ; {
+		seen := s.counters.reauths.Load()
+		err := c.start(ctx, calls)
+		if err == nil {
+			for _, k := range calls {
+				if werr := c.wait(ctx, k); werr != nil && err == nil {
+					err = werr
+				}
 			}
 		}
-		if first != nil {
-			return first
-		}
-		for _, k := range calls {
-			if k.resp.Status != ntstatus.Success && first == nil {
-				first = k.resp.Status
+		if err != nil {
+			if next := s.failover(ctx, c, &r, calls...); next != nil {
+				c = next
+				continue
 			}
+			return nil, err
 		}
-		if open.resp.Status == ntstatus.NetworkSessionExpired && try == 0 {
+		if calls[0].resp.Status == ntstatus.NetworkSessionExpired && !renewed {
+			renewed = true
 			for _, k := range calls {
 				k.dropAnswer()
 			}
-			if err := sh.s.reauth(ctx, seen); err != nil {
-				return err
+			if err := s.reauth(ctx, seen); err != nil {
+				return nil, err
 			}
 			continue
 		}
-		if open.resp.Status == ntstatus.Success && closing.resp.Status != ntstatus.Success {
-			sh.closeAfter(ctx, open)
+		for _, k := range calls {
+			if s.busy(ctx, k, &r) {
+				for _, k := range calls {
+					k.dropAnswer()
+					k.replay()
+				}
+				continue again
+			}
 		}
-		return first
+		for _, k := range calls {
+			if k.resp.Status != ntstatus.Success {
+				return k.resp.Status, nil
+			}
+		}
+		return nil, nil
 	}
 }
 
 // closeAfter closes what a compound has opened and not closed.
-func (sh *Share) closeAfter(ctx context.Context, open *call) {
+func (sh *Share) closeAfter(ctx context.Context, open *call) error {
 	m, err := smb2.ParseCreateResponse(open.msg)
 	if err != nil {
-		_ = sh.s.c.badBody(open.cmd, err)
-		return
+		return open.badBody(err)
 	}
 	k := sh.call(smb2.CommandClose)
 	defer k.free()
-	if k.encode(&smb2.CloseRequest{FileID: m.FileID}) == nil {
-		_ = sh.s.do(ctx, k) // the failure before is what the caller is told
+	if err := k.encode(&smb2.CloseRequest{FileID: m.FileID}); err != nil {
+		return err
 	}
+	return sh.s.do(ctx, k)
 }

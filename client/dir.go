@@ -19,6 +19,9 @@ type listing struct {
 	started bool       // guarded by mu
 	done    bool       // guarded by mu
 	rest    []fs.DirEntry
+	// seen are the names so far, kept where the listing may have to start again
+	// because an answer was lost with its channel. guarded by mu
+	seen map[string]struct{}
 }
 
 // listClass has all that FileInfo has but the number of links.
@@ -70,6 +73,9 @@ func (f *File) readMore(ctx context.Context, l *listing) error {
 		return err
 	}
 	s := f.sh.s
+	if l.seen == nil && s.multichannel() {
+		l.seen = make(map[string]struct{})
+	}
 	k := f.sh.call(smb2.CommandQueryDirectory)
 	defer k.free()
 	req := smb2.QueryDirectoryRequest{
@@ -82,7 +88,11 @@ func (f *File) readMore(ctx context.Context, l *listing) error {
 	if err := k.encode(&req); err != nil {
 		return err
 	}
-	err = s.do(ctx, k)
+	k.once = true // the server's position has moved on
+	if err = s.do(ctx, k); err != nil && l.seen != nil && s.survives(ctx, k) {
+		l.started = false
+		return nil
+	}
 	switch {
 	case errors.Is(err, ntstatus.NoMoreFiles), !l.started && errors.Is(err, ntstatus.NoSuchFile):
 		l.done = true
@@ -95,24 +105,30 @@ func (f *File) readMore(ctx context.Context, l *listing) error {
 	l.started = true
 	m, err := smb2.ParseQueryDirectoryResponse(k.msg)
 	if err != nil {
-		return s.c.badBody(k.cmd, err)
+		return k.badBody(err)
 	}
 	if len(m.OutputBuffer) > s.maxAnswer() {
-		return s.c.protocolError("3.2.5.16", "%d bytes of entries, %d asked for", len(m.OutputBuffer), s.maxAnswer())
+		return k.protocolError("3.2.5.16", "%d bytes of entries, %d asked for", len(m.OutputBuffer), s.maxAnswer())
 	}
 	if len(m.OutputBuffer) == 0 { // would go on for ever
-		return s.c.protocolError("3.2.5.16", "an empty part of a directory")
+		return k.protocolError("3.2.5.16", "an empty part of a directory")
 	}
 	for d, err := range smb2.DirectoryEntries(m.OutputBuffer, listClass) {
 		if err != nil {
-			return s.c.badBody(k.cmd, err)
+			return k.badBody(err)
 		}
 		switch {
 		case d.FileName == "." || d.FileName == "..":
 			continue
 		case d.FileName == "" || strings.ContainsAny(d.FileName, "/\\\x00"):
 			// Callers make paths of these, also local ones.
-			return s.c.protocolError("3.2.5.16", "a directory lists the name %q", d.FileName)
+			return k.protocolError("3.2.5.16", "a directory lists the name %q", d.FileName)
+		}
+		if l.seen != nil {
+			if _, again := l.seen[d.FileName]; again {
+				continue
+			}
+			l.seen[d.FileName] = struct{}{}
 		}
 		l.rest = append(l.rest, infoOfEntry(&d))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/bits"
 	"sync"
 	"time"
 
@@ -27,6 +28,10 @@ type File struct {
 	mu     sync.Mutex
 	id     smb2.FileID // guarded by mu
 	closed bool        // guarded by mu
+	// lockBusy has a bit for each of the 64 LockSequence buckets of the open that is
+	// in use, lockNumber their numbers: Open.OperationBuckets of [MS-SMB2] 3.2.1.4.
+	lockBusy   uint64    // guarded by mu
+	lockNumber [64]uint8 // guarded by mu
 
 	posMu sync.Mutex // held while a Read, Write or Seek is under way
 	pos   int64      // guarded by posMu
@@ -263,7 +268,7 @@ func (f *File) query(ctx context.Context, t smb2.InfoType, class uint8, size int
 	}
 	var out []byte
 	if err == nil {
-		out, err = f.sh.s.c.queried(k, size)
+		out, err = k.queried(size)
 	}
 	if err != nil {
 		k.free()
@@ -280,13 +285,13 @@ func (sh *Share) queryCall(id smb2.FileID, t smb2.InfoType, class uint8, size in
 }
 
 // queried returns the buffer of a QUERY_INFO answer.
-func (c *conn) queried(k *call, size int) ([]byte, error) {
+func (k *call) queried(size int) ([]byte, error) {
 	m, err := smb2.ParseQueryInfoResponse(k.msg)
 	if err != nil {
-		return nil, c.badBody(k.cmd, err)
+		return nil, k.badBody(err)
 	}
 	if len(m.OutputBuffer) > size {
-		return nil, c.protocolError("3.2.5.17", "%d bytes of information, %d asked for", len(m.OutputBuffer), size)
+		return nil, k.protocolError("3.2.5.17", "%d bytes of information, %d asked for", len(m.OutputBuffer), size)
 	}
 	return m.OutputBuffer, nil
 }
@@ -328,7 +333,7 @@ func (f *File) size(ctx context.Context) (int64, error) {
 	defer k.free()
 	m, err := smb2.ParseFileStandardInformation(out)
 	if err != nil {
-		return 0, f.sh.s.c.badBody(k.cmd, err)
+		return 0, k.badBody(err)
 	}
 	return size64(m.EndOfFile), nil
 }
@@ -351,7 +356,7 @@ func (f *File) StatContext(ctx context.Context) (*FileInfo, error) {
 	defer k.free()
 	m, err := smb2.ParseFileAllInformation(out)
 	if err != nil {
-		return nil, wrap("stat", f.name, f.sh.s.c.badBody(k.cmd, err))
+		return nil, wrap("stat", f.name, k.badBody(err))
 	}
 	return infoOfAll(f.base(), &m), nil
 }
@@ -448,10 +453,40 @@ func (f *File) lock(ctx context.Context, e smb2.LockElement, long bool) error {
 	k := f.sh.call(smb2.CommandLock)
 	defer k.free()
 	k.long = long
-	if err := k.encode(&smb2.LockRequest{FileID: id, Locks: []smb2.LockElement{e}}); err != nil {
+	req := smb2.LockRequest{FileID: id, Locks: []smb2.LockElement{e}}
+	if f.sh.s.multichannel() {
+		index, number := f.takeBucket()
+		defer f.freeBucket(index)
+		req.LockSequenceIndex, req.LockSequenceNumber = index, number
+	}
+	if err := k.encode(&req); err != nil {
 		return err
 	}
 	return f.sh.s.do(ctx, k)
+}
+
+// takeBucket is [MS-SMB2] 3.2.4.19: by bucket and number a server knows a LOCK that
+// comes again because its answer was lost with a channel. Index 0 says that all 64
+// are in use, and that this one is not known again.
+func (f *File) takeBucket() (index uint32, number uint8) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := bits.TrailingZeros64(^f.lockBusy)
+	if i == 64 {
+		return 0, 0
+	}
+	f.lockBusy |= 1 << i
+	f.lockNumber[i] = (f.lockNumber[i] + 1) & 0x0F
+	return uint32(i) + 1, f.lockNumber[i]
+}
+
+func (f *File) freeBucket(index uint32) {
+	if index == 0 {
+		return
+	}
+	f.mu.Lock()
+	f.lockBusy &^= 1 << (index - 1)
+	f.mu.Unlock()
 }
 
 // Close closes the file; a second call fails with an error that matches

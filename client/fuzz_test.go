@@ -34,7 +34,7 @@ var operations = []struct {
 	}},
 	{smb2.CommandTreeConnect, func(ctx context.Context, f *File) { _, _ = f.sh.s.Mount(ctx, "x") }},
 	{smb2.CommandLock, func(ctx context.Context, f *File) { _ = f.Lock(ctx, 0, 1, LockOptions{}) }},
-	{smb2.CommandSessionSetup, func(ctx context.Context, f *File) { _ = f.sh.s.logon(ctx) }},
+	{smb2.CommandSessionSetup, func(ctx context.Context, f *File) { _ = f.sh.s.logon(ctx, f.sh.s.main(), false) }},
 }
 
 // FuzzAnswer gives the client answers of any form, up to the header in which only

@@ -31,6 +31,8 @@ type transfer struct {
 	eof        bool
 	err        error // of the chunk at done
 	limit      int   // bytes in a chunk, lowered when credits are short
+	top        int   // bytes of p that were ever in a chunk: below it a WRITE is a replay
+	again      retry // of the chunk at done
 	retried    bool  // the session was renewed for the chunk at done
 	seen       uint64
 	sinceGrace bool // the server had its time to answer after a cancel
@@ -39,6 +41,7 @@ type transfer struct {
 // chunk is one request of a transfer.
 type chunk struct {
 	k    *call
+	c    *conn
 	p    []byte
 	reg  transport.Registration // nil if the bytes are in the message
 	rdma bool
@@ -53,7 +56,7 @@ func (f *File) begin(ctx context.Context, p []byte, off int64, write bool) *tran
 	t.f, t.write, t.p, t.off = f, write, p, off
 	t.head, t.n, t.issued, t.done = 0, 0, 0, 0
 	t.stop, t.eof, t.err, t.retried, t.sinceGrace = false, false, nil, false, false
-	t.limit = math.MaxInt
+	t.limit, t.top, t.again = math.MaxInt, 0, retry{}
 	switch {
 	case off < 0 || off > math.MaxInt64-int64(len(p)):
 		t.err, t.stop = fs.ErrInvalid, true
@@ -94,11 +97,13 @@ func (t *transfer) finish(ctx context.Context) (n int, err error) {
 func (t *transfer) fill(ctx context.Context) {
 	window := t.f.sh.s.cfg.Window
 	for !t.stop && t.n < window && t.issued < len(t.p) {
-		size, rdma := t.f.chunkSize(len(t.p)-t.issued, t.write)
-		size = min(size, t.limit)
+		s := t.f.sh.s
 		c := &t.ring[(t.head+t.n)%maxWindow]
+		c.c = s.best()
+		size, rdma := t.f.chunkSize(c.c, len(t.p)-t.issued, t.write)
+		size = min(size, t.limit)
 		c.p, c.rdma = t.p[t.issued:t.issued+size], rdma
-		t.seen = t.f.sh.s.c.counters.reauths.Load()
+		t.seen = s.counters.reauths.Load()
 		err := t.start(ctx, c, t.off+int64(t.issued))
 		if errors.Is(err, errTooFewCredits) && size > 65536 {
 			t.limit = max(65536, size/2/65536*65536)
@@ -108,6 +113,9 @@ func (t *transfer) fill(ctx context.Context) {
 			return
 		}
 		if err != nil {
+			if t.n == 0 && s.failover(ctx, c.c, &t.again) != nil {
+				continue
+			}
 			// Chunks before this one may still succeed; it counts once they have.
 			t.stop = true
 			if t.n == 0 {
@@ -117,25 +125,30 @@ func (t *transfer) fill(ctx context.Context) {
 		}
 		t.n++
 		t.issued += size
+		t.top = max(t.top, t.issued)
 	}
 }
 
-// chunkSize says how many of n bytes one request may move, and whether by RDMA.
-func (f *File) chunkSize(n int, write bool) (size int, rdma bool) {
-	s := f.sh.s
-	limit := s.neg.maxRead
+// chunkSize says how many of n bytes one request on a connection may move, and
+// whether by RDMA.
+func (f *File) chunkSize(c *conn, n int, write bool) (size int, rdma bool) {
+	cfg := &f.sh.s.cfg
+	limit := c.neg.maxRead
 	if write {
-		limit = s.neg.maxWrite
+		limit = c.neg.maxWrite
 	}
-	if n >= s.cfg.RDMAThreshold && f.sh.rdmaOK {
-		size, rdma = min(n, limit, s.cfg.MaxIOSize, s.c.rdma.MaxReadWriteSize()), true
+	if n >= cfg.RDMAThreshold {
+		rdma, _ = f.sh.rdma(c)
+	}
+	if rdma {
+		size = min(n, limit, cfg.MaxIOSize, c.rdma.MaxReadWriteSize())
 	} else if write {
-		size = min(n, s.maxWrite())
+		size = min(n, c.maxWrite())
 	} else {
-		size = min(n, s.maxRead())
+		size = min(n, c.maxRead())
 	}
 	if size > 65536 {
-		size = min(size, smb2.MaxPayload(uint16(min(s.c.creditLimit(), math.MaxUint16))))
+		size = min(size, smb2.MaxPayload(uint16(min(c.creditLimit(), math.MaxUint16))))
 	}
 	return size, rdma
 }
@@ -151,9 +164,12 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	if t.write {
 		cmd = smb2.CommandWrite
 	}
-	k := s.c.newCall(cmd)
+	k := s.newCall(cmd)
 	k.treeID, k.protect = t.f.sh.treeID, t.f.sh.protect
-	if s.c.multiCredit {
+	if t.write && t.issued < t.top {
+		k.replay()
+	}
+	if c.c.multiCredit {
 		k.charge = smb2.CreditCharge(len(c.p))
 	}
 	channel := smb2.ChannelNone
@@ -163,7 +179,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 		if t.write {
 			access = transport.PeerReads
 		}
-		if c.reg, err = t.register(ctx, c.p, access); err != nil {
+		if c.reg, err = t.register(ctx, c, access); err != nil {
 			k.free()
 			return err
 		}
@@ -173,7 +189,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 		k.hold = true
 		// [MS-SMB2] 3.2.4.6, 3.2.4.7.
 		channel = smb2.ChannelRDMAV1
-		if s.neg.dialect >= SMB302 && s.c.rdma.RemoteInvalidation() {
+		if c.c.neg.dialect >= SMB302 && c.c.rdma.RemoteInvalidation() {
 			channel = smb2.ChannelRDMAV1Invalidate
 		}
 	}
@@ -195,7 +211,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 		k.buf, err = m.AppendBinary(k.buf)
 	}
 	if err == nil {
-		err = s.c.start(ctx, k.self[:])
+		err = c.c.start(ctx, k.self[:])
 	}
 	if err != nil {
 		t.revoke(c, nil)
@@ -203,6 +219,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 		return err
 	}
 	c.k = k
+	c.c.flying.Add(int64(len(c.p)))
 	return nil
 }
 
@@ -212,8 +229,8 @@ var errWindow = errors.New("client: no registration is free")
 // register makes a chunk's memory reachable. Registrations are limited, so only a
 // transfer that holds none waits for one: if several held some and waited for more
 // none of them would come to an end.
-func (t *transfer) register(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
-	rdma := t.f.sh.s.c.rdma
+func (t *transfer) register(ctx context.Context, c *chunk, a transport.Access) (transport.Registration, error) {
+	rdma, p := c.c.rdma, c.p
 	if t.n == 0 {
 		return rdma.Register(ctx, p, a)
 	}
@@ -239,7 +256,7 @@ func (t *transfer) revoke(c *chunk, k *call) {
 	}
 	// No context: this does not wait for the server, and must be done.
 	if err := c.reg.Deregister(context.Background(), token, ok); err != nil {
-		_ = t.f.sh.s.c.fail(err)
+		_ = c.c.fail(err)
 	}
 	c.reg = nil
 }
@@ -253,8 +270,8 @@ func (t *transfer) take(ctx context.Context) {
 	if t.sinceGrace {
 		k.hold = false
 	}
-	conn := t.f.sh.s.c
-	err := conn.wait(ctx, k)
+	err := c.c.wait(ctx, k)
+	c.c.flying.Add(-int64(len(c.p)))
 	if k.gone && k.hold {
 		t.sinceGrace = true
 	}
@@ -271,11 +288,13 @@ func (t *transfer) take(ctx context.Context) {
 		case errors.Is(err, ntstatus.NetworkSessionExpired) && !t.retried:
 			t.retried, t.stop = true, true
 			t.err = t.f.sh.s.reauth(ctx, t.seen)
+		case err != nil && t.sendAgain(ctx, c, k):
+			t.stop = true // finish goes on from done
 		case err != nil:
 			t.err, t.stop = err, true
 		default:
 			t.done += n
-			t.retried = false
+			t.retried, t.again = false, retry{}
 			t.count(c, n)
 			if n < len(c.p) {
 				t.stop = true // finish goes on behind it
@@ -283,7 +302,18 @@ func (t *transfer) take(ctx context.Context) {
 		}
 	}
 	k.free()
-	c.k, c.p = nil, nil
+	c.k, c.c, c.p = nil, nil, nil
+}
+
+// sendAgain says whether the chunk at done, which failed, is to be sent once more:
+// because its channel was lost while another lives, or because the server waits
+// for requests of a lost channel to end. What was behind it is sent again too.
+func (t *transfer) sendAgain(ctx context.Context, c *chunk, k *call) bool {
+	s := t.f.sh.s
+	if c.c.failed() != nil {
+		return s.failover(ctx, c.c, &t.again) != nil
+	}
+	return k.state == callAnswered && k.err == nil && s.busy(ctx, k, &t.again)
 }
 
 // doneIs reports whether a chunk begins where everything before it is done.
@@ -294,7 +324,7 @@ func (t *transfer) doneIs(c *chunk) bool {
 // count adds a chunk's bytes to the statistics.
 func (t *transfer) count(c *chunk, n int) {
 	sh := t.f.sh
-	st := &sh.s.c.counters
+	st := &c.c.counters
 	switch {
 	case c.rdma && t.write:
 		st.rdmaWrites.Add(1)
@@ -309,14 +339,16 @@ func (t *transfer) count(c *chunk, n int) {
 		st.inlineReads.Add(1)
 		st.inlineRead.Add(uint64(n))
 	}
-	if !c.rdma && sh.declined && len(c.p) >= sh.s.cfg.RDMAThreshold {
-		st.declined.Add(1)
+	if !c.rdma && len(c.p) >= sh.s.cfg.RDMAThreshold {
+		if _, declined := sh.rdma(c.c); declined {
+			st.declined.Add(1)
+		}
 	}
 }
 
 // result reads the answer of a chunk: how many of its bytes are done.
 func (t *transfer) result(c *chunk, k *call) (int, error) {
-	conn := t.f.sh.s.c
+	conn := c.c
 	switch k.resp.Status {
 	case ntstatus.Success:
 	case ntstatus.BufferOverflow: // a message of a pipe that is longer

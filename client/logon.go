@@ -16,9 +16,12 @@ import (
 const maxAuthRounds = 8
 
 // logon is one authentication, [MS-SMB2] 3.2.4.2.3 and 3.2.5.3: of a new session,
-// or again of one that has expired, whose keys stay as they are.
+// again of one that has expired, whose keys stay as they are, or of a further
+// channel of a session, which gets a signing key of its own.
 type logon struct {
 	s    *Session
+	c    *conn
+	bind bool
 	mech *ntlm.Client
 	auth *spnego.Initiator
 	hash smbcrypto.Preauth
@@ -26,42 +29,52 @@ type logon struct {
 	in   []byte    // the server's last token
 }
 
-func (s *Session) logon(ctx context.Context) error {
+func (s *Session) logon(ctx context.Context, c *conn, bind bool) error {
 	workstation := s.cfg.Workstation
 	if workstation == "" {
 		workstation, _ = os.Hostname() // without a name there is none
 	}
-	l := &logon{s: s, hash: s.neg.preauth, old: s.c.sec.Load()}
+	l := &logon{s: s, c: c, bind: bind, hash: c.neg.preauth, old: c.sec.Load()}
+	if bind {
+		// 3.2.4.2.3.1: the requests are signed with the session's own key.
+		c.sec.Store(&security{sessionID: s.base.sessionID, signer: s.base.signer})
+	}
 	l.mech = &ntlm.Client{User: s.cfg.User, Password: s.cfg.Password, Domain: s.cfg.Domain, Workstation: workstation}
 	if s.server != "" {
 		l.mech.TargetSPN = "cifs/" + s.server
 	}
-	l.auth = spnego.NewInitiator(s.neg.token, l.mech)
+	l.auth = spnego.NewInitiator(c.neg.token, l.mech)
 	for range maxAuthRounds {
 		if done, err := l.round(ctx); done || err != nil {
 			return err
 		}
 	}
-	return s.c.protocolError("3.2.5.3", "authentication is not over after %d rounds", maxAuthRounds)
+	return c.protocolError("3.2.5.3", "authentication is not over after %d rounds", maxAuthRounds)
 }
 
 // round sends one SESSION_SETUP.
 func (l *logon) round(ctx context.Context) (done bool, err error) {
-	c := l.s.c
+	c := l.c
 	token, _, err := l.auth.Step(l.in)
 	if err != nil {
 		return false, fmt.Errorf("authentication: %w", err)
 	}
 	k := c.newCall(smb2.CommandSessionSetup)
 	defer k.free()
-	if l.old == nil {
+	req := smb2.SessionSetupRequest{SecurityBuffer: token}
+	switch {
+	case l.bind:
+		k.protect = protectBind
+		req.Flags = smb2.SessionSetupFlagBinding
+	case l.old == nil:
 		k.protect = protectRaw
 	}
-	mode := l.s.neg.clientMode
+	mode := c.neg.clientMode
 	if mode&smb2.NegotiateSigningRequired != 0 {
 		mode = smb2.NegotiateSigningRequired // one bit or the other, 2.2.5
 	}
-	if err := k.encode(&smb2.SessionSetupRequest{SecurityMode: mode, SecurityBuffer: token}); err != nil {
+	req.SecurityMode = mode
+	if err := k.encode(&req); err != nil {
 		return false, err
 	}
 	if err := c.start(ctx, k.self[:]); err != nil {
@@ -81,9 +94,14 @@ func (l *logon) round(ctx context.Context) (done bool, err error) {
 		return false, c.badBody(k.cmd, err)
 	}
 	if k.resp.Status == ntstatus.MoreProcessingRequired {
+		if l.bind && k.resp.IsSigned() {
+			if err := l.s.base.signer.Verify(k.msg); err != nil {
+				return false, c.protocolError("3.2.5.3.3", "a SESSION_SETUP answer of a binding: %v", err)
+			}
+		}
 		l.hash.Update(k.msg)
 		l.in = append([]byte(nil), m.SecurityBuffer...)
-		if l.old == nil {
+		if l.old == nil && !l.bind {
 			// From the first answer on the session has an id.
 			c.sec.Store(&security{sessionID: k.resp.SessionID})
 		}
@@ -95,10 +113,40 @@ func (l *logon) round(ctx context.Context) (done bool, err error) {
 			return false, fmt.Errorf("authentication: the server's last token (over: %v): %w", done, orIncomplete(err))
 		}
 	}
+	if l.bind {
+		return true, l.bound(k, m.SessionFlags)
+	}
 	if l.old != nil {
 		return true, nil
 	}
 	return true, l.finish(k, m.SessionFlags)
+}
+
+// bound is [MS-SMB2] 3.2.5.3.3: the channel gets its key. The last answer is signed
+// with it, which proves that both ends saw the same messages on this connection.
+func (l *logon) bound(k *call, flags smb2.SessionFlags) error {
+	s, c, n := l.s, l.c, l.c.neg
+	if flags&(smb2.SessionFlagIsGuest|smb2.SessionFlagIsNull) != 0 {
+		return c.protocolError("3.2.5.3.3", "a binding made the user a guest")
+	}
+	key, err := smbcrypto.ChannelSigningKey(uint16(n.dialect), l.auth.Mechanism().SessionKey(), l.hash[:])
+	if err != nil {
+		return err
+	}
+	sec := &security{sessionID: s.base.sessionID, sealer: s.base.sealer, opener: s.base.opener, encrypt: s.base.encrypt}
+	if sec.signer, err = smbcrypto.NewSigner(n.signing, key, smbcrypto.RoleClient); err != nil {
+		return err
+	}
+	if !k.resp.IsSigned() {
+		return c.protocolError("3.2.5.3.3", "the last SESSION_SETUP answer of a binding is not signed")
+	}
+	if err := sec.signer.Verify(k.msg); err != nil {
+		return c.protocolError("3.2.5.3.3", "the last SESSION_SETUP answer of a binding: %v", err)
+	}
+	// What this connection's server demands: it may leave SMB Direct to us.
+	sec.sign = n.serverMode&smb2.NegotiateSigningRequired != 0 || s.cfg.Signing == SigningRequired
+	c.sec.Store(sec)
+	return nil
 }
 
 // orIncomplete stands in for a mechanism that has neither failed nor ended.
@@ -112,7 +160,7 @@ func orIncomplete(err error) error {
 // finish checks what became of the session against what was asked for, and
 // installs its keys.
 func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
-	s, n, cfg := l.s, l.s.neg, &l.s.cfg
+	s, n, cfg := l.s, l.c.neg, &l.s.cfg
 	s.guest = flags&smb2.SessionFlagIsGuest != 0
 	s.anonymous = flags&smb2.SessionFlagIsNull != 0 || cfg.User == ""
 	sec := &security{sessionID: k.resp.SessionID}
@@ -127,7 +175,7 @@ func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
 		case cfg.Encryption == EncryptRequired:
 			return fmt.Errorf("encryption is required, and the server took the user for %s: %w", s.who(), ntstatus.AccessDenied)
 		}
-		s.c.sec.Store(sec)
+		l.c.sec.Store(sec)
 		return nil
 	}
 	key := l.auth.Mechanism().SessionKey()
@@ -144,10 +192,10 @@ func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
 	switch {
 	case k.resp.IsSigned():
 		if err := sec.signer.Verify(k.msg); err != nil {
-			return s.c.protocolError("3.2.5.3.1", "the last SESSION_SETUP answer: %v", err)
+			return l.c.protocolError("3.2.5.3.1", "the last SESSION_SETUP answer: %v", err)
 		}
 	case n.dialect == SMB311 || sec.sign:
-		return s.c.protocolError("3.2.5.3.1", "the last SESSION_SETUP answer is not signed")
+		return l.c.protocolError("3.2.5.3.1", "the last SESSION_SETUP answer is not signed")
 	}
 	if n.cipher != 0 {
 		if sec.sealer, err = smbcrypto.NewSealer(n.cipher, keys.ClientToServer); err != nil {
@@ -166,7 +214,8 @@ func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
 		return fmt.Errorf("encryption is required, and the server has none in dialect %v: %w", n.dialect, ntstatus.NotSupported)
 	}
 	sec.encrypt = encrypt || cfg.Encryption == EncryptRequired
-	s.c.sec.Store(sec)
+	s.base = sec
+	l.c.sec.Store(sec)
 	return nil
 }
 

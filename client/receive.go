@@ -18,6 +18,7 @@ func (c *conn) receive(ctx context.Context) {
 			_ = c.fail(err)
 			return
 		}
+		c.got.Add(1)
 		in := newInbound(r)
 		err = c.message(in)
 		in.release()
@@ -91,7 +92,7 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		c.mu.Unlock()
 		return c.protocolError("3.2.5.1.2", "answer to message %d, which was not sent yet", h.MessageID)
 	}
-	raw, wantSigned, wantEncrypted := k.protect&protectRaw != 0, k.signed, k.encrypted
+	raw, wantSigned, wantEncrypted := k.protect&(protectRaw|protectBind) != 0, k.signed, k.encrypted
 	c.mu.Unlock()
 
 	interim := h.Status == ntstatus.Pending && h.IsAsync()
@@ -165,6 +166,7 @@ func (c *conn) unsolicited(msg []byte, h smb2.Header, sec *security) error {
 			return c.badBody(h.Command, err)
 		}
 		if n.NotificationType == smb2.NotifySessionClosed && sec != nil && h.SessionID == sec.sessionID {
+			c.sess.end(&lostError{errSessionClosed}) // on all channels
 			return c.fail(errSessionClosed)
 		}
 		return nil

@@ -8,25 +8,42 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
-// Session is one authenticated user on one connection of its own.
+// Session is one authenticated user, on a connection of its own or, with
+// Config.Channels, on several.
 type Session struct {
-	c      *conn
 	cfg    Config
 	server string
-	neg    *negotiated
+	calls  sync.Pool // of *call
 
-	guest, anonymous bool // written by logon, before anybody else has the Session
+	guest, anonymous bool      // written by logon, before anybody else has the Session
+	base             *security // written by logon likewise; nil for guests: the keys of the session itself
 
-	validate sync.Mutex // held while the negotiation is validated
-	valid    bool       // guarded by validate
+	sequence atomic.Uint32 // Session.ChannelSequence, in its low 16 bits
+	set      atomic.Pointer[channels]
+
+	chanMu sync.Mutex
+	dead   []*conn // guarded by chanMu: channels to be waited for
+	past   Stats   // guarded by chanMu: of channels that are no more
+	err    error   // guarded by chanMu: why the session has ended
+	// done is closed when err is set and the last channel has gone.
+	done chan struct{}
+
+	keeper   keeper
+	counters sessionCounters
 
 	reauthMu sync.Mutex // held while the session is renewed
+}
+
+// sessionCounters are those figures of Stats that belong to no connection.
+type sessionCounters struct {
+	reauths, replays, failovers, bindings atomic.Uint64
 }
 
 // Dial connects to addr, HOST:PORT as the dialer takes it, negotiates and logs on.
@@ -57,48 +74,71 @@ func New(ctx context.Context, tr transport.Conn, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, errors.Join(err, tr.Close())
 	}
-	s := &Session{cfg: cfg, server: cfg.ServerName}
+	s := &Session{cfg: cfg, server: cfg.ServerName, done: make(chan struct{}),
+		keeper: keeper{wake: make(chan struct{}, 1), first: make(chan struct{})}}
 	if s.server == "" {
 		if host, _, err := net.SplitHostPort(tr.RemoteAddr().String()); err == nil {
 			s.server = host
 		}
 	}
-	s.c = newConn(tr, &s.cfg)
-	if s.neg, err = negotiate(ctx, s.c, &s.cfg, s.server); err != nil {
-		s.c.close()
+	c := newConn(tr, s)
+	if c.neg, err = negotiate(ctx, c, &s.cfg, s.server); err != nil {
+		c.close()
 		return nil, wrap("negotiate", s.server, err)
 	}
-	if err := s.logon(ctx); err != nil {
-		s.c.close()
+	if err := s.logon(ctx, c, false); err != nil {
+		c.close()
 		return nil, wrap("log on to", s.server, err)
 	}
-	if used, why := s.RDMAStatus(); !used && s.c.rdma != nil {
+	if err := s.join(c); err != nil {
+		c.close()
+		return nil, wrap("log on to", s.server, err)
+	}
+	if used, why := s.RDMAStatus(); !used && c.rdma != nil {
 		s.cfg.Logger.Warn("RDMA is not used", "server", s.server, "why", why)
 	}
+	s.startKeeper()
 	return s, nil
 }
 
 // do sends one request and waits for its answer, which is a success or one of the
-// statuses in also. A session that has expired is renewed once.
+// statuses in also. A session that has expired is renewed once; a request whose
+// channel is lost is sent again on another.
 func (s *Session) do(ctx context.Context, k *call, also ...ntstatus.Status) error {
-	s.c.closeOrphans(ctx)
-	for try := 0; ; try++ {
-		seen := s.c.counters.reauths.Load()
-		if err := s.c.start(ctx, k.self[:]); err != nil {
-			return err
+	return s.doOn(ctx, s.main(), k, also...)
+}
+
+func (s *Session) doOn(ctx context.Context, c *conn, k *call, also ...ntstatus.Status) error {
+	c.closeOrphans(ctx)
+	var r retry
+	for renewed := false; ; {
+		seen := s.counters.reauths.Load()
+		err := c.start(ctx, k.self[:])
+		if err == nil {
+			err = c.wait(ctx, k)
 		}
-		if err := s.c.wait(ctx, k); err != nil {
+		if err != nil {
+			if next := s.failover(ctx, c, &r, k); next != nil {
+				c = next
+				continue
+			}
 			return err
 		}
 		st := k.resp.Status
-		if st == ntstatus.NetworkSessionExpired && try == 0 {
+		switch {
+		case st == ntstatus.NetworkSessionExpired && !renewed:
+			renewed = true
 			k.dropAnswer()
 			if err := s.reauth(ctx, seen); err != nil {
 				return err
 			}
 			continue
+		case s.busy(ctx, k, &r):
+			k.dropAnswer()
+			k.replay()
+			continue
 		}
-		if st == ntstatus.Success {
+		if st == ntstatus.Success || r.replays > 0 && k.repeated(st) {
 			return nil
 		}
 		for _, a := range also {
@@ -115,19 +155,19 @@ func (s *Session) do(ctx context.Context, k *call, also ...ntstatus.Status) erro
 func (s *Session) reauth(ctx context.Context, seen uint64) error {
 	s.reauthMu.Lock()
 	defer s.reauthMu.Unlock()
-	if s.c.counters.reauths.Load() != seen {
+	if s.counters.reauths.Load() != seen {
 		return nil
 	}
-	if err := s.logon(ctx); err != nil {
+	if err := s.logon(ctx, s.main(), false); err != nil {
 		return fmt.Errorf("renewing the expired session: %w", err)
 	}
-	s.c.counters.reauths.Add(1)
+	s.counters.reauths.Add(1)
 	return nil
 }
 
 // Echo asks the server for a sign of life.
 func (s *Session) Echo(ctx context.Context) error {
-	k := s.c.newCall(smb2.CommandEcho)
+	k := s.newCall(smb2.CommandEcho)
 	defer k.free()
 	if err := k.encode(&smb2.EchoRequest{}); err != nil {
 		return wrap("echo", "", err)
@@ -163,20 +203,22 @@ type Info struct {
 	RemoteInvalidation bool
 }
 
-// Info returns what was negotiated.
+// Info returns what was negotiated: with several channels, on one of those that
+// READ and WRITE use.
 func (s *Session) Info() Info {
-	n, sec := s.neg, s.c.sec.Load()
+	c := s.best()
+	n, sec := c.neg, c.sec.Load()
 	i := Info{
 		Dialect: n.dialect, ServerGUID: n.serverGUID, ServerName: s.server,
-		MaxRead: s.maxRead(), MaxWrite: s.maxWrite(), MaxTransact: n.maxTransact,
+		MaxRead: c.maxRead(), MaxWrite: c.maxWrite(), MaxTransact: n.maxTransact,
 		SigningRequiredByServer: n.serverMode&smb2.NegotiateSigningRequired != 0,
 		Signed:                  sec.sign && !sec.encrypt, SigningAlgorithm: SigningAlgorithm(n.signing),
 		Encrypted: sec.encrypt, Cipher: Cipher(n.cipher),
 		Guest: s.guest, Anonymous: s.anonymous,
 		MultiChannel: n.capabilities&smb2.GlobalCapMultiChannel != 0,
-		Local:        s.c.tr.LocalAddr().String(), Remote: s.c.tr.RemoteAddr().String(),
+		Local:        c.tr.LocalAddr().String(), Remote: c.tr.RemoteAddr().String(),
 	}
-	if r := s.c.rdma; r != nil {
+	if r := c.rdma; r != nil {
 		i.MaxRDMA = min(r.MaxReadWriteSize(), n.maxRead, n.maxWrite, s.cfg.MaxIOSize)
 		i.RDMAProvider = r.Provider()
 		i.RemoteInvalidation = n.dialect >= SMB302 && r.RemoteInvalidation()
@@ -189,31 +231,42 @@ func (s *Session) Info() Info {
 const messageRoom = 256
 
 // maxRead and maxWrite are the most bytes in one READ or WRITE request inline.
-func (s *Session) maxRead() int {
-	return min(s.neg.maxRead, s.cfg.MaxIOSize, max(s.c.tr.MaxReceiveSize()-messageRoom, 1))
+func (c *conn) maxRead() int {
+	return min(c.neg.maxRead, c.sess.cfg.MaxIOSize, max(c.tr.MaxReceiveSize()-messageRoom, 1))
 }
 
-func (s *Session) maxWrite() int {
-	return min(s.neg.maxWrite, s.cfg.MaxIOSize, max(s.c.tr.MaxSendSize()-messageRoom, 1))
+func (c *conn) maxWrite() int {
+	return min(c.neg.maxWrite, c.sess.cfg.MaxIOSize, max(c.tr.MaxSendSize()-messageRoom, 1))
 }
 
 // maxAnswer is the most bytes to ask for in an answer that costs one credit.
 func (s *Session) maxAnswer() int {
-	return min(65536, s.neg.maxTransact, max(s.c.tr.MaxReceiveSize()-messageRoom, 1))
+	c := s.main()
+	return min(65536, c.neg.maxTransact, max(c.tr.MaxReceiveSize()-messageRoom, 1))
 }
 
 // RDMAStatus says whether READ and WRITE of this session use RDMA, and if not,
 // why, in words for the user.
 func (s *Session) RDMAStatus() (used bool, why string) {
-	sec := s.c.sec.Load()
+	c := s.best()
+	if used, why = c.rdmaStatus(); !used && c.rdma == nil && s.keeper.on {
+		why = s.keeper.why()
+	}
+	return used, why
+}
+
+// rdmaStatus says whether READ and WRITE on this connection use RDMA, and if not,
+// why.
+func (c *conn) rdmaStatus() (used bool, why string) {
+	sec, cfg := c.sec.Load(), &c.sess.cfg
 	switch {
-	case s.c.rdma == nil:
+	case c.rdma == nil:
 		return false, "the connection is not SMB Direct"
-	case s.cfg.RDMAThreshold < 0:
+	case cfg.RDMAThreshold < 0:
 		return false, "RDMAThreshold is negative"
 	case sec.encrypt:
 		return false, "the session is encrypted, and RDMA data can't be"
-	case sec.sign && s.cfg.Signing == SigningRequired:
+	case sec.sign && cfg.Signing == SigningRequired:
 		return false, "signing is required here, and RDMA data can't be signed"
 	case sec.sign:
 		return false, "the server requires signing, and RDMA data can't be signed"
@@ -221,36 +274,44 @@ func (s *Session) RDMAStatus() (used bool, why string) {
 	return true, ""
 }
 
-// Stats may be called at any time, also after Close.
-func (s *Session) Stats() Stats { return s.c.stats() }
+// TransportStats are those of a connection below, of the kind that READ and WRITE
+// use.
+func (s *Session) TransportStats() transport.Stats { return s.best().tr.Stats() }
 
-// TransportStats are those of the connection below.
-func (s *Session) TransportStats() transport.Stats { return s.c.tr.Stats() }
+// Done is closed when the last connection has ended; Err then says why.
+func (s *Session) Done() <-chan struct{} { return s.done }
 
-// Done is closed when the connection has ended; Err then says why.
-func (s *Session) Done() <-chan struct{} { return s.c.failedCh }
-
-// Err is nil while the connection lives. After Close it is ErrClosed.
-func (s *Session) Err() error { return s.c.failed() }
+// Err is nil while the session lives. After Close it is ErrClosed.
+func (s *Session) Err() error {
+	s.chanMu.Lock()
+	defer s.chanMu.Unlock()
+	return s.err
+}
 
 // Logoff ends the session on the server, which closes all its files, and then the
-// connection as Close does.
+// connections as Close does.
 func (s *Session) Logoff(ctx context.Context) error {
-	k := s.c.newCall(smb2.CommandLogoff)
+	s.stopKeeper() // or it would bind channels to a session that is gone
+	k := s.newCall(smb2.CommandLogoff)
 	defer k.free()
 	err := k.encode(&smb2.LogoffRequest{})
 	if err == nil {
 		err = s.do(ctx, k)
 	}
-	s.c.close()
+	_ = s.Close() // never fails
 	return wrap("log off from", s.server, err)
 }
 
-// Close ends the connection without a word to the server, which then closes every
-// file of it. It may be called at any time, more than once, and returns when the
-// session's goroutines have ended. Calls under way fail with ErrClosed.
+// Close ends the connections without a word to the server, which then closes every
+// file of the session. It may be called at any time, more than once, and returns
+// when the session's goroutines have ended. Calls under way fail with ErrClosed.
 func (s *Session) Close() error {
-	s.c.close()
+	s.end(ErrClosed)
+	s.stopKeeper()
+	for _, c := range s.set.Load().all { // who joined in the same moment
+		c.close()
+	}
+	s.reap()
 	return nil
 }
 
@@ -266,21 +327,42 @@ type NetworkInterface struct {
 // FSCTL_QUERY_NETWORK_INTERFACE_INFO ([MS-SMB2] 3.2.4.20.10). An error that
 // matches errors.ErrUnsupported comes from servers without multichannel.
 func (s *Session) NetworkInterfaces(ctx context.Context) ([]NetworkInterface, error) {
-	const op = "query network interfaces"
-	sh, err := s.Mount(ctx, "IPC$")
+	list, sh, err := s.queryInterfaces(ctx)
+	if err != nil {
+		return nil, wrap("query network interfaces", s.server, err)
+	}
+	sh.unmountQuietly(ctx)
+	return list, nil
+}
+
+// queryInterfaces also returns the IPC$ share that it asked on.
+func (s *Session) queryInterfaces(ctx context.Context) ([]NetworkInterface, *Share, error) {
+	sh, err := s.mount(ctx, "IPC$")
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := sh.interfaces(ctx)
+	if err != nil {
+		sh.unmountQuietly(ctx)
+		return nil, nil, err
+	}
+	return list, sh, nil
+}
+
+func (sh *Share) interfaces(ctx context.Context) ([]NetworkInterface, error) {
+	protect := protection(0)
+	if sh.s.base != nil {
+		protect = protectSign // servers may refuse it unsigned, [MS-SMB2] 3.3.5.15.11
+	}
+	k, out, err := sh.ioctl(ctx, smb2.FsctlQueryNetworkInterfaceInfo, smb2.AnyFileID, nil, sh.s.maxAnswer(), protect)
 	if err != nil {
 		return nil, err
-	}
-	defer sh.unmountQuietly(ctx)
-	k, out, err := sh.ioctl(ctx, smb2.FsctlQueryNetworkInterfaceInfo, smb2.AnyFileID, nil, s.maxAnswer(), 0)
-	if err != nil {
-		return nil, wrap(op, s.server, err)
 	}
 	defer k.free()
 	var list []NetworkInterface
 	for e, err := range smb2.NetworkInterfaceInfos(out) {
 		if err != nil {
-			return nil, wrap(op, s.server, s.c.badBody(k.cmd, err))
+			return nil, k.badBody(err)
 		}
 		list = append(list, NetworkInterface{
 			Index: e.IfIndex, Addr: e.Addr, LinkSpeed: e.LinkSpeed,

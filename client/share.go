@@ -18,10 +18,7 @@ type Share struct {
 	treeID  uint32
 	kind    smb2.ShareType
 	protect protection // of every request: protectEncrypt if the share wants that
-	// rdmaOK: READ and WRITE may use the channel. declined: they may not although
-	// the connection has one, because of signing or encryption.
-	rdmaOK, declined bool
-	closed           atomic.Bool
+	closed  atomic.Bool
 }
 
 // Mount connects to a share of the server, by its name alone, as "data". Errors:
@@ -40,9 +37,9 @@ func (s *Session) mount(ctx context.Context, share string) (*Share, error) {
 		return nil, ntstatus.InvalidParameter
 	}
 	sh := &Share{s: s, name: share}
-	k := s.c.newCall(smb2.CommandTreeConnect)
+	k := s.newCall(smb2.CommandTreeConnect)
 	defer k.free()
-	if s.neg.dialect == SMB311 {
+	if s.dialect() == SMB311 {
 		k.protect = protectSign // [MS-SMB2] 3.2.4.2.4: signed or encrypted
 	}
 	if err := k.encode(&smb2.TreeConnectRequest{Path: path}); err != nil {
@@ -53,38 +50,45 @@ func (s *Session) mount(ctx context.Context, share string) (*Share, error) {
 	}
 	m, err := smb2.ParseTreeConnectResponse(k.msg)
 	if err != nil {
-		return nil, s.c.badBody(k.cmd, err)
+		return nil, k.badBody(err)
 	}
 	sh.treeID, sh.kind = k.resp.TreeID, m.ShareType
-	sec := s.c.sec.Load()
-	if m.ShareFlags&smb2.ShareFlagEncryptData != 0 && s.neg.dialect >= SMB300 {
-		if sec.sealer == nil {
+	if m.ShareFlags&smb2.ShareFlagEncryptData != 0 && s.dialect() >= SMB300 {
+		if k.conn.sec.Load().sealer == nil {
 			sh.unmountQuietly(ctx)
 			return nil, fmt.Errorf("the share requires encryption, and this session has none: %w", ntstatus.AccessDenied)
 		}
 		sh.protect = protectEncrypt
 	}
-	if err := s.validateNegotiate(ctx, sh); err != nil {
+	if err := s.validateNegotiate(ctx, k.conn, sh); err != nil {
 		return nil, err
 	}
-	has := s.c.rdma != nil && s.cfg.RDMAThreshold > 0 && sh.kind == smb2.ShareTypeDisk
-	sh.rdmaOK = has && !sec.sign && !sec.encrypt && sh.protect&protectEncrypt == 0
-	sh.declined = has && !sh.rdmaOK
 	return sh, nil
+}
+
+// rdma says whether READ and WRITE may use the RDMA side of a connection; declined
+// that they may not although it has one, because of signing or encryption.
+func (sh *Share) rdma(c *conn) (ok, declined bool) {
+	if c.rdma == nil || sh.s.cfg.RDMAThreshold <= 0 || sh.kind != smb2.ShareTypeDisk {
+		return false, false
+	}
+	ok, _ = c.rdmaStatus()
+	ok = ok && sh.protect&protectEncrypt == 0
+	return ok, !ok
 }
 
 // validateNegotiate asks the server, in a signed message, what was negotiated, and
 // ends the connection if somebody has tampered with that ([MS-SMB2] 3.2.5.5 and
 // 3.2.5.14.12). Dialect 3.1.1 has its preauthentication integrity instead. It is
-// done once in a session.
-func (s *Session) validateNegotiate(ctx context.Context, sh *Share) error {
-	n := s.neg
-	if n.dialect == SMB311 || s.cfg.MaxDialect < SMB300 || s.c.sec.Load().signer == nil {
+// done once for a connection, which is lost if it is not done.
+func (s *Session) validateNegotiate(ctx context.Context, c *conn, sh *Share) error {
+	n := c.neg
+	if n.dialect == SMB311 || s.cfg.MaxDialect < SMB300 || c.sec.Load().signer == nil {
 		return nil
 	}
-	s.validate.Lock()
-	defer s.validate.Unlock()
-	if s.valid {
+	c.validate.Lock()
+	defer c.validate.Unlock()
+	if c.valid {
 		return nil
 	}
 	req := smb2.ValidateNegotiateInfoRequest{
@@ -94,12 +98,12 @@ func (s *Session) validateNegotiate(ctx context.Context, sh *Share) error {
 	if err != nil {
 		return err
 	}
-	k, out, err := sh.ioctl(ctx, smb2.FsctlValidateNegotiateInfo, smb2.AnyFileID, in, 24, protectSign)
+	k, out, err := sh.ioctlOn(ctx, c, smb2.FsctlValidateNegotiateInfo, smb2.AnyFileID, in, 24, protectSign|protectOnce)
 	var st ntstatus.Status
 	switch {
-	case errors.As(err, &st) && st.IsError() && s.c.failed() == nil && st != ntstatus.AccessDenied:
+	case errors.As(err, &st) && st.IsError() && c.failed() == nil && st != ntstatus.AccessDenied:
 		// A server older than the request refuses it, and has signed that.
-		s.valid = true
+		c.valid = true
 		return nil
 	case err != nil:
 		return err
@@ -107,13 +111,13 @@ func (s *Session) validateNegotiate(ctx context.Context, sh *Share) error {
 	defer k.free()
 	r, err := smb2.ParseValidateNegotiateInfoResponse(out)
 	if err != nil {
-		return s.c.badBody(k.cmd, err)
+		return k.badBody(err)
 	}
 	if r.Capabilities != n.capabilities || r.GUID != n.serverGUID || r.SecurityMode != n.serverMode || Dialect(r.Dialect) != n.dialect {
-		return s.c.protocolError("3.2.5.14.12", "the negotiation was tampered with: the server meant dialect %v, capabilities 0x%x, mode 0x%x",
+		return k.protocolError("3.2.5.14.12", "the negotiation was tampered with: the server meant dialect %v, capabilities 0x%x, mode 0x%x",
 			r.Dialect, uint32(r.Capabilities), uint16(r.SecurityMode))
 	}
-	s.valid = true
+	c.valid = true
 	return nil
 }
 
@@ -125,18 +129,21 @@ func (sh *Share) Session() *Session { return sh.s }
 
 // Encrypted says whether requests to this share are encrypted.
 func (sh *Share) Encrypted() bool {
-	return sh.protect&protectEncrypt != 0 || sh.s.c.sec.Load().encrypt
+	return sh.protect&protectEncrypt != 0 || sh.s.main().sec.Load().encrypt
 }
 
 // RDMAStatus is that of the session, with the share's own encryption considered.
 func (sh *Share) RDMAStatus() (used bool, why string) {
-	if used, why = sh.s.RDMAStatus(); used && !sh.rdmaOK {
+	if used, why = sh.s.RDMAStatus(); !used {
+		return false, why
+	}
+	if ok, _ := sh.rdma(sh.s.best()); !ok {
 		if sh.protect&protectEncrypt != 0 {
 			return false, "the share is encrypted, and RDMA data can't be"
 		}
 		return false, "the share is not a disk"
 	}
-	return used, why
+	return true, ""
 }
 
 // Unmount disconnects the share; the server closes its files. A second call fails
@@ -162,7 +169,7 @@ func (sh *Share) unmountQuietly(ctx context.Context) {
 
 // call leases a call for this share.
 func (sh *Share) call(cmd smb2.Command) *call {
-	k := sh.s.c.newCall(cmd)
+	k := sh.s.newCall(cmd)
 	k.treeID, k.protect = sh.treeID, sh.protect
 	return k
 }
@@ -172,13 +179,20 @@ func (sh *Share) call(cmd smb2.Command) *call {
 // successes. On an error there is no call to free.
 func (sh *Share) ioctl(ctx context.Context, code smb2.CtlCode, id smb2.FileID, in []byte, maxOut int, p protection,
 	also ...ntstatus.Status) (*call, []byte, error) {
+	return sh.ioctlOn(ctx, sh.s.main(), code, id, in, maxOut, p, also...)
+}
+
+// ioctlOn is ioctl on a connection of the caller's choice.
+func (sh *Share) ioctlOn(ctx context.Context, c *conn, code smb2.CtlCode, id smb2.FileID, in []byte, maxOut int, p protection,
+	also ...ntstatus.Status) (*call, []byte, error) {
 	k := sh.call(smb2.CommandIoctl)
-	k.protect |= p
+	k.protect |= p &^ protectOnce
+	k.once = p&protectOnce != 0
 	err := k.encode(&smb2.IoctlRequest{
 		CtlCode: code, FileID: id, MaxOutputResponse: uint32(maxOut), Flags: smb2.IoctlFlagIsFsctl, Input: in,
 	})
 	if err == nil {
-		err = sh.s.do(ctx, k, also...)
+		err = sh.s.doOn(ctx, c, k, also...)
 	}
 	if err != nil {
 		k.free()
@@ -189,11 +203,11 @@ func (sh *Share) ioctl(ctx context.Context, code smb2.CtlCode, id smb2.FileID, i
 	case err != nil && k.resp.Status != ntstatus.Success:
 		err = k.resp.Status // an ERROR response: the status is all there is
 	case err != nil:
-		err = sh.s.c.badBody(k.cmd, err)
+		err = k.badBody(err)
 	case len(m.Output) > maxOut:
-		err = sh.s.c.protocolError("3.2.5.14", "%d bytes of output, %d asked for", len(m.Output), maxOut)
+		err = k.protocolError("3.2.5.14", "%d bytes of output, %d asked for", len(m.Output), maxOut)
 	case m.CtlCode != code:
-		err = sh.s.c.protocolError("3.2.5.14", "CtlCode 0x%08X in the answer to 0x%08X", uint32(m.CtlCode), uint32(code))
+		err = k.protocolError("3.2.5.14", "CtlCode 0x%08X in the answer to 0x%08X", uint32(m.CtlCode), uint32(code))
 	}
 	if err != nil {
 		k.free()

@@ -53,6 +53,17 @@ func (s *Session) ListShares(ctx context.Context) ([]ShareInfo, error) {
 }
 
 func (s *Session) listShares(ctx context.Context) ([]ShareInfo, error) {
+	for try := 0; ; try++ {
+		failovers := s.counters.failovers.Load()
+		list, err := s.listSharesOnce(ctx)
+		// A conversation on a pipe can't go on in the middle on another channel.
+		if err == nil || try == maxReplays || s.counters.failovers.Load() == failovers || s.Err() != nil || ctx.Err() != nil {
+			return list, err
+		}
+	}
+}
+
+func (s *Session) listSharesOnce(ctx context.Context) ([]ShareInfo, error) {
 	sh, err := s.mount(ctx, "IPC$")
 	if err != nil {
 		return nil, err
@@ -93,7 +104,7 @@ func (f *File) transact(ctx context.Context, in []byte) (out []byte, more bool, 
 	}
 	size := f.sh.s.maxAnswer()
 	if in != nil {
-		k, out, err := f.sh.ioctl(ctx, smb2.FsctlPipeTransceive, id, in, size, 0, ntstatus.BufferOverflow)
+		k, out, err := f.sh.ioctl(ctx, smb2.FsctlPipeTransceive, id, in, size, protectOnce, ntstatus.BufferOverflow)
 		if err != nil {
 			return nil, false, err
 		}
@@ -102,6 +113,7 @@ func (f *File) transact(ctx context.Context, in []byte) (out []byte, more bool, 
 	}
 	k := f.sh.call(smb2.CommandRead)
 	defer k.free()
+	k.once = true
 	if err := k.encode(&smb2.ReadRequest{Padding: smb2.ReadDataOffset, Length: uint32(size), FileID: id}); err != nil {
 		return nil, false, err
 	}
@@ -110,10 +122,10 @@ func (f *File) transact(ctx context.Context, in []byte) (out []byte, more bool, 
 	}
 	m, err := smb2.ParseReadResponse(k.msg)
 	if err != nil {
-		return nil, false, f.sh.s.c.badBody(k.cmd, err)
+		return nil, false, k.badBody(err)
 	}
 	if len(m.Data) > size {
-		return nil, false, f.sh.s.c.protocolError("3.2.5.11", "%d bytes read of %d asked for", len(m.Data), size)
+		return nil, false, k.protocolError("3.2.5.11", "%d bytes read of %d asked for", len(m.Data), size)
 	}
 	return slices.Clone(m.Data), k.resp.Status == ntstatus.BufferOverflow, nil
 }

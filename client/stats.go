@@ -29,6 +29,51 @@ type Stats struct {
 	BytesCopied uint64
 	// Reauthentications counts renewals of an expired session.
 	Reauthentications uint64
+	// Bindings counts channels that were added to the session, Failovers those that
+	// were lost while another lived on, and Replays the requests that were sent
+	// again because of that.
+	Bindings, Failovers, Replays uint64
+}
+
+// Stats may be called at any time, also after Close. It covers all channels, also
+// those that are no more.
+func (s *Session) Stats() Stats {
+	s.chanMu.Lock()
+	defer s.chanMu.Unlock()
+	t := s.past
+	set := s.set.Load()
+	for _, c := range set.all {
+		st := c.stats()
+		t.add(&st)
+	}
+	for _, c := range s.dead {
+		st := c.stats()
+		t.add(&st)
+	}
+	n := &s.counters
+	t.Reauthentications, t.Bindings = n.reauths.Load(), n.bindings.Load()
+	t.Failovers, t.Replays = n.failovers.Load(), n.replays.Load()
+	return t
+}
+
+// add adds the figures of another connection.
+func (s *Stats) add(o *Stats) {
+	s.Requests += o.Requests
+	s.Responses += o.Responses
+	s.Cancels += o.Cancels
+	s.CreditWaits += o.CreditWaits
+	s.Credits += o.Credits
+	s.InFlight += o.InFlight
+	s.RDMAReads += o.RDMAReads
+	s.RDMAWrites += o.RDMAWrites
+	s.RDMABytesRead += o.RDMABytesRead
+	s.RDMABytesWritten += o.RDMABytesWritten
+	s.InlineReads += o.InlineReads
+	s.InlineWrites += o.InlineWrites
+	s.InlineBytesRead += o.InlineBytesRead
+	s.InlineBytesWritten += o.InlineBytesWritten
+	s.RDMADeclined += o.RDMADeclined
+	s.BytesCopied += o.BytesCopied
 }
 
 // counters are what Stats reports.
@@ -36,7 +81,7 @@ type counters struct {
 	requests, responses, cancels, creditWaits         atomic.Uint64
 	rdmaReads, rdmaWrites, rdmaRead, rdmaWritten      atomic.Uint64
 	inlineReads, inlineWrites, inlineRead, inlineWrit atomic.Uint64
-	declined, copied, reauths                         atomic.Uint64
+	declined, copied                                  atomic.Uint64
 }
 
 func (c *conn) stats() Stats {
@@ -48,7 +93,7 @@ func (c *conn) stats() Stats {
 		RDMABytesRead: n.rdmaRead.Load(), RDMABytesWritten: n.rdmaWritten.Load(),
 		InlineReads: n.inlineReads.Load(), InlineWrites: n.inlineWrites.Load(),
 		InlineBytesRead: n.inlineRead.Load(), InlineBytesWritten: n.inlineWrit.Load(),
-		RDMADeclined: n.declined.Load(), BytesCopied: n.copied.Load() + c.tr.Stats().BytesCopied, Reauthentications: n.reauths.Load(),
+		RDMADeclined: n.declined.Load(), BytesCopied: n.copied.Load() + c.tr.Stats().BytesCopied,
 	}
 	c.mu.Lock()
 	s.Credits, s.InFlight = c.credits, len(c.pending)

@@ -41,13 +41,13 @@ func (sh *Share) stat(ctx context.Context, name string, opt Option) (*FileInfo, 
 	if err := sh.on(ctx, name, o, k); err != nil {
 		return nil, err
 	}
-	out, err := sh.s.c.queried(k, size)
+	out, err := k.queried(size)
 	if err != nil {
 		return nil, err
 	}
 	m, err := smb2.ParseFileAllInformation(out)
 	if err != nil {
-		return nil, sh.s.c.badBody(k.cmd, err)
+		return nil, k.badBody(err)
 	}
 	return infoOfAll(base, &m), nil
 }
@@ -286,7 +286,7 @@ func (sh *Share) statFS(ctx context.Context) (*StatFS, error) {
 }
 
 func (f *File) statFS(ctx context.Context, st *StatFS) error {
-	c, size := f.sh.s.c, 4096
+	const size = 4096
 	for _, class := range []smb2.FsInfoClass{
 		smb2.ClassFileFsFullSizeInformation, smb2.ClassFileFsAttributeInformation, smb2.ClassFileFsVolumeInformation,
 	} {
@@ -310,9 +310,12 @@ func (f *File) statFS(ctx context.Context, st *StatFS) error {
 			st.Label, st.VolumeSerial = m.VolumeLabel, m.VolumeSerialNumber
 			err = perr
 		}
+		if err != nil {
+			err = k.badBody(err)
+		}
 		k.free()
 		if err != nil {
-			return c.badBody(smb2.CommandQueryInfo, err)
+			return err
 		}
 	}
 	return nil

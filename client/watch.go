@@ -89,8 +89,8 @@ func (sh *Share) Watch(ctx context.Context, dir string, o WatchOptions) (*Watche
 }
 
 // Next waits for changes, without a time limit of its own. An empty result without
-// an error says that there were more changes than the server kept: look at the
-// directory again. When ctx ends, changes that are on their way are returned, and
+// an error says that there were more changes than the server kept, or that some were
+// lost with a channel: look at the directory again. When ctx ends, changes that are on their way are returned, and
 // later ones stay with the server for the next call. One call waits at a time.
 func (w *Watcher) Next(ctx context.Context) ([]Change, error) {
 	w.mu.Lock()
@@ -124,7 +124,10 @@ func (w *Watcher) next(ctx context.Context) ([]Change, error) {
 	if err := k.encode(&req); err != nil {
 		return nil, err
 	}
+	k.once = true // the answer that was lost had changes in it
 	switch err := s.do(ctx, k); {
+	case err != nil && s.survives(ctx, k):
+		return nil, nil
 	case errors.Is(err, ntstatus.NotifyEnumDir):
 		return nil, nil
 	case errors.Is(err, ntstatus.NotifyCleanup):
@@ -134,10 +137,10 @@ func (w *Watcher) next(ctx context.Context) ([]Change, error) {
 	}
 	m, err := smb2.ParseChangeNotifyResponse(k.msg)
 	if err != nil {
-		return nil, s.c.badBody(k.cmd, err)
+		return nil, k.badBody(err)
 	}
 	if len(m.OutputBuffer) > w.o.BufferSize {
-		return nil, s.c.protocolError("3.2.5.18", "%d bytes of changes, %d asked for", len(m.OutputBuffer), w.o.BufferSize)
+		return nil, k.protocolError("3.2.5.18", "%d bytes of changes, %d asked for", len(m.OutputBuffer), w.o.BufferSize)
 	}
 	if len(m.OutputBuffer) == 0 {
 		return nil, nil
@@ -145,7 +148,7 @@ func (w *Watcher) next(ctx context.Context) ([]Change, error) {
 	var cs []Change
 	for n, err := range smb2.FileNotifyInformations(m.OutputBuffer) {
 		if err != nil {
-			return nil, s.c.badBody(k.cmd, err)
+			return nil, k.badBody(err)
 		}
 		cs = append(cs, Change{Action(n.Action), fromWire(n.FileName)})
 	}

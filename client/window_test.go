@@ -43,7 +43,7 @@ func TestAnswerBeforeTheRequest(t *testing.T) {
 	f.auth = true
 	s, err := f.start(l, Config{Signing: SigningRequired})
 	must(t, err)
-	c := s.c
+	c := s.main()
 	k := c.newCall(smb2.CommandEcho)
 	must(t, k.encode(&smb2.EchoRequest{}))
 	must(t, c.acquire(context.Background(), k, 1, k.self[:]))
@@ -98,7 +98,7 @@ func TestOrphansAnswerIsReleased(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	must(t, s.Echo(context.Background()))
-	c := s.c
+	c := s.main()
 	c.mu.Lock()
 	c.orphans = append(c.orphans, orphan{id: smb2.FileID{Persistent: 8, Volatile: 9}})
 	c.mu.Unlock()
