@@ -61,6 +61,9 @@ type Config struct {
 	// above it, create calls fail with InsufficientResources, and connection
 	// requests are dropped. 0 is 65536.
 	MaxObjects int
+	// Tap shows the traffic of the provider's connections to whom it concerns; nil
+	// to nobody.
+	Tap *Tap
 	// Logger gets connection errors at level Debug; nil discards them.
 	Logger *slog.Logger
 }

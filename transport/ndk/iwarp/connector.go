@@ -43,6 +43,7 @@ type connector struct {
 	local   netip.AddrPort
 	peer    netip.AddrPort
 	frame   startup // of the peer; its private data is a copy
+	ours    startup // what we sent
 	refused bool    // active: frame is a Reply that says no
 	known   *tuple  // in the tuples of the provider, to be taken out
 	limits  ndk.ConnData
@@ -377,8 +378,12 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 	if _, err := conn.Write(frame); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.ours = req
+	c.mu.Unlock()
 	rep, err := readStartup(conn, true)
 	if err != nil {
+		cfg.Tap.ended(c, conn, nil)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return fmt.Errorf("%w: closed without a Reply", ntstatus.ConnectionRefused)
 		}
@@ -401,6 +406,7 @@ func (c *connector) negotiate(ctx context.Context, conn *net.TCPConn, p ndk.Conn
 	c.refused = rep.Flags&flagReject != 0
 	c.mu.Unlock()
 	if rep.Flags&flagReject != 0 {
+		cfg.Tap.ended(c, conn, &rep)
 		return fmt.Errorf("%w: rejected by the peer", ntstatus.ConnectionRefused)
 	}
 	sp := streamParams{
@@ -570,6 +576,7 @@ func (c *connector) AcceptEx(ctx context.Context, target ndk.QP, p ndk.ConnParam
 	}
 	_ = c.conn.SetDeadline(time.Time{})
 	c.mu.Lock()
+	c.ours = rep
 	c.q = q
 	c.mu.Unlock()
 	if st := q.start(c, sp); st != ntstatus.Success {
@@ -660,6 +667,7 @@ func (c *connector) refuse(conn *net.TCPConn, private []byte) error {
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(c.adapter.cfg.LingerTimeout))
 	_, err = conn.Write(frame)
+	c.adapter.cfg.Tap.ended(c, conn, &rep)
 	return err
 }
 

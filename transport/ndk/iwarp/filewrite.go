@@ -157,6 +157,9 @@ func (q *qp) spliceFile(wr *sendWR) (st ndk.Status, ok bool) {
 		binary.BigEndian.PutUint16(f.head[f.hn:], uint16(u))
 		f.hn += lenField
 		f.hn += s.put(f.head[f.hn:])
+		if q.tapped != nil {
+			q.tapped.fileFPDU(f.head[:f.hn], trailer, wr.file, wr.fileOff+int64(off), int(n))
+		}
 		if q.raw.Write(f.sendFn) != nil || f.errno != 0 {
 			return ntstatus.Cancelled, false
 		}

@@ -191,6 +191,7 @@ type qp struct {
 	writeErr  error // owned by the transmitter
 	writeOnce bool  // owned by the transmitter: give up when the socket is full
 	file      fileTx
+	tapped    *tapped // nil without a Tap
 }
 
 // directBytes is the most that is written from within a post.

@@ -128,6 +128,9 @@ func (rx *receiver) run() error {
 
 // fpdu handles one FPDU.
 func (rx *receiver) fpdu() error {
+	if d := rx.q.tapped; d != nil && !d.rx.on {
+		d.between(rx.stage[rx.r:rx.w])
+	}
 	if err := rx.fill(lenField, nextHeader); err != nil {
 		if err == io.ErrUnexpectedEOF && rx.r == rx.w {
 			return io.EOF
@@ -594,6 +597,9 @@ func (rx *receiver) read(fd uintptr) bool {
 			n++
 		}
 		k, errno := readv(fd, &rx.iov[0], n)
+		if d := rx.q.tapped; d != nil && (d.rx.on || d.fresh) && errno == 0 {
+			d.received(rx, k)
+		}
 		for i := range rx.npins {
 			rx.pins[i].Unpin()
 			rx.pins[i] = nil

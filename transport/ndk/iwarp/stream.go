@@ -107,6 +107,13 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	q.firstFPDU, q.txDone, q.ended = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	q.txFn, q.writeFn = q.transmit, q.writeBatch
 	q.initFile()
+	if cfg.Tap != nil {
+		reply := &c.frame
+		if c.passive {
+			reply = &c.ours
+		}
+		q.tapped = cfg.Tap.open(c, p.conn, reply, p.markers)
+	}
 	q.rx = newReceiver(q)
 	q.rxPlacing = true
 	q.Retain()
@@ -307,6 +314,9 @@ func (q *qp) receive() {
 	q.rx.small, q.rx.stage = nil, nil
 	q.connector.forget()
 	q.keepFence()
+	if q.tapped != nil {
+		q.tapped.close()
+	}
 	close(q.ended)
 	q.connector.Release()
 	q.Release()

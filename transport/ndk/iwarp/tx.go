@@ -58,10 +58,11 @@ type txBatch struct {
 	crc   uint32
 	// For streams with markers: FPDUs are built in plain and go out from copied.
 	plain, copied []byte
-	tagged        int // octets of payload of Writes and Responses that only markers copy
-	answered      int // octets of payload of Responses
-	jobs          int // Responses that end in the batch; guarded by mu of the QP
-	trailer       int // octets at its start that end the FPDU of a file
+	tagged        int  // octets of payload of Writes and Responses that only markers copy
+	answered      int  // octets of payload of Responses
+	jobs          int  // Responses that end in the batch; guarded by mu of the QP
+	trailer       int  // octets at its start that end the FPDU of a file
+	shown         bool // to the tap
 	last          bool
 }
 
@@ -71,7 +72,7 @@ func (b *txBatch) reset() {
 	clear(b.iov[:b.n])
 	clear(b.own[:b.n])
 	b.n, b.pos, b.hn, b.size, b.jobs, b.trailer, b.tagged, b.answered = 0, 0, 0, 0, 0, 0, 0, 0
-	b.open, b.last = false, false
+	b.open, b.last, b.shown = false, false, false
 	b.plain, b.copied = b.plain[:0], b.copied[:0]
 }
 
@@ -702,6 +703,10 @@ func (q *qp) breakLocked() {
 func (q *qp) write(direct bool) bool {
 	q.writeErr = nil
 	q.writeOnce = direct
+	if d := q.tapped; d != nil && !q.batch.shown {
+		q.batch.shown = true
+		d.batch(q.batch)
+	}
 	if err := q.raw.Write(q.writeFn); err != nil {
 		return false
 	}
