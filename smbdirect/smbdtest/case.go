@@ -36,6 +36,9 @@ type Case struct {
 	Spec string
 	// Role is the end under test.
 	Role Role
+	// Timers says that it waits for timers of the end under test, so that own ends
+	// get short ones.
+	Timers bool
 	// SMB2 says that it speaks SMB2 to the acceptor, and needs Target.Share.
 	SMB2 bool
 	// Doc says in a sentence what is done and expected.
@@ -87,6 +90,8 @@ type Times struct {
 	// React is how long it gets for what it has to do at once; 5 s. Quiet is how
 	// long silence is watched where it has to do nothing; 1 s.
 	React, Quiet time.Duration
+	// Slack is how much earlier than a limit something is to be on time; 1 s.
+	Slack time.Duration
 	// Patience is the longest wait for a timer that a case begins; 30 s. With Slow
 	// there is no limit.
 	Patience time.Duration
@@ -107,6 +112,7 @@ func (t Times) withDefaults(r Role) Times {
 	set(&t.Credit, 120*time.Second)
 	set(&t.React, 5*time.Second)
 	set(&t.Quiet, time.Second)
+	set(&t.Slack, time.Second)
 	set(&t.Patience, 30*time.Second)
 	return t
 }
@@ -219,7 +225,12 @@ func RunCase(ctx context.Context, tg Target, c Case) Result {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t := &T{Target: tg, Case: c, ctx: ctx, start: time.Now()}
-	t.guard(func() { c.Run(ctx, t) })
+	t.guard(func() {
+		if c.SMB2 && tg.Share == "" {
+			t.Skipf("needs a share")
+		}
+		c.Run(ctx, t)
+	})
 	t.guard(t.cleanUp)
 	if t.outcome != Skipped {
 		t.guard(t.after)

@@ -30,9 +30,18 @@ type fabric struct {
 	// open makes the ends: the provider, the address of our peers and that of the
 	// end under test.
 	open func(t *testing.T) (p ndk.Provider, peer, under netip.Addr)
-	// cfg and times are the settings of our ends and what they mean for the cases.
-	cfg   smbdirect.Config
-	times Times
+	// timers are the settings of our ends for cases that wait for their timers, and
+	// timed what they mean for the cases; times is for the others.
+	timers       smbdirect.Config
+	timed, times Times
+}
+
+// settings are those of our ends for a case.
+func (f fabric) settings(c Case) (smbdirect.Config, Times) {
+	if c.Timers {
+		return f.timers, f.timed
+	}
+	return smbdirect.Config{}, f.times
 }
 
 var fabrics = []fabric{
@@ -48,7 +57,7 @@ var fabrics = []fabric{
 			t.Cleanup(w.Close)
 			return w, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 		},
-		times: Times{Patience: time.Hour},
+		timed: Times{Credit: time.Minute, Patience: time.Hour},
 	},
 	{
 		// The clock of the machine: timers are short.
@@ -62,13 +71,14 @@ var fabrics = []fabric{
 			host := netip.MustParseAddr("127.0.0.1")
 			return p, host, host
 		},
-		cfg: smbdirect.Config{
+		timers: smbdirect.Config{
 			NegotiateTimeout: shortTimer, KeepaliveInterval: shortTimer, KeepaliveTimeout: shortTimer, CreditTimeout: shortTimer,
 		},
-		times: Times{
+		timed: Times{
 			Negotiate: shortTimer, Keepalive: shortTimer, KeepaliveAnswer: shortTimer, Credit: shortTimer,
-			React: 10 * time.Second, Quiet: 50 * time.Millisecond,
+			React: 10 * time.Second, Quiet: 50 * time.Millisecond, Slack: shortTimer * 7 / 8,
 		},
+		times: Times{React: 10 * time.Second, Quiet: 50 * time.Millisecond},
 	},
 }
 
@@ -141,9 +151,10 @@ func (f fabric) acceptor(t *testing.T, c Case) {
 		f.smb2Acceptor(t, c)
 		return
 	}
+	cfg, times := f.settings(c)
 	p, host, underHost := f.open(t)
 	peer, under := openAdapter(t, p, host), openAdapter(t, p, underHost)
-	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", f.cfg)
+	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +173,7 @@ func (f fabric) acceptor(t *testing.T, c Case) {
 		Adapter:  peer,
 		Address:  netip.MustParseAddrPort(l.Addr().String()),
 		Upper:    Echo{},
-		Times:    f.times,
+		Times:    times,
 		Probe:    Probe{Settled: counted.settled},
 		Limits:   Limits{ReceiveCreditMax: 255},
 	}, c)
@@ -171,9 +182,10 @@ func (f fabric) acceptor(t *testing.T, c Case) {
 
 // initiator runs c against a Dialer of ours.
 func (f fabric) initiator(t *testing.T, c Case) {
+	cfg, times := f.settings(c)
 	p, host, underHost := f.open(t)
 	peer := openAdapter(t, p, host)
-	d, err := smbdirect.NewDialer(auditedProvider{t, p, underHost}, f.name, f.cfg)
+	d, err := smbdirect.NewDialer(auditedProvider{t, p, underHost}, f.name, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +194,7 @@ func (f fabric) initiator(t *testing.T, c Case) {
 		Adapter:  peer,
 		Local:    netip.AddrPortFrom(host, 0),
 		Dial:     d.Dial,
-		Times:    f.times,
+		Times:    times,
 		Limits:   Limits{ReceiveCreditMax: 255},
 	}, c))
 }

@@ -15,9 +15,10 @@ import (
 // smb2Acceptor runs c, which speaks SMB2, against a server of ours. Afterwards
 // nothing may be left in its share.
 func (f fabric) smb2Acceptor(t *testing.T, c Case) {
+	cfg, times := f.settings(c)
 	p, host, underHost := f.open(t)
 	peer, under := openAdapter(t, p, host), openAdapter(t, p, underHost)
-	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", f.cfg)
+	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func (f fabric) smb2Acceptor(t *testing.T, c Case) {
 		Adapter:  peer,
 		Address:  netip.MustParseAddrPort(l.Addr().String()),
 		Server:   "nas", Share: "data", User: "ann", Password: "secret",
-		Times:  f.times,
+		Times:  times,
 		Probe:  Probe{Settled: counted.settled},
 		Limits: Limits{ReceiveCreditMax: 255},
 	}, c))

@@ -3,6 +3,7 @@ package smbdtest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
@@ -120,6 +121,32 @@ func (t *T) Quiet(s *Stream, what string, d time.Duration) {
 		t.Errorf("%s: %v", what, s.End())
 	default:
 		t.Logf("%s: nothing for %v", what, d)
+	}
+}
+
+// StaysUp waits d, keeps the books of what comes, and fails the case if the
+// connection ends.
+func (t *T) StaysUp(s *Stream, what string, d time.Duration) {
+	for end := time.Now().Add(d); ; {
+		f, err := s.receive(time.Until(end))
+		switch {
+		case err == nil:
+			s.fragments = append(s.fragments, f)
+		case errors.Is(err, ErrSilent):
+			t.Logf("%s: up for %v", what, d)
+			return
+		default:
+			t.Fatalf("%s: %v (%v)", what, err, s.End())
+		}
+	}
+}
+
+// Clean fails the case for every breach of the rows.
+func (t *T) Clean(s *Stream, rows ...string) {
+	for _, b := range s.Breaches {
+		if slices.Contains(rows, b.Row) {
+			t.Errorf("%s: %s", b.Row, b.What)
+		}
 	}
 }
 

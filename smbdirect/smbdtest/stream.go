@@ -55,6 +55,7 @@ type Stream struct {
 	// Breaches are the rules that the other end broke.
 	Breaches []Breach
 
+	sending   bool // a fragment waits for a credit: no other message takes it
 	fragments []Fragment
 	part      []byte // of the message that is being put together
 	remaining uint32
@@ -69,7 +70,7 @@ func NewStream(p *Peer) *Stream { return &Stream{Peer: p} }
 // Negotiate is the negotiation of an initiator: it posts a receive, sends r and
 // waits for the response, at most d. It returns the response as it came as well.
 func (s *Stream) Negotiate(r wire.NegotiateRequest, d time.Duration) (wire.NegotiateResponse, []byte, error) {
-	if err := s.PostReceives(1, max(minNegotiateReceive, int(min(r.PreferredSendSize, 1<<20)))); err != nil {
+	if err := s.PostReceives(1, minNegotiateReceive); err != nil {
 		return wire.NegotiateResponse{}, nil, err
 	}
 	b, _ := r.AppendBinary(nil)
@@ -84,9 +85,15 @@ func (s *Stream) Negotiate(r wire.NegotiateRequest, d time.Duration) (wire.Negot
 	if err != nil {
 		return s.Response, m.Data, err
 	}
-	s.Requested = r.CreditsRequested
-	s.Established(int(s.Response.PreferredSendSize), int(r.MaxFragmentedSize), int(min(s.Response.MaxReceiveSize, r.PreferredSendSize)), int(s.Response.MaxFragmentedSize), int(s.Response.CreditsGranted))
+	s.adoptResponse(r, s.Response)
 	return s.Response, m.Data, nil
+}
+
+// adoptResponse takes over what both negotiation messages say, [MS-SMBD] 3.1.5.7.
+func (s *Stream) adoptResponse(r wire.NegotiateRequest, resp wire.NegotiateResponse) {
+	s.Response, s.Requested = resp, r.CreditsRequested
+	s.Established(int(min(resp.PreferredSendSize, r.MaxReceiveSize)), int(r.MaxFragmentedSize), int(min(resp.MaxReceiveSize, max(128, r.PreferredSendSize))),
+		int(resp.MaxFragmentedSize), int(resp.CreditsGranted))
 }
 
 // Established sets the limits and the send credits of an established connection.
@@ -196,7 +203,10 @@ func (s *Stream) SendFragment(p []byte, remaining uint32, d time.Duration) error
 			return err
 		}
 	}
-	if err := s.WaitCredits(1, d); err != nil {
+	s.sending = true
+	err := s.WaitCredits(1, d)
+	s.sending = false
+	if err != nil {
 		return err
 	}
 	return s.SendHeader(s.header(len(p), remaining), p)
@@ -257,9 +267,12 @@ func (s *Stream) receive(d time.Duration) (Fragment, error) {
 	s.reassemble(f)
 	if s.Window > 0 && s.Granted+s.Owed < (s.Window+1)/2 {
 		// That the connection has ended shows in the next call.
-		if err := s.Post(s.Window - s.Granted - s.Owed); err == nil && s.Credits > 0 {
-			_ = s.SendEmpty(0)
+		if err := s.Post(s.Window - s.Granted - s.Owed); err != nil {
+			return f, nil
 		}
+	}
+	if s.Window > 0 && s.Owed > 0 && s.Granted < (s.Window+1)/2 && s.Credits > 0 && !s.sending {
+		_ = s.SendEmpty(0)
 	}
 	return f, nil
 }
