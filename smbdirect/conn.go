@@ -65,12 +65,12 @@ type Conn struct {
 	recvq   ring[*message] // complete messages
 	backlog int            // bytes in recvq
 	resume  bool           // the owner wants to know when backlog has shrunk
+	tally   tally          // as others see it
 
 	// Registrations. See register.go.
 	regs registrations
 
 	stats  counters
-	tally  published
 	leased atomic.Int64
 
 	l loop // belongs to the owner

@@ -143,11 +143,14 @@ func (c *Conn) tick() { c.l.at = c.now() }
 // what there is.
 func (c *Conn) leave(rounds int) (left bool) {
 	l := &c.l
-	if l.report {
-		l.report = false
-		c.publish()
+	report := l.report
+	if l.report = false; report {
+		c.sum()
 	}
 	c.mu.Lock()
+	if report {
+		c.tally = l.tally
+	}
 	if l.dead {
 		c.mu.Unlock()
 		close(c.left)

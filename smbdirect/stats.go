@@ -1,7 +1,6 @@
 package smbdirect
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,14 +28,16 @@ type tally struct {
 	stalls                         core.Stalls
 }
 
-// published is the tally as others see it.
-type published struct {
-	mu sync.Mutex
-	t  tally // guarded by mu
-}
-
 // publish shows the tally.
 func (c *Conn) publish() {
+	c.sum()
+	c.mu.Lock()
+	c.tally = c.l.tally
+	c.mu.Unlock()
+}
+
+// sum completes the tally by what the engine knows.
+func (c *Conn) sum() {
 	l := &c.l
 	t := &l.tally
 	t.out = l.transfersOut()
@@ -47,18 +48,15 @@ func (c *Conn) publish() {
 		d := l.deadAt - s.Since
 		s.Total, s.Longest, s.Since = s.Total+d, max(s.Longest, d), 0
 	}
-	c.tally.mu.Lock()
-	c.tally.t = *t
-	c.tally.mu.Unlock()
 }
 
 // Stats implements transport.Conn. What concerns neither messages nor bytes may
 // lag behind by as much as the owner does at a time.
 func (c *Conn) Stats() transport.Stats {
 	s := &c.stats
-	c.tally.mu.Lock()
-	t := c.tally.t
-	c.tally.mu.Unlock()
+	c.mu.Lock()
+	t := c.tally
+	c.mu.Unlock()
 	st := transport.Stats{
 		MessagesSent:       s.sent.Load(),
 		MessagesReceived:   s.received.Load(),

@@ -123,7 +123,9 @@ func (c *cq) push(q *qp, e *ndk.ResultEx, solicited bool) {
 		c.owed = append(c.owed, m)
 	}
 	var fire bool
-	if _, hit := w.strike(passing{point: PointOverrun, who: c.sub, o1: c, o2: q}); hit {
+	if !w.faulty() {
+		fire = c.Push(e, solicited)
+	} else if _, hit := w.strike(passing{point: PointOverrun, who: c.sub, o1: c, o2: q}); hit {
 		fire = c.Fail(ntstatus.BufferOverflow)
 	} else if _, hit := w.strike(passing{point: PointFatalCQ, who: c.sub, o1: c, o2: q}); hit {
 		fire = c.Fail(ntstatus.InternalError)

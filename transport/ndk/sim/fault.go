@@ -229,10 +229,14 @@ func (p Point) allows(op ndk.OpType, st ndk.Status) bool {
 	return slices.Contains(p.choices(op), st)
 }
 
+// faulty reports whether anything can go wrong at all. Points that every request
+// passes ask it first.
+func (w *World) faulty() bool { return w.s.faults.any.Load() }
+
 // strike decides whether something goes wrong where p says, and how.
 func (w *World) strike(p passing) (i Injection, hit bool) {
 	s := &w.s
-	if !s.faults.any.Load() {
+	if !w.faulty() {
 		return i, false
 	}
 	s.mu.Lock()

@@ -46,6 +46,11 @@ func (q *qp) post(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages []n
 	}
 	if n.flags&ndk.Defer == 0 {
 		q.handOn()
+	}
+	if !w.faulty() {
+		return nil
+	}
+	if n.flags&ndk.Defer == 0 {
 		if _, hit := w.strike(passing{point: PointEarly, who: q.sub, o1: q, op: opTypes[n.op]}); hit {
 			for q.canStart() {
 				q.start()
@@ -89,8 +94,10 @@ func (q *qp) accept(n *newWR, allowed ndk.OpFlags, early *ndk.PostError, pages [
 	if q.tail-q.first(q.head, q.initFree) >= q.initDepth {
 		return ndk.ErrQueueFull
 	}
-	if _, hit := q.w.strike(passing{point: PointPost, who: q.sub, o1: q, op: opTypes[n.op]}); hit {
-		return ndk.ErrQueueFull
+	if q.w.faulty() {
+		if _, hit := q.w.strike(passing{point: PointPost, who: q.sub, o1: q, op: opTypes[n.op]}); hit {
+			return ndk.ErrQueueFull
+		}
 	}
 	var e *ndk.PostError
 	switch n.op {
@@ -203,7 +210,7 @@ func (q *qp) checkSGL(n *newWR) *ndk.PostError {
 // handOn lets what was deferred start. A request that was accepted may fail here
 // for the first time.
 func (q *qp) handOn() {
-	for s := q.handed; s != q.tail; s++ {
+	for s := q.handed; s != q.tail && q.w.faulty(); s++ {
 		wr := q.wr(s)
 		if !wr.deferred {
 			continue

@@ -431,8 +431,10 @@ func (q *qp) receive(rc any, sgl []ndk.SGE) *ndk.PostError {
 	case q.rtail-q.first(q.rhead, q.recvFree) >= q.recvDepth:
 		return ndk.ErrQueueFull
 	}
-	if _, hit := q.w.strike(passing{point: PointPostReceive, who: q.sub, o1: q}); hit {
-		return ndk.ErrQueueFull
+	if q.w.faulty() {
+		if _, hit := q.w.strike(passing{point: PointPostReceive, who: q.sub, o1: q}); hit {
+			return ndk.ErrQueueFull
+		}
 	}
 	if int(q.rtail-q.rhead) == len(q.recvs) {
 		q.recvs, q.rsges = soft.GrowRing(q.recvs, q.rsges, q.maxRecvSGE, q.rhead, q.rtail)

@@ -125,8 +125,13 @@ func (q *qp) message(p *packet) {
 	e := ndk.ResultEx{Type: ndk.OpReceive}
 	broken := ndk.Rule(0)
 	reason := ReasonReceive
-	if i, hit := w.strike(passing{point: PointReceive, who: q.sub, o1: q, op: ndk.OpReceive}); hit {
-		e.Status = i.Status
+	if w.faulty() {
+		if i, hit := w.strike(passing{point: PointReceive, who: q.sub, o1: q, op: ndk.OpReceive}); hit {
+			e.Status = i.Status
+		}
+	}
+	if e.Status != ntstatus.Success {
+		// It failed.
 	} else if uint64(len(p.buf)) > total {
 		e.Status, broken = ntstatus.BufferOverflow, ndk.RuleReceiveSize
 	} else if broken = q.scatter(sges, p.buf, soft.LocalWrite); broken != 0 {

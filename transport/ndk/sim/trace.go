@@ -70,6 +70,10 @@ func (w *World) note(s subject, what string) line {
 	if w.s.trace.off {
 		return line{}
 	}
+	return w.begin(s, what)
+}
+
+func (w *World) begin(s subject, what string) line {
 	w.s.mu.Lock()
 	t := &w.s.trace
 	t.line = len(t.buf)
@@ -88,6 +92,10 @@ func (l line) text(s string) line {
 	if l.s == nil {
 		return l
 	}
+	return l.addText(s)
+}
+
+func (l line) addText(s string) line {
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, s...)
@@ -98,6 +106,10 @@ func (l line) num(name string, v uint64) line {
 	if l.s == nil {
 		return l
 	}
+	return l.addNum(name, v)
+}
+
+func (l line) addNum(name string, v uint64) line {
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, name...)
@@ -110,6 +122,10 @@ func (l line) hex(name string, v uint64) line {
 	if l.s == nil {
 		return l
 	}
+	return l.addHex(name, v)
+}
+
+func (l line) addHex(name string, v uint64) line {
 	t := &l.s.trace
 	t.buf = append(t.buf, ' ')
 	t.buf = append(t.buf, name...)
@@ -148,6 +164,10 @@ func (l line) status(st ndk.Status) line {
 	if st == 0 || l.s == nil {
 		return l
 	}
+	return l.addStatus(st)
+}
+
+func (l line) addStatus(st ndk.Status) line {
 	t := &l.s.trace
 	t.buf = append(t.buf, " status=0x"...)
 	t.buf = strconv.AppendUint(t.buf, uint64(st), 16)
@@ -156,9 +176,12 @@ func (l line) status(st ndk.Status) line {
 
 // end finishes the line.
 func (l line) end() {
-	if l.s == nil {
-		return
+	if l.s != nil {
+		l.finish()
 	}
+}
+
+func (l line) finish() {
 	t := &l.s.trace
 	t.buf = append(t.buf, '\n')
 	for _, b := range t.buf[t.line:] {

@@ -55,8 +55,10 @@ func (q *qp) start() {
 	wr := q.wr(s)
 	q.next++
 	w.note(q.sub, "start").text(opTypes[wr.op].String()).num("n", uint64(s)).num("bytes", uint64(wr.length)).end()
-	if i, hit := w.strike(passing{point: PointInitiator, who: q.sub, o1: q, op: opTypes[wr.op]}); hit {
-		wr.status = i.Status
+	if w.faulty() {
+		if i, hit := w.strike(passing{point: PointInitiator, who: q.sub, o1: q, op: opTypes[wr.op]}); hit {
+			wr.status = i.Status
+		}
 	}
 	if wr.status == ntstatus.IODeviceError && wr.op == wrWriteFile {
 		wr.done = true // nothing was promised to the peer, so the connection goes on

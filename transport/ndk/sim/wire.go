@@ -118,16 +118,9 @@ func (l *link) send(p *packet) {
 		return
 	}
 	size := p.size()
-	who := l.who()
 	var delay time.Duration
-	if i, hit := w.strike(passing{point: PointDelay, who: who, o1: l.qp(), o2: l.end()}); hit {
-		delay = i.Delay
-	}
-	if i, hit := w.strike(passing{point: PointLoss, who: who, o1: l.qp(), o2: l.end()}); hit {
-		if i.Bytes < 0 {
-			i.Bytes = w.s.intN(size)
-		}
-		l.limit(i.Bytes)
+	if w.faulty() {
+		delay = l.strike(size)
 	}
 	if l.left >= 0 {
 		if l.left < size {
@@ -154,6 +147,21 @@ func (l *link) send(p *packet) {
 		l.stalled = false
 	}
 	l.kick()
+}
+
+// strike lets a packet be late or the link break under it.
+func (l *link) strike(size int) (delay time.Duration) {
+	w, who := l.w, l.who()
+	if i, hit := w.strike(passing{point: PointDelay, who: who, o1: l.qp(), o2: l.end()}); hit {
+		delay = i.Delay
+	}
+	if i, hit := w.strike(passing{point: PointLoss, who: who, o1: l.qp(), o2: l.end()}); hit {
+		if i.Bytes < 0 {
+			i.Bytes = w.s.intN(size)
+		}
+		l.limit(i.Bytes)
+	}
+	return delay
 }
 
 // over reports whether the news are on their way that the sender is gone. Messages

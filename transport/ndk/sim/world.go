@@ -93,7 +93,7 @@ func (w *World) atOnce(q *qp) {
 // mayDirect reports whether a post may be carried out at once.
 func (w *World) mayDirect() bool {
 	c := &w.cfg
-	return c.Auto && !c.Paced && c.Order == InOrder && c.Latency == 0 && c.Jitter == 0 && c.BytesPerSecond == 0 && !w.s.faults.any.Load()
+	return c.Auto && !c.Paced && c.Order == InOrder && c.Latency == 0 && c.Jitter == 0 && c.BytesPerSecond == 0 && !w.faulty()
 }
 
 func (w *World) drive() {
