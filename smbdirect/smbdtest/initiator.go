@@ -147,9 +147,19 @@ func (t *T) Meet(c PeerConfig, r wire.NegotiateResponse) *Call {
 	call := t.Pick(c)
 	call.Respond(r)
 	call.Dialed()
+	call.FirstGrant()
 	call.Window = min(int(r.CreditsGranted), defaultWindow)
-	t.Must("first grant", call.WaitCredits(1, t.Times.React))
+	if call.Granted == 0 {
+		t.Must("grant", call.Grant(call.Window))
+	}
 	return call
+}
+
+// FirstGrant waits for the first credits, which come in a message of their own as
+// long as the user of the initiator sends nothing.
+func (c *Call) FirstGrant() {
+	c.t.Must("first grant", c.WaitCredits(1, c.t.Times.React))
+	c.fragments = nil
 }
 
 // pattern is n bytes that differ with seed.
