@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"internal/spnego":             {"ntstatus"},
 	"internal/dcerpc":             {"ntstatus"},
 	"internal/arch":               {},
+	"internal/pcap":               {},
 	"server/vfs":                  {},
 	"server/vfs/posix":            {"server/vfs", "server/vfs/posix/..."},
 	"server/vfs/vfstest":          {"server/vfs"},
@@ -46,7 +47,7 @@ var allowed = map[string][]string{
 	"bench":                       {"ntstatus", "client", "transport", "bench/..."},
 	"fuzz":                        {"ntstatus", "smbdirect/...", "internal/smb2", "transport/ndk", "transport/ndk/sim"},
 	"test":                        {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/..."},
-	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "cmd/smbd-rdma/..."},
+	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "cmd/smbd-rdma/..."},
 }
 
 func rule(dir string) ([]string, bool) {
