@@ -2,6 +2,7 @@ package smbdirect
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/transport"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/sim"
 )
 
@@ -87,4 +89,66 @@ func BenchmarkMessageRate(b *testing.B) {
 			b.ReportMetric(float64(client.Stats().CreditStalls), "stalls")
 		})
 	}
+}
+
+// BenchmarkRegistration is a read of 64 KiB as client and server do it, over
+// loopback iWARP: register, ask, RDMA Write, answer with the token to invalidate,
+// deregister. It reports which part of the time the registration takes.
+func BenchmarkRegistration(b *testing.B) {
+	client, server := pair(b, Config{}, Config{})
+	ctx := context.Background()
+	const n = 64 << 10
+	check := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer client.Close()
+	all.Go(func() { // ends with the connection
+		buf, err := server.RDMA().Lease(ctx, n)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer buf.Release()
+		answer := transport.Message{Parts: [][]byte{{1}}, HasInvalidate: true}
+		ds := make([]transport.Descriptor, 1)
+		for {
+			m, err := server.Receive(ctx)
+			if err != nil {
+				return
+			}
+			le := binary.LittleEndian
+			ds[0] = transport.Descriptor{Offset: le.Uint64(m.Data), Token: le.Uint32(m.Data[8:]), Length: n}
+			m.Release()
+			answer.Invalidate = ds[0].Token
+			if server.RDMA().Write(ctx, buf, n, ds) != nil || server.Send(ctx, &answer) != nil {
+				return
+			}
+		}
+	})
+	mem, ask := make([]byte, n), msg(make([]byte, 100))
+	var registration time.Duration
+	b.SetBytes(n)
+	b.ReportAllocs()
+	for b.Loop() {
+		t0 := time.Now()
+		reg, err := client.RDMA().Register(ctx, mem, transport.PeerWrites)
+		check(err)
+		registration += time.Since(t0)
+		d := reg.Descriptors()[0]
+		binary.LittleEndian.PutUint64(ask.Parts[0], d.Offset)
+		binary.LittleEndian.PutUint32(ask.Parts[0][8:], d.Token)
+		check(client.Send(ctx, ask))
+		m, err := client.Receive(ctx)
+		check(err)
+		token, ok := m.Invalidated, m.HasInvalidated
+		m.Release()
+		t0 = time.Now()
+		check(reg.Deregister(ctx, token, ok))
+		registration += time.Since(t0)
+	}
+	b.ReportMetric(100*float64(registration)/float64(b.Elapsed()), "%registration")
 }
