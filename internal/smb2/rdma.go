@@ -83,7 +83,7 @@ const (
 // Signature, Nonce, padding to a multiple of 8.
 type RDMACryptoTransform struct {
 	TransformType RDMATransformType
-	Signature     []byte // at most 16 octets; borrowed when parsed
+	Signature     []byte // at most 16 octets when encoded; borrowed when parsed
 	Nonce         []byte // borrowed when parsed
 }
 
@@ -103,7 +103,14 @@ type RDMATransform struct {
 	Descriptors    []byte // see ParseBufferDescriptors; borrowed when parsed
 }
 
-// AppendBinary appends the structure. It does not allocate if b has room.
+// Len returns the length of the structure in octets, with its padding and
+// descriptors.
+func (m *RDMATransform) Len() int {
+	return alignUp(rdmaTransformSize+rdmaCryptoTransformSize+len(m.Crypto.Signature)+len(m.Crypto.Nonce), 8) + len(m.Descriptors)
+}
+
+// AppendBinary appends the structure, padded to a multiple of 8. It does not
+// allocate if b has room.
 func (m *RDMATransform) AppendBinary(b []byte) ([]byte, error) {
 	const name = "RDMA_TRANSFORM"
 	if len(m.Crypto.Signature) > maxRDMASignature {
@@ -137,8 +144,11 @@ func (m *RDMATransform) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // ParseRDMATransform decodes the structure and its first crypto transform. A
-// TransformCount other than 1 is malformed (3.2.5.11, 3.3.5.13), as is a
-// signature longer than 16 octets.
+// TransformCount other than 1 is malformed (3.2.5.11, 3.3.5.13), as are
+// descriptors that do not begin at the first multiple of 8 behind the crypto
+// transform (2.2.43.1, 3.3.5.13). The lengths of signature and nonce are the
+// receiver's to judge, as what is wrong with them has statuses of its own. It does
+// not allocate.
 func ParseRDMATransform(b []byte) (RDMATransform, error) {
 	const name, fixed = "RDMA_TRANSFORM", rdmaTransformSize + rdmaCryptoTransformSize
 	if len(b) < fixed {
@@ -150,9 +160,6 @@ func ParseRDMATransform(b []byte) (RDMATransform, error) {
 	}
 	m.Crypto.TransformType = RDMATransformType(le.Uint16(b[16:]))
 	sig, nonce := uint64(le.Uint16(b[18:])), uint64(le.Uint16(b[20:]))
-	if sig > maxRDMASignature {
-		return RDMATransform{}, bad(name, "SignatureLength", sig, maxRDMASignature)
-	}
 	var err error
 	if m.Crypto.Signature, err = section(b, name, "Signature", fixed, sig, fixed); err != nil {
 		return RDMATransform{}, err
@@ -161,8 +168,11 @@ func ParseRDMATransform(b []byte) (RDMATransform, error) {
 		return RDMATransform{}, err
 	}
 	if m.Channel != ChannelNone {
-		m.Descriptors, err = section(b, name, "RdmaDescriptor", uint64(le.Uint16(b)), uint64(le.Uint16(b[2:])),
-			fixed+int(sig+nonce))
+		off, want := uint64(le.Uint16(b)), alignUp(fixed+int(sig+nonce), 8)
+		if off != uint64(want) {
+			return RDMATransform{}, bad(name, "RdmaDescriptorOffset", off, uint64(want))
+		}
+		m.Descriptors, err = section(b, name, "RdmaDescriptor", off, uint64(le.Uint16(b[2:])), want)
 		if err != nil {
 			return RDMATransform{}, err
 		}

@@ -52,17 +52,30 @@ func TestRDMATransformVector(t *testing.T) {
 	if b, err := want.AppendBinary(nil); err != nil || !bytes.Equal(b, wire) {
 		t.Errorf("AppendBinary\n got %x, %v\nwant %x", b, err, wire)
 	}
+	if want.Len() != len(wire) {
+		t.Errorf("Len %d, want %d", want.Len(), len(wire))
+	}
 	for n := range wire {
 		_, err := ParseRDMATransform(wire[:n:n])
 		wantMalformed(t, err, "truncated")
 	}
+	// SM-27: a signature of 17 octets is for the receiver to refuse, as
+	// STATUS_AUTH_TAG_MISMATCH; the nonce then begins one octet later.
+	long := bytes.Clone(wire)
+	long[18] = 17
+	if m, err := ParseRDMATransform(long); err != nil || len(m.Crypto.Signature) != 17 ||
+		!bytes.Equal(m.Crypto.Nonce, unhex(t, "02030405060708090a0b0c00")) || !bytes.Equal(m.Descriptors, want.Descriptors) {
+		t.Errorf("signature of 17: %+v, %v", m, err)
+	}
 	for name, spoil := range map[string]func([]byte){
-		"TransformCount 0 ([MS-SMB2] 3.3.5.13)": func(b []byte) { b[8] = 0 },
-		"TransformCount 2":                      func(b []byte) { b[8] = 2 },
-		"signature of 17":                       func(b []byte) { b[18] = 17 },
-		"nonce beyond the end":                  func(b []byte) { b[21] = 0xFF },
-		"descriptors over the transform":        func(b []byte) { b[0] = 24 },
-		"descriptors beyond the end":            func(b []byte) { b[2] = 32 },
+		"TransformCount 0 ([MS-SMB2] 3.3.5.13)":          func(b []byte) { b[8] = 0 },
+		"TransformCount 2":                               func(b []byte) { b[8] = 2 },
+		"nonce beyond the end":                           func(b []byte) { b[21] = 0xFF },
+		"descriptors over the transform":                 func(b []byte) { b[0] = 24 },
+		"descriptors before the padding's end":           func(b []byte) { b[0] = 52 },
+		"descriptors later than need be":                 func(b []byte) { b[0], b[2] = 64, 8 },
+		"crypto transform longer, descriptors not moved": func(b []byte) { b[20] = 21 },
+		"descriptors beyond the end":                     func(b []byte) { b[2] = 32 },
 	} {
 		b := bytes.Clone(wire)
 		spoil(b)

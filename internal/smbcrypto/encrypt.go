@@ -224,14 +224,19 @@ func (s *Sealer) SealInPlace(buf []byte, sessionID uint64) ([]byte, error) {
 	return buf, nil
 }
 
-// SealPayload encrypts an RDMA payload in place, [MS-SMB2] 2.2.43.1, and returns
-// what goes into the transform: the tag as Signature, and the nonce. data needs 16
-// bytes of capacity beyond its length, which are written to, or it is an error
-// that wraps [ErrMessage].
-func (s *Sealer) SealPayload(data []byte) (PayloadTag, error) {
+// PayloadRoom is how many bytes of capacity beyond the payload its buffer needs
+// while [Sealer.SealPayload] or [Opener.OpenPayload] has the tag there.
+const PayloadRoom = tagSize
+
+// SealPayload encrypts an RDMA payload, [MS-SMB2] 2.2.43.1, from data to dst, and
+// returns what goes into the transform: the tag as Signature, and the nonce, which
+// comes out of the same sequence as those of messages. dst has the length of data
+// and PayloadRoom bytes of capacity more, which are written to, or it is an error
+// that wraps [ErrMessage]; it is data itself or does not overlap it.
+func (s *Sealer) SealPayload(dst, data []byte) (PayloadTag, error) {
 	t := PayloadTag{NonceSize: s.aead.NonceSize()}
-	if cap(data) < len(data)+tagSize {
-		return t, fmt.Errorf("%w: no room for the tag of a payload", ErrMessage)
+	if len(dst) != len(data) || cap(dst) < len(dst)+PayloadRoom {
+		return t, fmt.Errorf("%w: no room for a payload and its tag", ErrMessage)
 	}
 	st := s.pool.Get().(*[12]byte)
 	defer s.pool.Put(st)
@@ -239,7 +244,7 @@ func (s *Sealer) SealPayload(data []byte) (PayloadTag, error) {
 		return t, err
 	}
 	t.Nonce = *st
-	sealed := s.aead.Seal(data[:0], st[:t.NonceSize], data, nil)
+	sealed := s.aead.Seal(dst[:0], st[:t.NonceSize], data, nil)
 	copy(t.Signature[:], sealed[len(data):])
 	return t, nil
 }
@@ -295,18 +300,31 @@ func (o *Opener) Open(msg []byte) ([]byte, error) {
 	return plain, nil
 }
 
-// OpenPayload decrypts in place an RDMA payload with the Signature and Nonce of
-// its SMB2_RDMA_CRYPTO_TRANSFORM, [MS-SMB2] 2.2.43.1. data needs 16 bytes of
-// capacity beyond its length, which are written to.
-func (o *Opener) OpenPayload(data, sig, nonce []byte) error {
+// NonceSize returns the length in bytes of the cipher's nonces.
+func (o *Opener) NonceSize() int { return o.aead.NonceSize() }
+
+// OpenPayload decrypts an RDMA payload from data to dst with the Signature and
+// Nonce of its SMB2_RDMA_CRYPTO_TRANSFORM, [MS-SMB2] 2.2.43.1. dst has the length
+// of data, which needs PayloadRoom bytes of capacity more, which are written to;
+// dst is data itself or does not overlap it. An error wraps [ErrMessage] or
+// [ErrDecrypt]; dst is zero then.
+func (o *Opener) OpenPayload(dst, data, sig, nonce []byte) error {
+	err := o.openPayload(dst, data, sig, nonce)
+	if err != nil {
+		clear(dst)
+	}
+	return err
+}
+
+func (o *Opener) openPayload(dst, data, sig, nonce []byte) error {
 	if len(sig) != tagSize || len(nonce) != o.aead.NonceSize() {
 		return fmt.Errorf("%w: payload signature of %d and nonce of %d bytes", ErrMessage, len(sig), len(nonce))
 	}
-	if cap(data) < len(data)+tagSize {
-		return fmt.Errorf("%w: no room for the tag of a payload", ErrMessage)
+	if len(dst) != len(data) || cap(data) < len(data)+PayloadRoom {
+		return fmt.Errorf("%w: no room for a payload and its tag", ErrMessage)
 	}
 	sealed := append(data, sig...)
-	if _, err := o.aead.Open(sealed[:0], nonce, sealed, nil); err != nil {
+	if _, err := o.aead.Open(dst[:0], nonce, sealed, nil); err != nil {
 		return ErrDecrypt
 	}
 	return nil

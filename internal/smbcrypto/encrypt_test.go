@@ -46,7 +46,7 @@ func TestGCMVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		data := append(unhex(t, c.text), make([]byte, 16)...)[:64]
-		if err := o.OpenPayload(data, unhex(t, c.tag), unhex(t, "cafebabefacedbaddecaf888")); err != nil || !bytes.Equal(data, plain) {
+		if err := o.OpenPayload(data, data, unhex(t, c.tag), unhex(t, "cafebabefacedbaddecaf888")); err != nil || !bytes.Equal(data, plain) {
 			t.Errorf("%v: %x, %v", c.cipher, data, err)
 		}
 	}
@@ -148,28 +148,94 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
+// [MS-SMB2] 2.2.43.1: a payload is sealed and opened where it lies, or on the way
+// from one buffer to another, which leaves the first as it was.
 func TestPayloadEncryption(t *testing.T) {
+	room := func(n int, b []byte) []byte { return append(make([]byte, 0, n+PayloadRoom), b...)[:n] }
 	for _, c := range ciphers {
 		s, o := pair(t, c)
 		data := message(4096, 0, 0)
-		buf := append(make([]byte, 0, 4096+16), data...)
-		tag, err := s.SealPayload(buf)
+		buf := room(4096, data)
+		tag, err := s.SealPayload(buf, buf)
 		if err != nil || bytes.Equal(buf, data) {
 			t.Fatalf("%v: %v", c, err)
+		}
+		moved := room(4096, nil)
+		tag2, err := s.SealPayload(moved, data)
+		if err != nil || bytes.Equal(moved, buf) || !bytes.Equal(data, message(4096, 0, 0)) || tag2.Nonce == tag.Nonce {
+			t.Errorf("%v: from one buffer to another: %v, or nonce %x twice", c, err, tag.Nonce)
+		}
+		opened := bytes.Repeat([]byte{0xEE}, 4096)
+		if err := o.OpenPayload(opened[:4096:4096], moved, tag2.Signature[:], tag2.Nonce[:tag2.NonceSize]); err != nil || !bytes.Equal(opened, data) {
+			t.Errorf("%v: opened into another buffer: %v", c, err)
 		}
 		if want := map[bool]int{true: 11, false: 12}[c&1 == 1]; tag.NonceSize != want {
 			t.Errorf("%v: nonce of %d bytes, want %d", c, tag.NonceSize, want)
 		}
 		bad := append(make([]byte, 0, 4096+16), buf...)
 		bad[17]++
-		if err := o.OpenPayload(bad, tag.Signature[:], tag.Nonce[:tag.NonceSize]); !errors.Is(err, ErrDecrypt) {
-			t.Errorf("%v: changed payload: %v", c, err)
+		wiped := bytes.Repeat([]byte{0xEE}, 4096)
+		if err := o.OpenPayload(wiped, bad, tag.Signature[:], tag.Nonce[:tag.NonceSize]); !errors.Is(err, ErrDecrypt) ||
+			!bytes.Equal(wiped, make([]byte, 4096)) {
+			t.Errorf("%v: changed payload: %v, or not wiped", c, err)
 		}
-		if err := o.OpenPayload(buf, tag.Signature[:], tag.Nonce[:tag.NonceSize]); err != nil || !bytes.Equal(buf, data) {
+		for _, l := range []struct{ sig, nonce int }{{15, tag.NonceSize}, {17, tag.NonceSize}, {16, tag.NonceSize - 1}, {16, tag.NonceSize + 1}, {0, 0}} {
+			wiped := bytes.Repeat([]byte{0xEE}, 4096)
+			err := o.OpenPayload(wiped, room(4096, buf), make([]byte, l.sig), make([]byte, l.nonce))
+			if !errors.Is(err, ErrMessage) || !bytes.Equal(wiped, make([]byte, 4096)) {
+				t.Errorf("%v: signature of %d, nonce of %d bytes: %v, or not wiped", c, l.sig, l.nonce, err)
+			}
+		}
+		if err := o.OpenPayload(buf, buf, tag.Signature[:], tag.Nonce[:tag.NonceSize]); err != nil || !bytes.Equal(buf, data) {
 			t.Errorf("%v: %v", c, err)
 		}
-		if _, err := s.SealPayload(data[:4096:4096]); !errors.Is(err, ErrMessage) {
+		if o.NonceSize() != tag.NonceSize {
+			t.Errorf("%v: NonceSize %d, want %d", c, o.NonceSize(), tag.NonceSize)
+		}
+		if _, err := s.SealPayload(data[:4096:4096], data); !errors.Is(err, ErrMessage) {
 			t.Errorf("%v: no room for the tag: %v", c, err)
+		}
+		if _, err := s.SealPayload(room(4095, nil), data); !errors.Is(err, ErrMessage) {
+			t.Errorf("%v: destination too short: %v", c, err)
+		}
+		if err := o.OpenPayload(data, data[:4096:4096], tag.Signature[:], tag.Nonce[:tag.NonceSize]); !errors.Is(err, ErrMessage) {
+			t.Errorf("%v: no room for the tag: %v", c, err)
+		}
+	}
+}
+
+// 2.2.43.1: a nonce is not used again within a session. Messages and payloads that
+// one key seals take theirs from one sequence, whatever order they come in.
+func TestPayloadNoncesAreNotThoseOfMessages(t *testing.T) {
+	for _, c := range ciphers {
+		s, _ := pair(t, c)
+		n := map[bool]int{true: 11, false: 12}[c&1 == 1]
+		seen := map[string]bool{}
+		for i := range 300 {
+			var nonce []byte
+			if i%3 == 0 {
+				b, err := s.Seal(nil, 1, []byte("x"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				nonce = b[offsetNonce : offsetNonce+n]
+			} else {
+				b := make([]byte, 1, 1+PayloadRoom)
+				tag, err := s.SealPayload(b, b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				nonce = tag.Nonce[:tag.NonceSize]
+			}
+			if seen[string(nonce)] {
+				t.Errorf("%v: nonce %x used twice", c, nonce)
+			}
+			seen[string(nonce)] = true
+		}
+		s.sealed.Store(maxSealed)
+		b := make([]byte, 1, 1+PayloadRoom)
+		if _, err := s.SealPayload(b, b); !errors.Is(err, ErrNonceExhausted) {
+			t.Errorf("%v: after the last: %v", c, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
@@ -102,6 +103,11 @@ type Signer struct {
 	// chosen is the key that the peer has proved to have, first or other; nil while
 	// it has not, and Sign then takes the first.
 	chosen atomic.Pointer[macKey]
+
+	// Where AES-GMAC nonces of RDMA payloads come from, see payloadNonce.
+	payloads     atomic.Uint64 // how many were signed
+	payloadStart uint64        // where the counter begins, at random
+	payloadSalt  [3]byte       // the part that stays, at random
 }
 
 // macKey is a key and what computes with it.
@@ -135,7 +141,12 @@ func NewSigner(alg SigningAlgorithm, key []byte, role Role) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{alg: alg, role: role, first: k}, nil
+	s := &Signer{alg: alg, role: role, first: k}
+	var r [11]byte
+	rand.Read(r[:]) // never fails: it ends the program first
+	s.payloadStart = binary.LittleEndian.Uint64(r[:])
+	copy(s.payloadSalt[:], r[8:])
+	return s, nil
 }
 
 func newMACKey(alg SigningAlgorithm, key []byte) (*macKey, error) {
@@ -273,19 +284,28 @@ type PayloadTag struct {
 	NonceSize int // how much of Nonce is in use: 0, 11 or 12 bytes
 }
 
-// SignPayload returns the signature of an RDMA payload. messageID is that of the
-// request that the payload belongs to, and may have one payload in each direction.
-// AES-GMAC makes the nonce of it, like that of a message but for a bit by which the
-// two differ; the other algorithms have none.
-func (s *Signer) SignPayload(messageID uint64, data []byte) PayloadTag {
+// SignPayload returns the signature of an RDMA payload. AES-GMAC has a nonce,
+// which no other payload and no message has, see payloadNonce; the other algorithms
+// have none.
+func (s *Signer) SignPayload(data []byte) PayloadTag {
 	var t PayloadTag
 	if s.alg == AESGMAC {
-		putNonce(&t.Nonce, messageID, s.role, false)
-		t.Nonce[8] |= nonceBitPayload
+		s.payloadNonce(&t.Nonce)
 		t.NonceSize = len(t.Nonce)
 	}
 	s.payloadSum(&t.Signature, &t.Nonce, data)
 	return t
+}
+
+// payloadNonce writes the AES-GMAC nonce of the next payload: 8 bytes that count
+// from a random start, the bits that tell the directions apart and payloads from
+// messages (whose nonces have the MessageId in the place of the counter), and 3
+// random bytes of this signer. So a nonce comes again after 2^64 payloads, and if
+// two signers should have the same key, only if 88 random bits agree as well.
+func (s *Signer) payloadNonce(n *[12]byte) {
+	putNonce(n, s.payloadStart+s.payloads.Add(1), s.role, false)
+	n[8] |= nonceBitPayload
+	copy(n[9:], s.payloadSalt[:])
 }
 
 // VerifyPayload checks the signature of an RDMA payload from the peer. The nonce

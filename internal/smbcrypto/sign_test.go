@@ -233,7 +233,7 @@ func TestPayloadSignature(t *testing.T) {
 	data := message(5000, 0, 0)
 	for _, alg := range algorithms {
 		client, server := signers(t, alg)
-		tag := client.SignPayload(7, data)
+		tag := client.SignPayload(data)
 		if want := map[bool]int{true: 12, false: 0}[alg == AESGMAC]; tag.NonceSize != want {
 			t.Errorf("%v: nonce of %d bytes, want %d", alg, tag.NonceSize, want)
 		}
@@ -243,13 +243,67 @@ func TestPayloadSignature(t *testing.T) {
 		if err := server.VerifyPayload(tag.Signature[:], tag.Nonce[:tag.NonceSize], data[1:]); !errors.Is(err, ErrSignature) {
 			t.Errorf("%v: other data: %v", alg, err)
 		}
-		if alg == AESGMAC {
-			var nonce [12]byte
-			putNonce(&nonce, 7, RoleClient, false)
-			other := server.SignPayload(7, data)
-			if tag.Nonce == nonce || tag.Nonce == other.Nonce {
-				t.Errorf("payload nonce %x is used elsewhere", tag.Nonce)
+	}
+}
+
+// 2.2.43.1: no payload has the nonce of another one, of one in the other direction,
+// or of a message, whatever its MessageId.
+func TestPayloadNonces(t *testing.T) {
+	client, server := signers(t, AESGMAC)
+	server.payloadStart, server.payloadSalt = client.payloadStart, client.payloadSalt // the worst case
+	seen := map[[12]byte]bool{}
+	use := func(n [12]byte) {
+		if seen[n] {
+			t.Errorf("nonce %x used twice", n)
+		}
+		seen[n] = true
+	}
+	for i := range uint64(200) {
+		use(client.SignPayload(nil).Nonce)
+		use(server.SignPayload(nil).Nonce)
+		for _, from := range []Role{RoleClient, RoleServer} {
+			var n [12]byte
+			putNonce(&n, client.payloadStart+i, from, false)
+			use(n)
+		}
+		var n [12]byte
+		putNonce(&n, client.payloadStart+i, RoleClient, true)
+		use(n)
+	}
+	again, _ := signers(t, AESGMAC)
+	if again.SignPayload(nil).Nonce == client.SignPayload(nil).Nonce {
+		t.Error("nonces do not begin at random")
+	}
+}
+
+// No allocation for a payload, but for the 16 bytes that the CMAC library returns.
+func TestPayloadAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Skip("sync.Pool drops at random under the race detector")
+	}
+	data := make([]byte, 65536, 65536+PayloadRoom)
+	for alg, limit := range map[SigningAlgorithm]float64{HMACSHA256: 0, AESCMAC: 2, AESGMAC: 0} {
+		client, server := signers(t, alg)
+		if n := testing.AllocsPerRun(100, func() {
+			tag := client.SignPayload(data)
+			if server.VerifyPayload(tag.Signature[:], tag.Nonce[:tag.NonceSize], data) != nil {
+				t.Fatal("bad signature")
 			}
+		}); n > limit {
+			t.Errorf("%v: %v allocations, want at most %v", alg, n, limit)
+		}
+	}
+	for _, c := range []Cipher{AES128GCM, AES256GCM} {
+		s, o := pair(t, c)
+		var tag PayloadTag // as in a message, which is there already
+		if n := testing.AllocsPerRun(100, func() {
+			var err error
+			tag, err = s.SealPayload(data, data)
+			if err != nil || o.OpenPayload(data, data, tag.Signature[:], tag.Nonce[:tag.NonceSize]) != nil {
+				t.Fatal("bad payload")
+			}
+		}); n > 0 {
+			t.Errorf("%v: %v allocations, want none", c, n)
 		}
 	}
 }
