@@ -76,9 +76,11 @@ type call struct {
 
 	// The answer, the waiter's after callAnswered.
 	resp smb2.Header
-	msg  []byte // with header
-	in   *inbound
-	err  error // the connection's
+	// answerSealed: it came encrypted.
+	answerSealed bool
+	msg          []byte // with header
+	in           *inbound
+	err          error // the connection's
 }
 
 // maxKept is the largest buffer that a pooled call keeps, in bytes: a request of

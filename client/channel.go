@@ -54,7 +54,7 @@ func (s *Session) publish(list []*conn) {
 	}
 	set.main = list[0]
 	for _, c := range list {
-		if used, _ := c.rdmaStatus(); used {
+		if used, _ := c.rdmaStatus(false); used {
 			set.data = append(set.data, c)
 		}
 	}

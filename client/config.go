@@ -107,6 +107,10 @@ type Config struct {
 	// SigningAlgorithms are offered in dialect 3.1.1 in this order; nil means
 	// AES-GMAC, AES-CMAC, HMAC-SHA256.
 	SigningAlgorithms []SigningAlgorithm
+	// RDMATransforms are offered in dialect 3.1.1, for bytes of files that go by RDMA
+	// in sessions that sign or encrypt; nil means RDMAEncryption and RDMASigning.
+	// Without, and with servers that have none, those go inline.
+	RDMATransforms []RDMATransform
 
 	// RDMAThreshold is the length in bytes of a READ or WRITE from which it goes
 	// by RDMA, if the connection has it. 0 means DefaultRDMAThreshold, the value
@@ -191,6 +195,15 @@ func (c Config) withDefaults() (Config, error) {
 	for _, v := range c.SigningAlgorithms {
 		if v > AESGMAC {
 			return bad("SigningAlgorithms", v, "known")
+		}
+	}
+	if c.RDMATransforms == nil {
+		c.RDMATransforms = []RDMATransform{RDMAEncryption, RDMASigning}
+	}
+	c.RDMATransforms = slices.Clone(c.RDMATransforms)
+	for _, v := range c.RDMATransforms {
+		if v != RDMAEncryption && v != RDMASigning {
+			return bad("RDMATransforms", v, "known")
 		}
 	}
 	if c.RDMAThreshold == 0 {

@@ -40,11 +40,12 @@ type transfer struct {
 
 // chunk is one request of a transfer.
 type chunk struct {
-	k    *call
-	c    *conn
-	p    []byte
-	reg  transport.Registration // nil if the bytes are in the message
-	rdma bool
+	k       *call
+	c       *conn
+	p       []byte
+	reg     transport.Registration // nil if the bytes are in the message
+	path    DataPath
+	scratch *scratch // of PathRDMAEncrypted
 }
 
 var transferPool = sync.Pool{New: func() any { return new(transfer) }}
@@ -100,9 +101,9 @@ func (t *transfer) fill(ctx context.Context) {
 		s := t.f.sh.s
 		c := &t.ring[(t.head+t.n)%maxWindow]
 		c.c = s.best()
-		size, rdma := t.f.chunkSize(c.c, len(t.p)-t.issued, t.write)
+		size, path := t.f.chunkSize(c.c, len(t.p)-t.issued, t.write)
 		size = min(size, t.limit)
-		c.p, c.rdma = t.p[t.issued:t.issued+size], rdma
+		c.p, c.path = t.p[t.issued:t.issued+size], path
 		t.seen = s.counters.reauths.Load()
 		err := t.start(ctx, c, t.off+int64(t.issued))
 		if errors.Is(err, errTooFewCredits) && size > 65536 {
@@ -129,18 +130,17 @@ func (t *transfer) fill(ctx context.Context) {
 	}
 }
 
-// chunkSize says how many of n bytes one request on a connection may move, and
-// whether by RDMA.
-func (f *File) chunkSize(c *conn, n int, write bool) (size int, rdma bool) {
+// chunkSize says how many of n bytes one request on a connection may move, and how.
+func (f *File) chunkSize(c *conn, n int, write bool) (size int, path DataPath) {
 	cfg := &f.sh.s.cfg
 	limit := c.neg.maxRead
 	if write {
 		limit = c.neg.maxWrite
 	}
 	if n >= cfg.RDMAThreshold {
-		rdma, _ = f.sh.rdma(c)
+		path, _ = f.sh.path(c)
 	}
-	if rdma {
+	if path != PathInline {
 		size = min(n, limit, cfg.MaxIOSize, c.rdma.MaxReadWriteSize())
 	} else if write {
 		size = min(n, c.maxWrite())
@@ -150,7 +150,7 @@ func (f *File) chunkSize(c *conn, n int, write bool) (size int, rdma bool) {
 	if size > 65536 {
 		size = min(size, smb2.MaxPayload(uint16(min(c.creditLimit(), math.MaxUint16))))
 	}
-	return size, rdma
+	return size, path
 }
 
 // start sends the request of a chunk.
@@ -174,12 +174,16 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	}
 	channel := smb2.ChannelNone
 	k.info = k.info[:0]
-	if c.rdma {
+	if c.path != PathInline {
+		if c.path == PathRDMAEncrypted {
+			c.scratch = getScratch(len(c.p))
+		}
 		access := transport.PeerWrites
 		if t.write {
 			access = transport.PeerReads
 		}
 		if c.reg, err = t.register(ctx, c, access); err != nil {
+			c.dropScratch()
 			k.free()
 			return err
 		}
@@ -192,20 +196,26 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 		if c.c.neg.dialect >= SMB302 && c.c.rdma.RemoteInvalidation() {
 			channel = smb2.ChannelRDMAV1Invalidate
 		}
+		if t.write && c.path != PathRDMA {
+			k.info, err = c.protectWrite(channel, k.info)
+			channel = smb2.ChannelRDMATransform
+		}
 	}
-	if t.write {
+	switch {
+	case err != nil:
+	case t.write:
 		m := smb2.WriteRequest{Offset: uint64(off), FileID: id, Channel: channel, ChannelInfo: k.info}
-		if c.rdma {
+		if c.path != PathInline {
 			m.RemainingBytes = uint32(len(c.p))
 		} else {
 			m.Length = uint32(len(c.p))
 			k.payload = c.p
 		}
 		k.buf, err = m.AppendBinary(k.buf)
-	} else {
+	default:
 		m := smb2.ReadRequest{Padding: smb2.ReadDataOffset, Length: uint32(len(c.p)), Offset: uint64(off),
 			FileID: id, Channel: channel, ChannelInfo: k.info}
-		if c.rdma {
+		if c.path != PathInline {
 			m.RemainingBytes = uint32(len(c.p))
 		}
 		k.buf, err = m.AppendBinary(k.buf)
@@ -215,6 +225,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	}
 	if err != nil {
 		t.revoke(c, nil)
+		c.dropScratch()
 		k.free()
 		return err
 	}
@@ -230,7 +241,7 @@ var errWindow = errors.New("client: no registration is free")
 // transfer that holds none waits for one: if several held some and waited for more
 // none of them would come to an end.
 func (t *transfer) register(ctx context.Context, c *chunk, a transport.Access) (transport.Registration, error) {
-	rdma, p := c.c.rdma, c.p
+	rdma, p := c.c.rdma, c.memory()
 	if t.n == 0 {
 		return rdma.Register(ctx, p, a)
 	}
@@ -280,6 +291,8 @@ func (t *transfer) take(ctx context.Context) {
 	if err == nil {
 		n, err = t.result(c, k)
 	}
+	c.dropScratch()
+	c.wipe(t.write, n)
 	// After a gap nothing counts: t.err is that of the chunk at done.
 	if t.err == nil && !t.eof && t.doneIs(c) {
 		switch {
@@ -326,10 +339,10 @@ func (t *transfer) count(c *chunk, n int) {
 	sh := t.f.sh
 	st := &c.c.counters
 	switch {
-	case c.rdma && t.write:
+	case c.path != PathInline && t.write:
 		st.rdmaWrites.Add(1)
 		st.rdmaWritten.Add(uint64(n))
-	case c.rdma:
+	case c.path != PathInline:
 		st.rdmaReads.Add(1)
 		st.rdmaRead.Add(uint64(n))
 	case t.write:
@@ -339,8 +352,16 @@ func (t *transfer) count(c *chunk, n int) {
 		st.inlineReads.Add(1)
 		st.inlineRead.Add(uint64(n))
 	}
-	if !c.rdma && len(c.p) >= sh.s.cfg.RDMAThreshold {
-		if _, declined := sh.rdma(c.c); declined {
+	switch c.path {
+	case PathRDMASigned:
+		st.rdmaSigned.Add(uint64(n))
+	case PathRDMAEncrypted:
+		st.rdmaEncrypted.Add(uint64(n))
+	case PathInline:
+		if len(c.p) < sh.s.cfg.RDMAThreshold {
+			break
+		}
+		if _, declined := sh.path(c.c); declined {
 			st.declined.Add(1)
 		}
 	}
@@ -380,16 +401,15 @@ func (t *transfer) result(c *chunk, k *call) (int, error) {
 	if err != nil {
 		return 0, conn.badBody(k.cmd, err)
 	}
-	if c.rdma {
-		// [MS-SMB2] 3.2.5.11: the data is in place, DataRemaining says how much.
-		if len(m.Data) != 0 || uint64(m.DataRemaining) > uint64(len(c.p)) {
-			return 0, conn.protocolError("3.2.5.11", "%d bytes in the message and %d by RDMA for %d asked for",
-				len(m.Data), m.DataRemaining, len(c.p))
+	if c.path != PathInline {
+		n, err := c.placed(k, &m)
+		if n == 0 && err == nil {
+			err = io.EOF
 		}
-		if m.DataRemaining == 0 {
-			return 0, io.EOF
-		}
-		return int(m.DataRemaining), nil
+		return n, err
+	}
+	if conn.neg.dialect == SMB311 && m.Flags&smb2.ReadFlagResponseRDMATransform != 0 {
+		return 0, conn.badTransform("for data that is in the message")
 	}
 	if len(m.Data) > len(c.p) {
 		return 0, conn.protocolError("3.2.5.11", "%d bytes read of %d asked for", len(m.Data), len(c.p))

@@ -397,7 +397,7 @@ func (s *Session) dialChannel(ctx context.Context, sh *Share, i NetworkInterface
 		return fmt.Errorf("binding a channel to %v: %w", tr.RemoteAddr(), err)
 	}
 	s.counters.bindings.Add(1)
-	used, why := c.rdmaStatus()
+	used, why := c.rdmaStatus(false)
 	s.cfg.Logger.Info("channel added", "server", s.server, "remote", tr.RemoteAddr(), "rdma", used, "why_not", why)
 	return nil
 }
@@ -412,6 +412,9 @@ func (s *Session) bind(ctx context.Context, sh *Share, c *conn) error {
 		cfg.Encryption = EncryptOff
 	} else {
 		cfg.Ciphers = []Cipher{Cipher(n.cipher)}
+	}
+	if len(n.transforms) > 0 { // else nothing is known: a server may say so on RDMA alone
+		cfg.RDMATransforms = n.transforms
 	}
 	var err error
 	if c.neg, err = negotiate(ctx, c, &cfg, s.server); err != nil {
@@ -500,7 +503,7 @@ func (s *Session) Channels() []ChannelInfo {
 		if c.rdma != nil {
 			i.RDMAProvider = c.rdma.Provider()
 		}
-		i.UsesRDMA, _ = c.rdmaStatus()
+		i.UsesRDMA, _ = c.rdmaStatus(false)
 		i.Data = slices.Contains(set.data, c)
 		out = append(out, i)
 	}

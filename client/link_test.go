@@ -170,7 +170,7 @@ func (b leased) Bytes() []byte { return b }
 func (b leased) Release()      {}
 
 func (r *linkRDMA) Lease(ctx context.Context, n int) (transport.Buffer, error) {
-	return leased(make([]byte, n)), nil
+	return leased(make([]byte, n, n+transport.BufferRoom)), nil
 }
 
 // move calls f for n bytes of the peer's memory.

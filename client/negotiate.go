@@ -24,6 +24,7 @@ type negotiated struct {
 	token        []byte // the server's GSS token
 	cipher       smbcrypto.Cipher
 	signing      smbcrypto.SigningAlgorithm
+	transforms   []RDMATransform
 	preauth      smbcrypto.Preauth
 
 	// What was offered, for FSCTL_VALIDATE_NEGOTIATE_INFO.
@@ -128,6 +129,13 @@ func negotiateContexts(cfg *Config, serverName string) ([]smb2.NegotiateContext,
 		}
 		err = errors.Join(err, add(smb2.ContextSigningCapabilities, &smb2.SigningCapabilities{SigningAlgorithms: ids}))
 	}
+	if len(cfg.RDMATransforms) > 0 {
+		var ids []smb2.RDMATransformID
+		for _, v := range cfg.RDMATransforms {
+			ids = append(ids, smb2.RDMATransformID(v))
+		}
+		err = errors.Join(err, add(smb2.ContextRDMATransformCapabilities, &smb2.RDMATransformCapabilities{RDMATransformIDs: ids}))
+	}
 	if serverName != "" {
 		err = errors.Join(err, add(smb2.ContextNetnameNegotiate, &smb2.NetnameContext{NetName: serverName}))
 	}
@@ -213,5 +221,5 @@ func (n *negotiated) takeContexts(c *conn, cfg *Config, cs []smb2.NegotiateConte
 		}
 		n.signing = smbcrypto.SigningAlgorithm(sig.SigningAlgorithms[0])
 	}
-	return nil
+	return n.takeTransforms(c, cfg, cs)
 }

@@ -138,7 +138,7 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		return nil
 	}
 	in.refs.Add(1)
-	k.resp, k.msg, k.in, k.state = h, msg, in, callAnswered
+	k.resp, k.msg, k.in, k.answerSealed, k.state = h, msg, in, encrypted, callAnswered
 	k.wake()
 	return nil
 }

@@ -116,37 +116,47 @@ func must(t testing.TB, err error) {
 
 // [MS-SMB2] 3.2.4.6, 3.2.4.7 (SM-04, SM-06, SM-07, SM-08, SM-20): long READ and
 // WRITE go by RDMA and copy nothing, short ones go inline; a session that signs or
-// encrypts sends all inline; every registration is given back.
+// encrypts does so with RDMA data if the server can, else sends all inline; every
+// registration is given back.
 func TestReadWriteOverRDMA(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		link     linkConfig
 		cfg      Config
 		server   func(*server.Config)
-		wantRDMA bool
+		path     DataPath
 		declined bool
 	}{
 		{name: "tcp-like"},
-		{name: "invalidate", link: linkConfig{rdma: true}, wantRDMA: true},
-		{name: "no-invalidation", link: linkConfig{rdma: true, noInvalidate: true}, wantRDMA: true},
-		{name: "3.0", link: linkConfig{rdma: true}, cfg: Config{MaxDialect: SMB300}, wantRDMA: true},
-		{name: "3.0.2", link: linkConfig{rdma: true}, cfg: Config{MaxDialect: SMB302}, wantRDMA: true},
-		{name: "many-descriptors", link: linkConfig{rdma: true, split: 300_000}, wantRDMA: true},
-		{name: "small-transfers", link: linkConfig{rdma: true, maxRDMA: 65536}, wantRDMA: true},
+		{name: "invalidate", link: linkConfig{rdma: true}, path: PathRDMA},
+		{name: "no-invalidation", link: linkConfig{rdma: true, noInvalidate: true}, path: PathRDMA},
+		{name: "3.0", link: linkConfig{rdma: true}, cfg: Config{MaxDialect: SMB300}, path: PathRDMA},
+		{name: "3.0.2", link: linkConfig{rdma: true}, cfg: Config{MaxDialect: SMB302}, path: PathRDMA},
+		{name: "many-descriptors", link: linkConfig{rdma: true, split: 300_000}, path: PathRDMA},
+		{name: "small-transfers", link: linkConfig{rdma: true, maxRDMA: 65536}, path: PathRDMA},
 		{name: "threshold-negative", link: linkConfig{rdma: true}, cfg: Config{RDMAThreshold: -1}},
-		{name: "signed", link: linkConfig{rdma: true}, cfg: Config{Signing: SigningRequired}, declined: true},
-		{name: "encrypted", link: linkConfig{rdma: true}, cfg: Config{Encryption: EncryptRequired}, declined: true},
-		{name: "server-signs", link: linkConfig{rdma: true}, server: func(c *server.Config) { c.Signing = server.PolicyRequired }, declined: true},
-		{name: "small-window", link: linkConfig{rdma: true}, cfg: Config{Window: 1, MaxIOSize: 100_000}, wantRDMA: true},
-		{name: "few-credits", link: linkConfig{rdma: true}, cfg: Config{MaxCredits: 4}, wantRDMA: true},
+		{name: "signed", link: linkConfig{rdma: true}, cfg: Config{Signing: SigningRequired}, path: PathRDMASigned},
+		{name: "encrypted", link: linkConfig{rdma: true}, cfg: Config{Encryption: EncryptRequired}, path: PathRDMAEncrypted},
+		{name: "signed, many descriptors", link: linkConfig{rdma: true, split: 300_000}, cfg: Config{Signing: SigningRequired}, path: PathRDMASigned},
+		{name: "encrypted, many descriptors", link: linkConfig{rdma: true, split: 300_000}, cfg: Config{Encryption: EncryptRequired}, path: PathRDMAEncrypted},
+		{name: "encrypted, small transfers", link: linkConfig{rdma: true, maxRDMA: 65536}, cfg: Config{Encryption: EncryptRequired}, path: PathRDMAEncrypted},
+		{name: "server-signs", link: linkConfig{rdma: true}, server: func(c *server.Config) { c.Signing = server.PolicyRequired }, path: PathRDMASigned},
+		{name: "server-encrypts", link: linkConfig{rdma: true}, server: func(c *server.Config) { c.Encryption = server.PolicyRequired }, path: PathRDMAEncrypted},
+		{name: "old server, signed", link: linkConfig{rdma: true}, cfg: Config{Signing: SigningRequired}, server: noTransforms, declined: true},
+		{name: "old server, encrypted", link: linkConfig{rdma: true}, cfg: Config{Encryption: EncryptRequired}, server: noTransforms, declined: true},
+		{name: "old server, plain", link: linkConfig{rdma: true}, server: noTransforms, path: PathRDMA},
+		{name: "3.0.2, signed", link: linkConfig{rdma: true}, cfg: Config{MaxDialect: SMB302, Signing: SigningRequired}, declined: true},
+		{name: "small-window", link: linkConfig{rdma: true}, cfg: Config{Window: 1, MaxIOSize: 100_000}, path: PathRDMA},
+		{name: "few-credits", link: linkConfig{rdma: true}, cfg: Config{MaxCredits: 4}, path: PathRDMA},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, c.link, c.server)
 			ctx := context.Background()
 			sh := s.mount(t, c.cfg)
 			sess := sh.Session()
-			if used, why := sh.RDMAStatus(); used != c.wantRDMA || used != (why == "") {
-				t.Fatalf("RDMAStatus %v, %q", used, why)
+			wantRDMA := c.path != PathInline
+			if used, why := sh.RDMAStatus(); used != wantRDMA || used != (why == "") || sh.DataPath() != c.path {
+				t.Fatalf("RDMAStatus %v, %q; %v", used, why, sh.DataPath())
 			}
 			data := random(3<<20 + 12345)
 			f, err := sh.Create(ctx, "f")
@@ -177,14 +187,22 @@ func TestReadWriteOverRDMA(t *testing.T) {
 			}
 			must(t, f.Close())
 			st := sess.Stats()
-			if c.wantRDMA {
+			if wantRDMA {
+				copied := st.InlineBytesRead
+				if c.path != PathRDMA { // messages are joined to be signed, or encrypted
+					copied += st.InlineBytesWritten
+				}
 				// What is below the threshold is inline: 7 bytes written, 5 read,
 				// and the ends of the transfers that are cut into pieces.
-				if st.BytesCopied != st.InlineBytesRead || st.RDMABytesWritten+st.InlineBytesWritten != uint64(len(disk)) ||
+				if st.BytesCopied != copied || st.RDMABytesWritten+st.InlineBytesWritten != uint64(len(disk)) ||
 					st.RDMABytesRead+st.InlineBytesRead != uint64(len(disk)+5) || st.InlineBytesRead > 5+4096 || st.InlineBytesWritten > 7+4096 {
 					t.Fatalf("%+v", st)
 				}
 			} else if st.RDMAReads+st.RDMAWrites != 0 || st.InlineBytesRead != uint64(len(disk)+5) {
+				t.Fatalf("%+v", st)
+			}
+			moved := map[DataPath]uint64{c.path: st.RDMABytesRead + st.RDMABytesWritten}
+			if st.RDMABytesSigned != moved[PathRDMASigned] || st.RDMABytesEncrypted != moved[PathRDMAEncrypted] {
 				t.Fatalf("%+v", st)
 			}
 			if c.declined != (st.RDMADeclined > 0) {
@@ -199,6 +217,9 @@ func TestReadWriteOverRDMA(t *testing.T) {
 		})
 	}
 }
+
+// noTransforms makes a server as they were before RDMA transforms.
+func noTransforms(c *server.Config) { c.RDMATransforms = []uint16{} }
 
 // Many goroutines share the connection's credits.
 func TestConcurrentReadsAndWrites(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,6 +97,8 @@ func New(ctx context.Context, tr transport.Conn, cfg Config) (*Session, error) {
 	}
 	if used, why := s.RDMAStatus(); !used && c.rdma != nil {
 		s.cfg.Logger.Warn("RDMA is not used", "server", s.server, "why", why)
+	} else if cost := c.dataPath(false).Cost(); used && cost != "" {
+		s.cfg.Logger.Info(cost, "server", s.server)
 	}
 	s.startKeeper()
 	return s, nil
@@ -201,6 +204,8 @@ type Info struct {
 	// RemoteInvalidation says that answers revoke the server's access to memory.
 	RDMAProvider       string
 	RemoteInvalidation bool
+	// RDMATransforms are those that were agreed on.
+	RDMATransforms []RDMATransform
 }
 
 // Info returns what was negotiated: with several channels, on one of those that
@@ -217,6 +222,7 @@ func (s *Session) Info() Info {
 		Guest: s.guest, Anonymous: s.anonymous,
 		MultiChannel: n.capabilities&smb2.GlobalCapMultiChannel != 0,
 		Local:        c.tr.LocalAddr().String(), Remote: c.tr.RemoteAddr().String(),
+		RDMATransforms: slices.Clone(n.transforms),
 	}
 	if r := c.rdma; r != nil {
 		i.MaxRDMA = min(r.MaxReadWriteSize(), n.maxRead, n.maxWrite, s.cfg.MaxIOSize)
@@ -243,35 +249,6 @@ func (c *conn) maxWrite() int {
 func (s *Session) maxAnswer() int {
 	c := s.main()
 	return min(65536, c.neg.maxTransact, max(c.tr.MaxReceiveSize()-messageRoom, 1))
-}
-
-// RDMAStatus says whether READ and WRITE of this session use RDMA, and if not,
-// why, in words for the user.
-func (s *Session) RDMAStatus() (used bool, why string) {
-	c := s.best()
-	if used, why = c.rdmaStatus(); !used && c.rdma == nil && s.keeper.on {
-		why = s.keeper.why()
-	}
-	return used, why
-}
-
-// rdmaStatus says whether READ and WRITE on this connection use RDMA, and if not,
-// why.
-func (c *conn) rdmaStatus() (used bool, why string) {
-	sec, cfg := c.sec.Load(), &c.sess.cfg
-	switch {
-	case c.rdma == nil:
-		return false, "the connection is not SMB Direct"
-	case cfg.RDMAThreshold < 0:
-		return false, "RDMAThreshold is negative"
-	case sec.encrypt:
-		return false, "the session is encrypted, and RDMA data can't be"
-	case sec.sign && cfg.Signing == SigningRequired:
-		return false, "signing is required here, and RDMA data can't be signed"
-	case sec.sign:
-		return false, "the server requires signing, and RDMA data can't be signed"
-	}
-	return true, ""
 }
 
 // TransportStats are those of a connection below, of the kind that READ and WRITE

@@ -66,17 +66,6 @@ func (s *Session) mount(ctx context.Context, share string) (*Share, error) {
 	return sh, nil
 }
 
-// rdma says whether READ and WRITE may use the RDMA side of a connection; declined
-// that they may not although it has one, because of signing or encryption.
-func (sh *Share) rdma(c *conn) (ok, declined bool) {
-	if c.rdma == nil || sh.s.cfg.RDMAThreshold <= 0 || sh.kind != smb2.ShareTypeDisk {
-		return false, false
-	}
-	ok, _ = c.rdmaStatus()
-	ok = ok && sh.protect&protectEncrypt == 0
-	return ok, !ok
-}
-
 // validateNegotiate asks the server, in a signed message, what was negotiated, and
 // ends the connection if somebody has tampered with that ([MS-SMB2] 3.2.5.5 and
 // 3.2.5.14.12). Dialect 3.1.1 has its preauthentication integrity instead. It is
@@ -130,20 +119,6 @@ func (sh *Share) Session() *Session { return sh.s }
 // Encrypted says whether requests to this share are encrypted.
 func (sh *Share) Encrypted() bool {
 	return sh.protect&protectEncrypt != 0 || sh.s.main().sec.Load().encrypt
-}
-
-// RDMAStatus is that of the session, with the share's own encryption considered.
-func (sh *Share) RDMAStatus() (used bool, why string) {
-	if used, why = sh.s.RDMAStatus(); !used {
-		return false, why
-	}
-	if ok, _ := sh.rdma(sh.s.best()); !ok {
-		if sh.protect&protectEncrypt != 0 {
-			return false, "the share is encrypted, and RDMA data can't be"
-		}
-		return false, "the share is not a disk"
-	}
-	return true, ""
 }
 
 // Unmount disconnects the share; the server closes its files. A second call fails

@@ -44,23 +44,29 @@ func TestWholeStack(t *testing.T) {
 		name string
 		site func(testing.TB) *site
 		cfg  Config
-		rdma bool
+		path DataPath
 	}{
-		{"tcp", overTCP, Config{}, false},
-		{"tcp encrypted", overTCP, Config{Encryption: EncryptRequired}, false},
-		{"iwarp", overIWARP, Config{}, true},
-		{"iwarp everything", overIWARP, Config{RDMAThreshold: 1}, true},
-		{"iwarp small requests", overIWARP, Config{MaxIOSize: 40_000}, true},
-		{"iwarp 3.0", overIWARP, Config{MaxDialect: SMB300}, true},
-		{"iwarp signed", overIWARP, Config{Signing: SigningRequired}, false},
-		{"iwarp encrypted", overIWARP, Config{Encryption: EncryptRequired}, false},
+		{"tcp", overTCP, Config{}, PathInline},
+		{"tcp encrypted", overTCP, Config{Encryption: EncryptRequired}, PathInline},
+		{"iwarp", overIWARP, Config{}, PathRDMA},
+		{"iwarp everything", overIWARP, Config{RDMAThreshold: 1}, PathRDMA},
+		{"iwarp small requests", overIWARP, Config{MaxIOSize: 40_000}, PathRDMA},
+		{"iwarp 3.0", overIWARP, Config{MaxDialect: SMB300}, PathRDMA},
+		{"iwarp signed", overIWARP, Config{Signing: SigningRequired}, PathRDMASigned},
+		{"iwarp signed by AES-CMAC", overIWARP, Config{Signing: SigningRequired, SigningAlgorithms: []SigningAlgorithm{AESCMAC}}, PathRDMASigned},
+		{"iwarp signed by HMAC-SHA256", overIWARP, Config{Signing: SigningRequired, SigningAlgorithms: []SigningAlgorithm{HMACSHA256}}, PathRDMASigned},
+		{"iwarp encrypted", overIWARP, Config{Encryption: EncryptRequired}, PathRDMAEncrypted},
+		{"iwarp AES-256-GCM", overIWARP, Config{Encryption: EncryptRequired, Ciphers: []Cipher{AES256GCM}}, PathRDMAEncrypted},
+		{"iwarp AES-128-CCM", overIWARP, Config{Encryption: EncryptRequired, Ciphers: []Cipher{AES128CCM}}, PathRDMAEncrypted},
+		{"iwarp AES-256-CCM", overIWARP, Config{Encryption: EncryptRequired, Ciphers: []Cipher{AES256CCM}}, PathRDMAEncrypted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.site(t)
 			sh := s.mount(t, c.cfg)
 			ctx := context.Background()
-			if used, why := sh.RDMAStatus(); used != c.rdma {
-				t.Fatal(used, why)
+			rdma := c.path != PathInline
+			if used, why := sh.RDMAStatus(); used != rdma || sh.DataPath() != c.path {
+				t.Fatal(used, why, sh.DataPath())
 			}
 			data := random(9<<20 + 4321)
 			must(t, sh.WriteFile(ctx, "f", data, 0o666))
@@ -91,7 +97,11 @@ func TestWholeStack(t *testing.T) {
 			wg.Wait()
 			must(t, f.Close())
 			st := sh.Session().Stats()
-			if c.rdma != (st.RDMABytesRead > 20<<20) || c.rdma && (st.BytesCopied > 100_000 || st.BytesCopied != st.InlineBytesRead) {
+			copied := st.InlineBytesRead
+			if c.path != PathRDMA {
+				copied += st.InlineBytesWritten
+			}
+			if rdma != (st.RDMABytesRead > 20<<20) || rdma && (st.BytesCopied > 100_000 || st.BytesCopied > copied) {
 				t.Fatalf("%+v", st)
 			}
 			if n := sh.Session().TransportStats().Registrations; n != 0 {

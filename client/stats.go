@@ -15,16 +15,20 @@ type Stats struct {
 	// channel, RDMABytesRead and RDMABytesWritten the file bytes they moved.
 	RDMAReads, RDMAWrites           uint64
 	RDMABytesRead, RDMABytesWritten uint64
+	// RDMABytesSigned and RDMABytesEncrypted are the parts of those that were
+	// protected on the way ([MS-SMB2] 2.2.43).
+	RDMABytesSigned, RDMABytesEncrypted uint64
 	// InlineReads and InlineWrites count READ and WRITE requests whose file
 	// bytes were in messages, InlineBytesRead and InlineBytesWritten those bytes.
 	InlineReads, InlineWrites           uint64
 	InlineBytesRead, InlineBytesWritten uint64
 	// RDMADeclined counts the inline requests that were long enough for RDMA on a
-	// connection that has it, but whose session or share signs or encrypts.
+	// connection that has it, but whose session or share signs or encrypts, and the
+	// server has no RDMA transform for that.
 	RDMADeclined uint64
 	// BytesCopied counts file bytes that were copied from one buffer in user space
-	// to another: those that came inline, those that were encrypted, and of RDMA
-	// what the transport says it copied, which is nothing unless CRCs or markers
+	// to another: those that came inline, those that were encrypted inline, and of
+	// RDMA (where encryption is on the way and needs no copy) what the transport says it copied, which is nothing unless CRCs or markers
 	// are on, or FPDUs are cut to the segments of an Ethernet.
 	BytesCopied uint64
 	// Reauthentications counts renewals of an expired session.
@@ -68,6 +72,8 @@ func (s *Stats) add(o *Stats) {
 	s.RDMAWrites += o.RDMAWrites
 	s.RDMABytesRead += o.RDMABytesRead
 	s.RDMABytesWritten += o.RDMABytesWritten
+	s.RDMABytesSigned += o.RDMABytesSigned
+	s.RDMABytesEncrypted += o.RDMABytesEncrypted
 	s.InlineReads += o.InlineReads
 	s.InlineWrites += o.InlineWrites
 	s.InlineBytesRead += o.InlineBytesRead
@@ -81,7 +87,7 @@ type counters struct {
 	requests, responses, cancels, creditWaits         atomic.Uint64
 	rdmaReads, rdmaWrites, rdmaRead, rdmaWritten      atomic.Uint64
 	inlineReads, inlineWrites, inlineRead, inlineWrit atomic.Uint64
-	declined, copied                                  atomic.Uint64
+	declined, copied, rdmaSigned, rdmaEncrypted       atomic.Uint64
 }
 
 func (c *conn) stats() Stats {
@@ -91,6 +97,7 @@ func (c *conn) stats() Stats {
 		CreditWaits: n.creditWaits.Load(),
 		RDMAReads:   n.rdmaReads.Load(), RDMAWrites: n.rdmaWrites.Load(),
 		RDMABytesRead: n.rdmaRead.Load(), RDMABytesWritten: n.rdmaWritten.Load(),
+		RDMABytesSigned: n.rdmaSigned.Load(), RDMABytesEncrypted: n.rdmaEncrypted.Load(),
 		InlineReads: n.inlineReads.Load(), InlineWrites: n.inlineWrites.Load(),
 		InlineBytesRead: n.inlineRead.Load(), InlineBytesWritten: n.inlineWrit.Load(),
 		RDMADeclined: n.declined.Load(), BytesCopied: n.copied.Load() + c.tr.Stats().BytesCopied,

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
@@ -131,6 +132,11 @@ type Config struct {
 	// AES-CMAC, HMAC-SHA256.
 	SigningAlgorithms []uint16
 
+	// RDMATransforms lists the ids of 2.2.3.1.6 that clients may use for data that
+	// goes by RDMA: 1 is encryption, 2 signing. Nil is both; an empty list is a
+	// server that has none of it and does not answer the context.
+	RDMATransforms []uint16
+
 	// MinDialect and MaxDialect bound the dialects; defaults Dialect202 and
 	// Dialect311. Connections with an RDMA side use Dialect300 at least.
 	MinDialect, MaxDialect uint16
@@ -216,6 +222,15 @@ func copyConfig(c Config) (Config, error) {
 	for _, id := range c.SigningAlgorithms {
 		if id > uint16(smbcrypto.AESGMAC) {
 			return c, bad("SigningAlgorithms", c.SigningAlgorithms, "ids of 0 to 2")
+		}
+	}
+	if c.RDMATransforms == nil {
+		c.RDMATransforms = []uint16{uint16(smb2.RDMATransformEncryption), uint16(smb2.RDMATransformSigning)}
+	}
+	c.RDMATransforms = append([]uint16{}, c.RDMATransforms...)
+	for _, id := range c.RDMATransforms {
+		if id != uint16(smb2.RDMATransformEncryption) && id != uint16(smb2.RDMATransformSigning) {
+			return c, bad("RDMATransforms", c.RDMATransforms, "ids of 1 and 2")
 		}
 	}
 	if c.NegotiateTimeout == 0 {

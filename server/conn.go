@@ -72,6 +72,7 @@ type conn struct {
 	multiCredit       bool
 	cipher            smbcrypto.Cipher
 	signing           smbcrypto.SigningAlgorithm
+	transforms        rdmaTransforms
 	preauth           smbcrypto.Preauth
 	maxRead, maxWrite int
 	maxTransact       int

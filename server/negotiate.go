@@ -110,7 +110,7 @@ func negotiate(r *request) ntstatus.Status {
 		return ntstatus.NotSupported
 	}
 	var contexts []smb2.NegotiateContext
-	c.cipher, c.signing = 0, smbcrypto.DefaultSigning(chosen)
+	c.cipher, c.signing, c.transforms = 0, smbcrypto.DefaultSigning(chosen), 0
 	if chosen == Dialect311 {
 		var st ntstatus.Status
 		if contexts, st = c.negotiateContexts(req.Contexts); st != ntstatus.Success {
@@ -193,8 +193,8 @@ func (c *conn) negotiateResponse(d smb2.Dialect, contexts []smb2.NegotiateContex
 }
 
 // negotiateContexts answers the contexts of a 3.1.1 client. Those for which
-// there is no support (compression, RDMA transforms, transport capabilities and
-// POSIX extensions) are ignored and get no answer, as 3.3.5.4 has it.
+// there is no support (compression, transport capabilities and POSIX extensions)
+// are ignored and get no answer, as 3.3.5.4 has it.
 func (c *conn) negotiateContexts(in []smb2.NegotiateContext) ([]smb2.NegotiateContext, ntstatus.Status) {
 	for _, t := range []smb2.NegotiateContextType{
 		smb2.ContextEncryptionCapabilities, smb2.ContextCompressionCapabilities,
@@ -244,6 +244,13 @@ func (c *conn) negotiateContexts(in []smb2.NegotiateContext) ([]smb2.NegotiateCo
 		}
 		b, err := (&smb2.EncryptionCapabilities{Ciphers: []smb2.Cipher{smb2.Cipher(c.cipher)}}).AppendBinary(nil)
 		add(smb2.ContextEncryptionCapabilities, b, err)
+	}
+	if data, n := smb2.FindNegotiateContext(in, smb2.ContextRDMATransformCapabilities); n == 1 && len(cfg.RDMATransforms) > 0 {
+		b, err := c.negotiateTransforms(data)
+		if err != nil {
+			return nil, ntstatus.InvalidParameter
+		}
+		add(smb2.ContextRDMATransformCapabilities, b, nil)
 	}
 	if data, n := smb2.FindNegotiateContext(in, smb2.ContextSigningCapabilities); n == 1 {
 		m, err := smb2.ParseSigningCapabilities(data)

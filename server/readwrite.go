@@ -23,9 +23,6 @@ const (
 
 // checkChannel applies the rules about Channel that READ and WRITE share,
 // [MS-SMB2] 3.3.5.12 and 3.3.5.13. It returns whether data goes by RDMA.
-//
-// An encrypted request whose data would go by RDMA, in the clear, is refused:
-// there are no RDMA transforms here, and without them no client does that.
 func (r *request) checkChannel(ch smb2.Channel) (rdma bool, st ntstatus.Status) {
 	c := r.conn
 	if c.dialect < Dialect300 || ch == smb2.ChannelNone {
@@ -34,10 +31,11 @@ func (r *request) checkChannel(ch smb2.Channel) (rdma bool, st ntstatus.Status) 
 	switch {
 	case ch == smb2.ChannelRDMAV1:
 	case ch == smb2.ChannelRDMAV1Invalidate && c.dialect != Dialect300:
+	case ch == smb2.ChannelRDMATransform && c.transforms != 0 && r.hdr.Command == smb2.CommandWrite:
 	default:
 		return false, ntstatus.InvalidParameter
 	}
-	if c.rdma == nil || r.encrypted {
+	if c.rdma == nil {
 		return false, ntstatus.InvalidParameter
 	}
 	return true, ntstatus.Success
@@ -61,10 +59,21 @@ func (r *request) noteInvalidation() {
 		info = m.ChannelInfo
 	case smb2.CommandWrite:
 		m, err := smb2.ParseWriteRequest(r.msg)
-		if err != nil || m.Channel != smb2.ChannelRDMAV1Invalidate {
+		if err != nil {
 			return
 		}
+		channel := m.Channel
 		info = m.ChannelInfo
+		if channel == smb2.ChannelRDMATransform && c.transforms != 0 {
+			t, err := smb2.ParseRDMATransform(info)
+			if err != nil {
+				return
+			}
+			channel, info = t.Channel, t.Descriptors
+		}
+		if channel != smb2.ChannelRDMAV1Invalidate {
+			return
+		}
 	default:
 		return
 	}
@@ -160,12 +169,17 @@ func (r *request) readInline(o *open, req *smb2.ReadRequest, off int64, n int) n
 }
 
 // readRDMA answers a READ by writing into the client's memory: straight from
-// the file where it has a descriptor, else from a registered buffer.
+// the file where it has a descriptor, else, and where the data has to be signed or
+// encrypted, from a registered buffer.
 //
 // How much there is to read is asked first. A file that shrinks in between has
 // zeros written beyond its new end, and the response counts them out.
 func (r *request) readRDMA(ctx context.Context, o *open, req *smb2.ReadRequest, off int64, n int) ntstatus.Status {
 	c := r.conn
+	guard, st := r.guard()
+	if st != ntstatus.Success {
+		return st
+	}
 	descs, ok := r.chain.descriptors(req.ChannelInfo)
 	if !ok {
 		return ntstatus.InvalidParameter
@@ -181,47 +195,48 @@ func (r *request) readRDMA(ctx context.Context, o *open, req *smb2.ReadRequest, 
 	if transport.DescriptorsLen(descs) < uint64(n) {
 		return ntstatus.InvalidParameter
 	}
-	fromFile := false
-	if f := o.osFile(); f != nil {
-		// The client's memory must not change after the answer, so the transfer is
-		// the connection's to end, not the request's.
-		n, err = c.rdma.WriteFile(c.ctx, f, off, n, descs)
-		fromFile = true
-	} else {
-		n, err = r.readLeased(o, off, n, descs)
+	f := o.osFile()
+	if f == nil || guard != guardNone {
+		return r.readLeased(o, req, off, n, descs, guard)
 	}
-	if err != nil {
+	// The client's memory must not change after the answer, so the transfer is the
+	// connection's to end, not the request's.
+	if n, err = c.rdma.WriteFile(c.ctx, f, off, n, descs); err != nil {
 		return r.rdmaStatus(err)
 	}
 	if n == 0 || uint64(n) < uint64(req.MinimumCount) {
 		return ntstatus.EndOfFile
 	}
 	r.srv.count.readRDMA.Add(uint64(n))
-	if fromFile {
-		r.srv.count.readFromFile.Add(uint64(n))
-	}
+	r.srv.count.readFromFile.Add(uint64(n))
 	o.pos.Store(off + int64(n))
 	resp := smb2.ReadResponse{DataRemaining: uint32(n)}
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
 }
 
-// readLeased reads the file into registered memory and writes that to the client.
-func (r *request) readLeased(o *open, off int64, n int, descs []transport.Descriptor) (int, error) {
+// readLeased reads the file into registered memory, protects it there if it is to
+// be, and writes that to the client.
+func (r *request) readLeased(o *open, req *smb2.ReadRequest, off int64, n int, descs []transport.Descriptor, guard payloadGuard) ntstatus.Status {
 	c := r.conn
 	b, err := c.rdma.Lease(c.ctx, n)
 	if err != nil {
-		return 0, err
+		return r.rdmaStatus(err)
 	}
 	defer b.Release()
 	got, err := o.file.ReadAt(b.Bytes()[:n], off)
-	if got == 0 {
-		if err == nil || errors.Is(err, io.EOF) {
-			return 0, nil
-		}
-		return 0, err
+	switch {
+	case got == 0 && err != nil && !errors.Is(err, io.EOF):
+		return ntstatus.FromError(err)
+	case got == 0, uint64(got) < uint64(req.MinimumCount):
+		return ntstatus.EndOfFile
 	}
-	return got, c.rdma.Write(c.ctx, b, got, descs)
+	st := r.place(b, got, descs, guard)
+	if st == ntstatus.Success {
+		r.srv.count.readRDMA.Add(uint64(got))
+		o.pos.Store(off + int64(got))
+	}
+	return st
 }
 
 // rdmaStatus is the status for a failed transfer.
@@ -240,7 +255,12 @@ func (r *request) readPipe(ctx context.Context, o *open, req *smb2.ReadRequest, 
 	}
 	n := min(int(req.Length), c.maxTransact, r.room())
 	var descs []transport.Descriptor
+	var guard payloadGuard
 	if rdma {
+		var st ntstatus.Status
+		if guard, st = r.guard(); st != ntstatus.Success {
+			return st
+		}
 		var ok bool
 		if descs, ok = r.chain.descriptors(req.ChannelInfo); !ok || transport.DescriptorsLen(descs) < uint64(n) {
 			return ntstatus.InvalidParameter
@@ -252,17 +272,16 @@ func (r *request) readPipe(ctx context.Context, o *open, req *smb2.ReadRequest, 
 		r.srv.bufs.put(buf)
 		return st
 	}
-	resp := smb2.ReadResponse{DataLength: uint32(got)}
 	if rdma && got > 0 {
-		resp = smb2.ReadResponse{DataRemaining: uint32(got)}
-		err := c.writeBytes(buf.b[:got], descs)
+		placed := r.placeBytes(buf.b[:got], descs, guard)
 		r.srv.bufs.put(buf)
-		if err != nil {
-			return r.rdmaStatus(err)
+		if placed != ntstatus.Success {
+			return placed
 		}
-	} else {
-		r.tail, r.tailBuf = buf.b[:got], buf
+		return st
 	}
+	r.tail, r.tailBuf = buf.b[:got], buf
+	resp := smb2.ReadResponse{DataLength: uint32(got)}
 	out, err := resp.AppendBinary(r.out)
 	r.out = out
 	if err != nil {
@@ -271,15 +290,16 @@ func (r *request) readPipe(ctx context.Context, o *open, req *smb2.ReadRequest, 
 	return st
 }
 
-// writeBytes writes p to the client's memory.
-func (c *conn) writeBytes(p []byte, descs []transport.Descriptor) error {
+// placeBytes is place for data that lies elsewhere.
+func (r *request) placeBytes(p []byte, descs []transport.Descriptor, guard payloadGuard) ntstatus.Status {
+	c := r.conn
 	b, err := c.rdma.Lease(c.ctx, len(p))
 	if err != nil {
-		return err
+		return r.rdmaStatus(err)
 	}
 	defer b.Release()
 	copy(b.Bytes(), p)
-	return c.rdma.Write(c.ctx, b, len(p), descs)
+	return r.place(b, len(p), descs, guard)
 }
 
 // write is [MS-SMB2] 3.3.5.13.
@@ -303,17 +323,17 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	}
 	dataOffset := binary.LittleEndian.Uint16(r.msg[smb2.HeaderSize+2:])
 	n := uint64(req.Length)
-	var descs []transport.Descriptor
+	var from *rdmaWrite
 	if rdma {
 		n = uint64(req.RemainingBytes)
-		if req.Length != 0 || dataOffset != 0 || n == 0 || len(req.ChannelInfo) == 0 {
+		if req.Length != 0 || dataOffset != 0 || n == 0 || n > uint64(c.maxWrite) || len(req.ChannelInfo) == 0 {
 			return ntstatus.InvalidParameter
 		}
-		var ok bool
-		if descs, ok = r.chain.descriptors(req.ChannelInfo); !ok ||
-			descs[0].Length == 0 || transport.DescriptorsLen(descs) < n {
-			return ntstatus.InvalidParameter
+		w, st := r.parseWriteChannel(&req)
+		if st != ntstatus.Success {
+			return st
 		}
+		from = &w
 	} else if dataOffset > maxWriteDataOffset {
 		return ntstatus.InvalidParameter
 	}
@@ -322,7 +342,7 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	}
 	through := c.dialect != Dialect202 && req.Flags&smb2.WriteFlagWriteThrough != 0
 	if o.isPipe {
-		return r.writePipe(ctx, o, &req, int(n), descs)
+		return r.writePipe(ctx, o, &req, int(n), from)
 	}
 	if o.isDir || o.file == nil {
 		return ntstatus.InvalidDeviceRequest
@@ -336,14 +356,11 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	}
 	data := req.Data
 	if rdma {
-		b, err := c.rdma.Lease(c.ctx, int(n))
-		if err != nil {
-			return r.rdmaStatus(err)
+		b, st := r.fetch(from, int(n))
+		if st != ntstatus.Success {
+			return st
 		}
 		defer b.Release()
-		if err := c.rdma.Read(c.ctx, b, int(n), descs); err != nil {
-			return r.rdmaStatus(err)
-		}
 		data = b.Bytes()[:n]
 	}
 	if st := o.writeFile(ctx, data, req.Offset, through); st != ntstatus.Success {
@@ -398,7 +415,7 @@ func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through b
 }
 
 // writePipe writes to a named pipe.
-func (r *request) writePipe(ctx context.Context, o *open, req *smb2.WriteRequest, n int, descs []transport.Descriptor) ntstatus.Status {
+func (r *request) writePipe(ctx context.Context, o *open, req *smb2.WriteRequest, n int, from *rdmaWrite) ntstatus.Status {
 	c := r.conn
 	if c.dialect >= Dialect300 && req.Flags&(smb2.WriteFlagWriteThrough|smb2.WriteFlagWriteUnbuffered) != 0 {
 		return ntstatus.InvalidParameter
@@ -407,15 +424,12 @@ func (r *request) writePipe(ctx context.Context, o *open, req *smb2.WriteRequest
 		return ntstatus.InvalidParameter
 	}
 	data := req.Data
-	if descs != nil {
-		b, err := c.rdma.Lease(c.ctx, n)
-		if err != nil {
-			return r.rdmaStatus(err)
+	if from != nil {
+		b, st := r.fetch(from, n)
+		if st != ntstatus.Success {
+			return st
 		}
 		defer b.Release()
-		if err := c.rdma.Read(c.ctx, b, n, descs); err != nil {
-			return r.rdmaStatus(err)
-		}
 		data = b.Bytes()[:n]
 	}
 	written, st := o.pipeWrite(ctx, r, data)

@@ -28,6 +28,9 @@ type Stats struct {
 	// ReadFromFile is the part of ReadRDMA that went to the network from the file
 	// itself, without passing through this process.
 	ReadFromFile uint64
+	// RDMASigned and RDMAEncrypted are the parts of ReadRDMA and WriteRDMA whose
+	// payloads were signed and encrypted ([MS-SMB2] 2.2.43).
+	RDMASigned, RDMAEncrypted uint64
 	// BytesCopied counts bytes of files that were copied from one buffer of this
 	// process to another or lie in a message that travels through the socket's
 	// buffers: all inline bytes, and of RDMA what the transports say they copied
@@ -45,6 +48,7 @@ type counters struct {
 	accepted, refused, failed, logonFailures     atomic.Uint64
 	readInline, writeInline, readRDMA, writeRDMA atomic.Uint64
 	readFromFile, copied                         atomic.Uint64
+	rdmaSigned, rdmaEncrypted                    atomic.Uint64
 	requests, errors                             [commandCount]atomic.Uint64
 }
 
@@ -62,6 +66,8 @@ func (s *Server) Stats() Stats {
 		ReadRDMA:            n.readRDMA.Load(),
 		WriteRDMA:           n.writeRDMA.Load(),
 		ReadFromFile:        n.readFromFile.Load(),
+		RDMASigned:          n.rdmaSigned.Load(),
+		RDMAEncrypted:       n.rdmaEncrypted.Load(),
 		Requests:            map[string]uint64{},
 		Errors:              map[string]uint64{},
 	}

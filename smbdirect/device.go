@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/smbd-rdma/smbd-rdma/transport"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
@@ -129,12 +130,14 @@ type region struct {
 	free func()
 }
 
-// newRegion allocates and registers n bytes.
-func (d *device) newRegion(ctx context.Context, n int, f ndk.MRFlags) (*region, error) {
-	mem, free, err := d.adapter.Alloc(n)
+// newRegion allocates and registers n bytes, with room bytes of capacity behind
+// them that are not registered.
+func (d *device) newRegion(ctx context.Context, n, room int, f ndk.MRFlags) (*region, error) {
+	mem, free, err := d.adapter.Alloc(n + room)
 	if err != nil {
 		return nil, fmt.Errorf("smbdirect: %w", err)
 	}
+	mem = mem[: n : n+room]
 	mr, err := d.pd.CreateMR(ctx, false)
 	if err != nil {
 		free()
@@ -220,7 +223,7 @@ func (d *device) lease(ctx context.Context, n int) (*lease, error) {
 	for _, l := range evict {
 		l.destroy()
 	}
-	r, err := d.newRegion(ctx, int(size), ndk.MRAllowLocalWrite|ndk.MRRDMAReadSink)
+	r, err := d.newRegion(ctx, int(size), transport.BufferRoom, ndk.MRAllowLocalWrite|ndk.MRRDMAReadSink)
 	if err != nil {
 		d.mu.Lock()
 		d.total -= size

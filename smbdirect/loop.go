@@ -394,7 +394,7 @@ func (c *Conn) makeSlab(recvSize int) bool {
 	sends, recvs := l.depth[classSend], core.ReceiveDepth(uint16(c.cfg.ReceiveCreditMax))
 	l.sendSize = round(int(l.eng.Connection().MaxSendSize))
 	recvStride := round(recvSize)
-	r, err := c.dev.newRegion(context.Background(), sends*l.sendSize+recvs*recvStride, ndk.MRAllowLocalWrite)
+	r, err := c.dev.newRegion(context.Background(), sends*l.sendSize+recvs*recvStride, 0, ndk.MRAllowLocalWrite)
 	if err != nil {
 		c.cfg.Logger.Warn("no memory for a connection", "conn", c.remote, "err", err)
 		return false

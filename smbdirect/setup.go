@@ -82,7 +82,7 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	if x, err := c.qp.Extension(ndk.FileWriterExtension, ndk.Version{Major: 1}); err == nil {
 		c.file, _ = x.(ndk.FileWriter)
 	}
-	if l.page, err = dev.newRegion(ctx, pageSize, ndk.MRAllowLocalWrite); err != nil {
+	if l.page, err = dev.newRegion(ctx, pageSize, 0, ndk.MRAllowLocalWrite); err != nil {
 		return c, err
 	}
 	c.tick()

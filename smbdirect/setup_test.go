@@ -57,7 +57,7 @@ func dialRaw(t testing.TB, l *Listener, private []byte) (*rawPeer, error) {
 	must(err)
 	p.qp, err = p.pd.CreateQP(ctx, ndk.QPConfig{ReceiveCQ: p.cq, InitiatorCQ: p.cq, ReceiveQueueDepth: rawReceives, InitiatorQueueDepth: 512, MaxReceiveSGE: 1, MaxInitiatorSGE: 1})
 	must(err)
-	p.mem, err = d.newRegion(ctx, rawReceives*rawSize+1<<20, ndk.MRAllowLocalWrite)
+	p.mem, err = d.newRegion(ctx, rawReceives*rawSize+1<<20, 0, ndk.MRAllowLocalWrite)
 	must(err)
 	for i := range rawReceives {
 		must(p.qp.Receive(&p.mem.mem[i*rawSize], []ndk.SGE{p.mem.sge(i*rawSize, rawSize)}))

@@ -131,9 +131,14 @@ const (
 	PeerWrites Access = 2
 )
 
+// BufferRoom is the capacity in bytes that a Buffer has at least beyond its
+// length, for the tag of who encrypts where the data lies.
+const BufferRoom = 16
+
 // Buffer is registered memory leased from the connection.
 type Buffer interface {
-	// Bytes is the memory, at least as long as was asked for.
+	// Bytes is the memory, at least as long as was asked for, with BufferRoom bytes
+	// of capacity more that the peer cannot reach.
 	Bytes() []byte
 	// Release gives it back; a second call panics.
 	Release()

@@ -262,8 +262,8 @@ func (r *rdma) Lease(ctx context.Context, n int) (transport.Buffer, error) {
 		return nil, err
 	}
 	l, _ := leases.Get().(*lease)
-	if l == nil || cap(l.b) < n {
-		l = &lease{b: make([]byte, n)}
+	if l == nil || cap(l.b) < n+transport.BufferRoom {
+		l = &lease{b: make([]byte, n+transport.BufferRoom)}
 	}
 	l.c, l.b = r.c, l.b[:n]
 	r.c.leased.Add(1)
