@@ -50,7 +50,11 @@ var fabrics = []fabric{
 		name: "sim",
 		run:  synctest.Test,
 		open: func(t *testing.T) (p ndk.Provider, peer, under netip.Addr) {
-			w, err := sim.New(sim.Config{Auto: true, Report: func(what string) { t.Errorf("reported: %s", what) }})
+			w, err := sim.New(sim.Config{
+				Auto:   true,
+				Info:   func(i *ndk.AdapterInfo) { i.Technology = ndk.TechnologyIWARP }, // for the IRD/ORD header
+				Report: func(what string) { t.Errorf("reported: %s", what) },
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,6 +227,10 @@ func report(t *testing.T, r Result) {
 		t.Errorf("%s\n%s", r.Why, strings.Join(r.Steps, "\n"))
 	case Skipped:
 		t.Skip(r.Why)
+	case Pass:
+		if testing.Verbose() {
+			t.Logf("%v\n%s", r.Case.Rows, strings.Join(r.Steps, "\n"))
+		}
 	}
 }
 
