@@ -47,6 +47,7 @@ type Server struct {
 	closing  bool                                      // guarded by mu: no more connections
 	janitor  bool                                      // guarded by mu: it runs
 	lastConn uint64                                    // guarded by mu
+	ended    map[string]*transport.Stats               // guarded by mu: of connections that have gone, by scheme
 
 	strangers list.List // guarded by mu: of *conn, oldest first, on which nobody has logged on
 	evicted   int       // guarded by mu: connections in conns that had to make room
@@ -65,6 +66,7 @@ func New(cfg Config) (*Server, error) {
 		conns:    map[*conn]struct{}{},
 		sessions: map[uint64]*session{},
 		serving:  map[transport.Listener]context.CancelFunc{},
+		ended:    map[string]*transport.Stats{},
 	}
 	for i := range cfg.Shares {
 		s.shares[foldName(cfg.Shares[i].Name)] = &s.cfg.Shares[i]
@@ -163,7 +165,7 @@ func (s *Server) start(tc transport.Conn, scheme string) bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.conns, c)
-		s.count.copied.Add(c.tc.Stats().BytesCopied)
+		s.endedLocked(c)
 		s.introducedLocked(c)
 		if c.evicted {
 			s.evicted--

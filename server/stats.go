@@ -83,6 +83,9 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	st.Connections = len(s.conns)
 	st.BytesCopied = n.copied.Load()
+	for _, t := range s.ended {
+		st.BytesCopied += t.BytesCopied
+	}
 	conns := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
 		conns = append(conns, c)
