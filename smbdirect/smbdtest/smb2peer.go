@@ -97,6 +97,7 @@ type smb2Peer struct {
 	sealer  *smbcrypto.Sealer
 	opener  *smbcrypto.Opener
 	early   map[uint64]*smb2Answer // that came before they were asked for
+	nonces  map[string]bool        // that the server has used, by key and as hexadecimal digits
 }
 
 // dialSMB2 connects to the server under test and negotiates SMB Direct. The end of
@@ -112,7 +113,7 @@ func dialSMB2(t *T, opt smb2Options) *smb2Peer {
 		MinVersion: wire.Version, MaxVersion: wire.Version, CreditsRequested: 64,
 		PreferredSendSize: 8192, MaxReceiveSize: 8192, MaxFragmentedSize: 1 << 20,
 	})
-	p := &smb2Peer{t: t, ctx: t.Context(), link: link, opt: opt, credits: 1, early: map[uint64]*smb2Answer{}}
+	p := &smb2Peer{t: t, ctx: t.Context(), link: link, opt: opt, credits: 1, early: map[uint64]*smb2Answer{}, nonces: map[string]bool{}}
 	rand.Read(p.guid[:]) // never fails: it ends the program first
 	return p
 }
@@ -240,6 +241,7 @@ func (p *smb2Peer) receive() *smb2Answer {
 		if p.opener == nil {
 			p.t.Fatalf("an encrypted answer, and no session has keys")
 		}
+		p.freshNonce(typeEncryption, slices.Clone(msg[20:20+nonceSize(p.cipher)]), 0)
 		if msg, err = p.opener.Open(msg); err != nil {
 			p.t.Fatalf("an answer that cannot be decrypted: %v", err)
 		}
