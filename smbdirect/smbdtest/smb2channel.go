@@ -20,7 +20,7 @@ var _ = register(
 		Rows:      []string{"SM-01", "SM-11", "SD-07", "SD-105", "SD-106"},
 		Doc:       "A READ of the most that one may move is answered by RDMA Writes that are in place when the response is, in every dialect.",
 	}, everyDialect, func(p *smb2Peer) {
-		n := p.largest()
+		n := p.largest(smb2.ChannelRDMAV1)
 		want := octets(1, n)
 		id := p.create(want)
 		r := p.sink(n)
@@ -35,7 +35,7 @@ var _ = register(
 		Rows:      []string{"SM-01", "SM-18", "SD-107"},
 		Doc:       "A WRITE of the most that one may move is fetched by RDMA Reads, which are over when the response comes, in every dialect.",
 	}, everyDialect, func(p *smb2Peer) {
-		n := p.largest()
+		n := p.largest(smb2.ChannelRDMAV1)
 		want := octets(2, n)
 		id := p.create(nil)
 		r := p.source(want)
