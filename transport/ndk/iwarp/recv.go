@@ -104,6 +104,7 @@ func (rx *receiver) waitShared() error {
 	q.mu.Unlock()
 	fin := rx.fin
 	rx.err = nil
+	rx.notify()
 	if wait {
 		_ = q.raw.Read(rx.waitFn) // who ends it by the deadline said why, under mu
 	}
@@ -164,6 +165,6 @@ func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
 	}
 	q.rmu.Unlock()
 	if fire {
-		q.rcq.Notify()
+		rx.fire(q.rcq)
 	}
 }

@@ -97,6 +97,9 @@ type receiver struct {
 	sinkBuf [maxSGE]soft.SGE
 	sinkDst target
 	copied  int // octets of payload of this segment that went through the stage
+
+	due  [2]*soft.CQ // notifications to run before more is read
+	dues int
 }
 
 func newReceiver(q *qp) *receiver {
@@ -121,8 +124,29 @@ func (e *protocolError) Error() string { return "iwarp: " + e.cause.String() }
 func (rx *receiver) run() error {
 	for {
 		if err := rx.fpdu(); err != nil {
+			rx.notify()
 			return err
 		}
+	}
+}
+
+// fire notes that a notification is to be run. It waits for what has come with the
+// message that it is for: a consumer who polls then finds all of that.
+func (rx *receiver) fire(q *soft.CQ) {
+	if rx.dues == len(rx.due) {
+		rx.notify()
+	}
+	rx.due[rx.dues] = q
+	rx.dues++
+}
+
+// notify runs the notifications that are due.
+func (rx *receiver) notify() {
+	for rx.dues > 0 {
+		rx.dues--
+		q := rx.due[rx.dues]
+		rx.due[rx.dues] = nil
+		q.Notify()
 	}
 }
 
@@ -435,7 +459,7 @@ func (rx *receiver) completeRead() {
 	}
 	q.mu.Unlock()
 	if fire {
-		q.icq.Notify()
+		rx.fire(q.icq)
 	}
 }
 
@@ -557,6 +581,7 @@ func (rx *receiver) reduce() {
 // readSocket reads up to rx.direct octets to t and up to rx.ahead behind them
 // into the stage. rx.n is how many came in all.
 func (rx *receiver) readSocket(t *target) error {
+	rx.notify()
 	if t == nil {
 		rx.direct = 0
 	}
