@@ -76,8 +76,9 @@ type Config struct {
 	// we may have under way, 1 to 255; 32. Adapter and peer may lower them.
 	InboundReadLimit, OutboundReadLimit int
 
-	// Memory bounds the leased buffers of all connections together, in bytes, at
-	// least MaxReadWriteSize rounded up to a power of two; 64 MiB.
+	// Memory bounds the leased buffers of all connections of a Listener together,
+	// or of each connection of a Dialer, in bytes, at least MaxReadWriteSize rounded
+	// up to a power of two; 64 MiB.
 	Memory int64
 	// ReceiveBacklog is the number of bytes in messages that Receive has not
 	// taken after which the peer gets no more credits; 4 MiB.

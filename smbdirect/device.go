@@ -15,10 +15,14 @@ import (
 
 // device is an adapter with what its connections share: the protection domain,
 // the leased buffers, the pool of messages. It is closed when the last of its
-// users has gone: the Listener or Dialer, connections, leases, registrations.
+// users has gone: the Listener, connections, leases, registrations.
+//
+// The connections of a Listener share one. Each of a Dialer has its own: a token is
+// good on every connection of its protection domain, and what is lent to one server
+// is no other's to reach ([MS-SMBD] 3.1.4.3).
 type device struct {
 	adapter  ndk.Adapter
-	owned    bool // the adapter is ours to close
+	done     func() // with the adapter; nil if it is the caller's
 	info     ndk.AdapterInfo
 	pd       ndk.PD
 	name     string
@@ -48,7 +52,7 @@ func openDevice(ctx context.Context, p ndk.Provider, name string, local netip.Ad
 		a.Close()
 		return nil, err
 	}
-	d.owned = true
+	d.done = a.Close
 	return d, nil
 }
 
@@ -106,8 +110,8 @@ func (d *device) release() {
 	}
 	d.pd.Close()
 	<-d.pd.Closed()
-	if d.owned {
-		d.adapter.Close()
+	if d.done != nil {
+		d.done()
 	}
 	close(d.closed)
 }

@@ -13,15 +13,16 @@ import (
 
 // Dialer makes SMB Direct connections. It implements [transport.Dialer]; its
 // method may be called by many goroutines. Connections that exist at the same
-// time share an adapter and the leased buffers; with the last of them these are
-// closed, so a Dialer needs no Close.
+// time share an adapter; with the last of them it is closed, so a Dialer needs no
+// Close. They do not share memory: see Config.Memory.
 type Dialer struct {
 	cfg      Config
 	name     string
 	provider ndk.Provider
 
-	mu  sync.Mutex
-	dev *device // guarded by mu; nil or possibly closed
+	mu      sync.Mutex
+	adapter ndk.Adapter // guarded by mu; nil without users
+	users   int         // guarded by mu; devices on the adapter
 }
 
 var _ transport.Dialer = (*Dialer)(nil)
@@ -39,19 +40,44 @@ func NewDialer(p ndk.Provider, name string, cfg Config) (*Dialer, error) {
 // Scheme implements transport.Dialer.
 func (d *Dialer) Scheme() string { return d.name }
 
-// device returns the device that connections share, with a reference.
+// device makes a device for one connection, with a reference.
 func (d *Dialer) device(ctx context.Context) (*device, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock() // opening an adapter is quick, and once is enough
-	if d.dev != nil && d.dev.retain() {
-		return d.dev, nil
-	}
-	dev, err := openDevice(ctx, d.provider, d.name, netip.Addr{}, d.cfg.Memory)
+	a, err := d.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d.dev = dev
+	dev, err := newDevice(ctx, a, d.name, d.cfg.Memory)
+	if err != nil {
+		d.leave()
+		return nil, err
+	}
+	dev.done = d.leave
 	return dev, nil
+}
+
+// open returns the adapter, to be left again.
+func (d *Dialer) open(ctx context.Context) (ndk.Adapter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock() // opening an adapter is quick, and once is enough
+	if d.adapter == nil {
+		a, err := d.provider.Open(ctx, netip.Addr{}, ndk.Version12)
+		if err != nil {
+			return nil, fmt.Errorf("smbdirect: open %s adapter: %w", d.name, err)
+		}
+		d.adapter = a
+	}
+	d.users++
+	return d.adapter, nil
+}
+
+// leave closes the adapter behind its last user.
+func (d *Dialer) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.users--; d.users == 0 {
+		d.adapter.Close()
+		d.adapter = nil
+	}
 }
 
 // Dial implements transport.Dialer: it connects, tries the addresses of the host
@@ -86,7 +112,7 @@ func (d *Dialer) dialPorts(ctx context.Context, ip netip.Addr, port string) (*Co
 	if err != nil {
 		return nil, err
 	}
-	defer dev.release()
+	defer dev.release() // each attempt has a reference of its own
 	n, err := portNumber(port, dev)
 	if err != nil {
 		return nil, err
