@@ -24,7 +24,7 @@ func TestStatus(t *testing.T) {
 	if quiet.Dialect != "" || quiet.Signing != "" || len(quiet.Users) != 0 {
 		t.Errorf("a connection on which nobody spoke: %+v", quiet)
 	}
-	if c.Dialect != "3.1.1" || c.Signing == "" || len(c.Users) != 1 || c.Users[0] != sess.User || c.Stats.MessagesSent == 0 || c.Transport != st.Listeners[0].Scheme {
+	if c.Dialect != "3.1.1" || c.Signing == "" || len(c.Users) != 1 || c.Users[0] != sess.Domain+`\`+sess.User || sess.User != "ann" || c.Stats.MessagesSent == 0 || c.Transport != st.Listeners[0].Scheme {
 		t.Errorf("connection %+v", c)
 	}
 	if len(sess.Connections) != 1 || sess.Connections[0] != c.ID || sess.Dialect != "3.1.1" || len(sess.Trees) != 1 || sess.Trees[0].Share != "data" {
