@@ -121,6 +121,7 @@ const (
 	ConnectionDisconnected           Status = 0xC000020C // STATUS_CONNECTION_DISCONNECTED
 	ConnectionReset                  Status = 0xC000020D // STATUS_CONNECTION_RESET
 	NotFound                         Status = 0xC0000225 // STATUS_NOT_FOUND
+	DuplicateObjectID                Status = 0xC000022A // STATUS_DUPLICATE_OBJECTID
 	Retry                            Status = 0xC000022D // STATUS_RETRY
 	ConnectionRefused                Status = 0xC0000236 // STATUS_CONNECTION_REFUSED
 	ConnectionInvalid                Status = 0xC000023A // STATUS_CONNECTION_INVALID
@@ -275,6 +276,7 @@ var names = map[Status]string{
 	ConnectionDisconnected:           "STATUS_CONNECTION_DISCONNECTED",
 	ConnectionReset:                  "STATUS_CONNECTION_RESET",
 	NotFound:                         "STATUS_NOT_FOUND",
+	DuplicateObjectID:                "STATUS_DUPLICATE_OBJECTID",
 	Retry:                            "STATUS_RETRY",
 	ConnectionRefused:                "STATUS_CONNECTION_REFUSED",
 	ConnectionInvalid:                "STATUS_CONNECTION_INVALID",

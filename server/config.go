@@ -53,7 +53,8 @@ type Interface struct {
 	RSS, RDMA bool
 	// Speed is in bits a second; 0 is told to clients as 1 Gbit/s.
 	Speed uint64
-	// Addr is one address of it, without a zone.
+	// Addr is one address of it, without a zone. Loopback addresses are told only to
+	// clients that came by one, and where there is no other.
 	Addr netip.Addr
 }
 

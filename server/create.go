@@ -59,8 +59,9 @@ type createContexts struct {
 	maxAccess, onDiskID bool
 	allocation          uint64
 	hasAllocation       bool
-	ea                  []byte // FILE_FULL_EA_INFORMATION list
-	sd                  []byte // SECURITY_DESCRIPTOR
+	createGUID          smb2.GUID // of a request for a durable handle; zero without one
+	ea                  []byte    // FILE_FULL_EA_INFORMATION list
+	sd                  []byte    // SECURITY_DESCRIPTOR
 }
 
 // create serves CREATE, [MS-SMB2] 3.3.5.9. No oplock, lease or durable handle is
@@ -81,8 +82,25 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 	if st := c.parseContexts(); st != ntstatus.Success {
 		return st
 	}
-	if st := c.validate(r.tree); st != ntstatus.Success {
+	known, st := r.beginReplay(ctx, c.ctxs.createGUID)
+	if st != ntstatus.Success {
 		return st
+	}
+	if o := known.open(); o != nil {
+		return c.replay(ctx, r, o)
+	}
+	o, st := c.create(ctx, r)
+	if st != ntstatus.Success {
+		o = nil
+	}
+	known.end(o)
+	return st
+}
+
+// create opens the file; the open that it returns is there only with Success.
+func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Status) {
+	if st := c.validate(r.tree); st != ntstatus.Success {
+		return nil, st
 	}
 	o := &open{
 		srv: r.srv, sess: r.sess, tree: r.tree, fs: r.tree.fs(),
@@ -90,17 +108,29 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 		closing:     make(chan struct{}),
 	}
 	if st := r.reserveOpen(); st != ntstatus.Success {
-		return st
+		return nil, st
 	}
 	info, action, st := c.open(ctx, o)
 	if st != ntstatus.Success {
 		r.sess.opens.unreserve()
-		return st
+		return nil, st
 	}
+	o.action = action
 	if st := r.addOpen(o); st != ntstatus.Success {
-		return st
+		return nil, st
 	}
-	return c.respond(r, o, &info, action)
+	return o, c.respond(r, o, &info, action)
+}
+
+// replay answers a CREATE that was carried out already with the open that it made.
+func (c *creation) replay(ctx context.Context, r *request, o *open) ntstatus.Status {
+	defer o.release()
+	info, err := o.stat(ctx)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	r.setOpen(o)
+	return c.respond(r, o, &info, o.action)
 }
 
 // reserveOpen makes room for one more open in the session; addOpen or unreserve
@@ -125,6 +155,7 @@ func (r *request) addOpen(o *open) ntstatus.Status {
 		o.shut(context.Background())
 		return ntstatus.NetworkNameDeleted
 	}
+	o.sequence.set(r.hdr.ChannelSequence)
 	r.setOpen(o)
 	return ntstatus.Success
 }
@@ -161,7 +192,9 @@ func (c *creation) parseContexts() ntstatus.Status {
 		case smb2.CreateContextDurableHandle:
 			_, err = smb2.ParseDurableHandleRequest(cc.Data)
 		case smb2.CreateContextDurableHandleV2:
-			_, err = smb2.ParseDurableHandleRequestV2(cc.Data)
+			var d smb2.DurableHandleRequestV2
+			d, err = smb2.ParseDurableHandleRequestV2(cc.Data)
+			x.createGUID = d.CreateGUID
 		case smb2.CreateContextDurableHandleReconnect:
 			if _, err = smb2.ParseDurableHandleReconnect(cc.Data); err == nil {
 				return ntstatus.ObjectNameNotFound // 3.3.5.9.7

@@ -49,6 +49,10 @@ type open struct {
 	deleteOnClose bool // guarded by openTable.mu
 
 	sequence channelSequence
+	action   smb2.CreateAction // what CREATE did
+	// replayable is Open.IsReplayEligible: known by its CreateGuid, replayKey.
+	replayable atomic.Bool
+	replayKey  replayKey // set before replayable
 	search   searchState
 	notify   notifyState
 	times    timeState
@@ -166,6 +170,7 @@ func (o *open) shut(ctx context.Context) bool {
 		return false
 	}
 	o.sess.opens.remove(o)
+	o.endReplay()
 	close(o.closing)
 	o.notify.close()
 	if !o.isPipe {

@@ -18,7 +18,7 @@ import (
 // noteFile takes note of the file that a request names, for CLOSE to compare.
 // Requests that name the file of another element are served after that anyhow.
 func (r *request) noteFile() {
-	r.fileID = smb2.AnyFileID
+	r.fileID, r.number = smb2.AnyFileID, r.hdr.ChannelSequence
 	if off := fileIDOffset[r.hdr.Command]; off != 0 && len(r.msg) >= smb2.HeaderSize+off+16 && r.hdr.Command != smb2.CommandClose {
 		b := r.msg[smb2.HeaderSize+off:]
 		r.fileID = smb2.FileID{Persistent: le.Uint64(b), Volatile: le.Uint64(b[8:])}

@@ -58,6 +58,7 @@ type request struct {
 	ctx     reqCtx
 	asyncID uint64      // guarded by conn.reqMu; 0 until goAsync
 	fileID  smb2.FileID // see noteFile; written before others can see the request
+	number  uint16      // ChannelSequence; likewise
 	pending bool        // an interim response has been sent; owned by the serving goroutine
 	respHdr [smb2.HeaderSize]byte
 	outBuf  []byte // backing of out, kept for the next request
@@ -95,6 +96,9 @@ func (r *request) open(id smb2.FileID) (*open, ntstatus.Status) {
 // found is the last step of open: an open that is there may still not be for a
 // request that comes too late.
 func (r *request) found(o *open) (*open, ntstatus.Status) {
+	if r.hdr.Command != smb2.CommandClose {
+		o.endReplay()
+	}
 	if st := r.beginSequence(o); st != ntstatus.Success {
 		o.release()
 		return nil, st
@@ -105,9 +109,6 @@ func (r *request) found(o *open) (*open, ntstatus.Status) {
 // setOpen tells the chain which open the elements after this one mean by all
 // ones. CREATE calls it; open does so itself.
 func (r *request) setOpen(o *open) {
-	if r.hdr.Command == smb2.CommandCreate {
-		o.sequence.set(r.hdr.ChannelSequence)
-	}
 	if len(r.chain.reqs) > 1 {
 		r.chain.setOpen(o)
 	}

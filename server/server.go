@@ -26,19 +26,22 @@ var ErrServerClosed = fmt.Errorf("server: %w", net.ErrClosed)
 // Lock order: Server.mu, session.mu, conn.chanMu, openTable.mu, openSet.mu;
 // conn.reqMu and creditWindow.mu are innermost. None is held across I/O.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	shares map[string]*Share
-	ntlm   ntlm.Server
-	files  openTable
-	bufs   bufPool
-	chains sync.Pool // of *chain
-	count  counters
+	cfg     Config
+	log     *slog.Logger
+	shares  map[string]*Share
+	ntlm    ntlm.Server
+	files   openTable
+	replays replayTable
+	bufs    bufPool
+	chains  sync.Pool // of *chain
+	count   counters
 
 	// ctx ends with Close; what runs on behalf of no connection uses it.
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // connections and the janitor
+	// stragglerGrace is what its name says; written by New and by tests.
+	stragglerGrace time.Duration
+	wg             sync.WaitGroup // connections and the janitor
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}                        // guarded by mu
@@ -67,6 +70,8 @@ func New(cfg Config) (*Server, error) {
 		sessions: map[uint64]*session{},
 		serving:  map[transport.Listener]context.CancelFunc{},
 		ended:    map[string]*transport.Stats{},
+
+		stragglerGrace: stragglerGrace,
 	}
 	for i := range cfg.Shares {
 		s.shares[foldName(cfg.Shares[i].Name)] = &s.cfg.Shares[i]
