@@ -258,6 +258,9 @@ func (s *Session) busy(ctx context.Context, k *call, r *retry) bool {
 // for those of a lost channel.
 const maxBusyPause = 100 * time.Millisecond
 
+// several says whether the session has more than one channel now.
+func (s *Session) several() bool { return len(s.set.Load().all) > 1 && s.multichannel() }
+
 // multichannel says whether the session may have several channels, and so whether
 // requests must be such that they can be sent again.
 func (s *Session) multichannel() bool {

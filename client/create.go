@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"os"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -246,44 +247,62 @@ func (sh *Share) Create(ctx context.Context, name string) (*File, error) {
 // compound ([MS-SMB2] 3.2.4.1.4). middle is made with smb2.AnyFileID and may be
 // nil; it is freed by the caller. The first failure is returned.
 //
-// Where the session may have several channels, what changes something leaves the
-// file open in the compound and closes it after: a CREATE that is sent again finds
-// the open that it made the first time, and with it the rest does no harm twice.
+// While the session has several channels what changes something is sent in steps:
+// a CREATE that is sent again finds the open that it made the first time, but only
+// if nothing was done with that since ([MS-SMB2] 3.3.5.9.10), and the rest does no
+// harm twice.
 func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *call) error {
 	open, err := sh.createCall(name, o)
 	if err != nil {
 		return err
 	}
 	defer open.free()
-	calls := make([]*call, 1, 3)
-	calls[0] = open
+	changes := o.Disposition != OpenExisting || o.Options&OptDeleteOnClose != 0 || middle != nil && middle.cmd == smb2.CommandSetInfo
+	if changes && sh.s.several() {
+		return sh.inSteps(ctx, open, middle)
+	}
+	closing := sh.call(smb2.CommandClose)
+	defer closing.free()
+	if err := closing.encode(&smb2.CloseRequest{FileID: smb2.AnyFileID}); err != nil {
+		return err
+	}
+	closing.flags |= smb2.FlagRelatedOperations
+	calls := []*call{open, closing}
 	if middle != nil {
 		middle.flags |= smb2.FlagRelatedOperations
-		calls = append(calls, middle)
+		calls = []*call{open, middle, closing}
 	}
-	changes := o.Disposition != OpenExisting || o.Options&OptDeleteOnClose != 0 || middle != nil && middle.cmd == smb2.CommandSetInfo
-	twoSteps := changes && sh.s.multichannel()
-	var closing *call
-	if !twoSteps {
-		closing = sh.call(smb2.CommandClose)
-		defer closing.free()
-		if err := closing.encode(&smb2.CloseRequest{FileID: smb2.AnyFileID}); err != nil {
-			return err
-		}
-		closing.flags |= smb2.FlagRelatedOperations
-		calls = append(calls, closing)
-	}
+	open.once = changes
 	first, err := sh.s.doAll(ctx, calls)
 	if err != nil {
 		return err
 	}
-	if open.resp.Status == ntstatus.Success && (twoSteps || closing.resp.Status != ntstatus.Success) {
-		err := sh.closeAfter(ctx, open)
-		if twoSteps && first == nil { // a deletion happens only now
-			first = err
-		}
+	if open.resp.Status == ntstatus.Success && closing.resp.Status != ntstatus.Success {
+		_ = sh.closeAfter(ctx, open) // the failure before is what the caller is told
 	}
 	return first
+}
+
+// inSteps opens a file, sends the request in middle about it, and closes it, one
+// after the other.
+func (sh *Share) inSteps(ctx context.Context, open, middle *call) error {
+	if err := sh.s.do(ctx, open); err != nil {
+		return err
+	}
+	var err error
+	if middle != nil {
+		m, perr := smb2.ParseCreateResponse(open.msg)
+		if perr != nil {
+			return open.badBody(perr)
+		}
+		middle.setFileID(m.FileID)
+		err = sh.s.do(ctx, middle)
+	}
+	cerr := sh.closeAfter(ctx, open)
+	if err == nil { // a deletion happens only now
+		err = cerr
+	}
+	return err
 }
 
 // doAll sends a compound and waits for all of its answers. It returns the first
@@ -292,7 +311,6 @@ func (s *Session) doAll(ctx context.Context, calls []*call) (status, err error) 
 	c := s.main()
 	c.closeOrphans(ctx)
 	var r retry
-again:
 	for renewed := false; ; {
 		seen := s.counters.reauths.Load()
 		err := c.start(ctx, calls)
@@ -321,15 +339,6 @@ again:
 			continue
 		}
 		for _, k := range calls {
-			if s.busy(ctx, k, &r) {
-				for _, k := range calls {
-					k.dropAnswer()
-					k.replay()
-				}
-				continue again
-			}
-		}
-		for _, k := range calls {
 			if k.resp.Status != ntstatus.Success {
 				return k.resp.Status, nil
 			}
@@ -350,4 +359,14 @@ func (sh *Share) closeAfter(ctx context.Context, open *call) error {
 		return err
 	}
 	return sh.s.do(ctx, k)
+}
+
+// setFileID puts the file into a request that was made with smb2.AnyFileID.
+func (k *call) setFileID(id smb2.FileID) {
+	at := smb2.HeaderSize + 16 // SET_INFO, [MS-SMB2] 2.2.39
+	if k.cmd == smb2.CommandQueryInfo {
+		at = smb2.HeaderSize + 24 // 2.2.37
+	}
+	binary.LittleEndian.PutUint64(k.buf[at:], id.Persistent)
+	binary.LittleEndian.PutUint64(k.buf[at+8:], id.Volatile)
 }

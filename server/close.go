@@ -19,6 +19,8 @@ func closeFile(ctx context.Context, r *request) ntstatus.Status {
 	}
 	defer o.release()
 	r.conn.awaitEarlier(ctx, r, o.id)
+	// A file that goes with its last open goes also if the connection does.
+	ctx = context.WithoutCancel(ctx)
 	var resp smb2.CloseResponse
 	if req.Flags&smb2.CloseFlagPostqueryAttrib != 0 && !o.isPipe {
 		o.settleTimes(ctx)

@@ -89,6 +89,11 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 	if o := known.open(); o != nil {
 		return c.replay(ctx, r, o)
 	}
+	if known != nil {
+		// Who sends it again must find all that it did: the loss of the connection
+		// does not end it in the middle.
+		ctx = context.WithoutCancel(ctx)
+	}
 	o, st := c.create(ctx, r)
 	if st != ntstatus.Success {
 		o = nil
