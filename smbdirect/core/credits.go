@@ -43,6 +43,36 @@ func (e *Engine) creditsWanted() Credits {
 	return 0
 }
 
+// maySpend reports whether a send credit may go now. The last one goes only with a
+// grant (3.1.5.1). Those in reserve go only with what is urgent by itself: a grant
+// that is due, as the peer can give credits no more once it has none, or an answer.
+// A fragment that waits goes with it.
+func (e *Engine) maySpend() bool {
+	c := &e.conn
+	if c.SendCredits == 1 && c.NewCredits == 0 {
+		return false
+	}
+	return c.SendCredits > e.reserve() || c.SendImmediate || c.KeepaliveRequested == Pending ||
+		e.grantWanted && c.NewCredits > 0
+}
+
+// reserve is how many send credits are kept for grants beyond the rule of the last
+// one: at most a sixteenth of what the peer ever gave, so that a peer which gives
+// few gets its messages. There are no grants to keep them for while the user is
+// behind.
+func (e *Engine) reserve() Credits {
+	if e.held {
+		return 0
+	}
+	return min(e.profile.ReserveCredits, e.mostCredits/16)
+}
+
+// gain adds credits of the peer.
+func (e *Engine) gain(n Credits) {
+	e.conn.SendCredits = e.conn.SendCredits.plus(n)
+	e.mostCredits = max(e.mostCredits, e.conn.SendCredits)
+}
+
 // wantGrant decides after a message of the peer whether a bare grant is due. See
 // the package comment for why it is not always.
 func (e *Engine) wantGrant(payload bool) (now, later bool) {

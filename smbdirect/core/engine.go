@@ -25,6 +25,8 @@ type Engine struct {
 	held bool
 	// grantWanted: a bare grant is due.
 	grantWanted bool
+	// mostCredits is the most that SendCredits ever was.
+	mostCredits Credits
 	// spareless: the adapter had no receive to spare for the last send credit.
 	spareless bool
 

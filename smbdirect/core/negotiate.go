@@ -79,7 +79,7 @@ func (e *Engine) receiveResponse(b []byte) {
 	default:
 		e.profile = serverProfile(r)
 		e.conn.MaxReadWriteSize = min(e.conn.MaxReadWriteSize, r.MaxReadWriteSize)
-		e.conn.SendCredits = Credits(r.CreditsGranted)
+		e.gain(Credits(r.CreditsGranted))
 		e.adopt(r.PreferredSendSize, r.MaxReceiveSize, r.MaxFragmentedSize, r.CreditsRequested)
 	}
 }

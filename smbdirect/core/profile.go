@@ -16,12 +16,20 @@ type Profile struct {
 	// MaxCreditsRequested bounds the CreditsRequested of our messages; 0 is no
 	// bound.
 	MaxCreditsRequested uint16
+	// ReserveCredits is how many send credits are kept for messages that grant.
+	ReserveCredits Credits
 	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
 	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
 	// MaxDescriptors bounds the buffer descriptors in one request to the peer; 0
 	// is no bound.
 	MaxDescriptors int
 }
+
+// linuxReserve is for peers that spend their last credit without a grant, as both
+// ends of Linux do: with long messages both ways we would be left without credits,
+// as they are, and nobody could grant any more. Each credit in reserve gives the
+// peer up to 255 to answer with, and it grants as soon as it has taken something.
+const linuxReserve = 8
 
 // The peers that need something of their own, Linux 6.12's.
 var (
@@ -35,6 +43,7 @@ var (
 	profileCIFS = Profile{
 		Name:                 "cifs.ko",
 		MaxCreditsRequested:  255,
+		ReserveCredits:       linuxReserve,
 		MinKeepaliveInterval: 120 * time.Second,
 		MinKeepaliveTimeout:  125 * time.Second,
 	}
@@ -45,6 +54,7 @@ var (
 	profileKSMBD = Profile{
 		Name:                "ksmbd",
 		MaxCreditsRequested: 255,
+		ReserveCredits:      linuxReserve,
 		MaxDescriptors:      8,
 	}
 )

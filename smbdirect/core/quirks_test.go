@@ -326,3 +326,59 @@ func TestQuirkNothingBetweenFragments(t *testing.T) {
 		t.Errorf("%d messages", len(r.sent))
 	}
 }
+
+// 4: Linux spends its last credit without a grant. Here it does the worst: with long
+// messages both ways it spends all that it has, twice, before it gives anything for
+// what it took, as the work that posts its receives runs late, and it takes a message
+// only when that is complete. Neither end may be left without credits.
+func TestQuirkLastCreditWithoutAGrant(t *testing.T) {
+	for name, setup := range map[string][]string{"cifs.ko": toCIFS, "ksmbd": after(toKSMBD, "submit 1 10", "data req=255 grant=1")} {
+		r := run1(t, setup...)
+		r.command(fmt.Sprintf("done %d", r.e.sendsOut))
+		r.sent = nil
+		submitted, complete, seen, has := 0, 0, 0, int(r.e.granted())
+		taken, owed, ready := 0, 0, 0 // its receives: of a message that is not complete; free; posted
+		for turn := 0; complete < 40; turn++ {
+			for r.e.Queued() < 4 {
+				submitted++
+				r.command(fmt.Sprintf("submit %d 172112", submitted+1))
+			}
+			for ; seen < len(r.sent); seen++ {
+				has += int(r.sent[seen].Header.CreditsGranted)
+				taken++
+				if r.sent[seen].Last || r.sent[seen].Length == 0 {
+					owed, taken = owed+taken, 0
+				}
+				if r.sent[seen].Last {
+					complete++
+				}
+			}
+			if has == 0 {
+				t.Fatalf("%s: after %d messages neither end has credits: we %d, and it owes %d", name, complete, r.e.Connection().SendCredits, owed+ready)
+			}
+			r.command(fmt.Sprintf("data req=255 n=1340 grant=%d", ready))
+			for ready, owed, has = owed, 0, has-1; has > 0; has-- {
+				r.command("data req=255 n=1340")
+			}
+			if r.command(fmt.Sprintf("done %d", r.e.sendsOut)); r.terminated() != nil || turn > 1000 {
+				t.Fatalf("%s: turn %d: %v", name, turn, r.terminated())
+			}
+		}
+	}
+}
+
+// 4: a peer of that kind that never gives more than a few credits is not starved by
+// what is kept for grants.
+func TestQuirkReserveOfFewCredits(t *testing.T) {
+	for _, window := range []int{1, 2, 8, 31, 32} {
+		r := run1(t, ourServer, cifsRequest, fmt.Sprintf("data req=255 grant=%d", window), "submit 1 100000")
+		for i := 0; len(r.sent) == 0 || !r.sent[len(r.sent)-1].Last; i++ {
+			got := len(r.sent)
+			r.command(fmt.Sprintf("done %d", r.e.sendsOut))
+			r.command(fmt.Sprintf("data req=255 grant=%d", window-int(r.e.Connection().SendCredits)))
+			if len(r.sent) == got || i > 1000 {
+				t.Fatalf("window of %d: stopped after %d fragments", window, got)
+			}
+		}
+	}
+}

@@ -66,7 +66,7 @@ func (e *Engine) receiveData(now time.Duration, msg []byte, token uint32, has bo
 
 	c.ReceiveCredits--
 	c.ReceiveCreditTarget = Credits(h.CreditsRequested)
-	c.SendCredits = c.SendCredits.plus(Credits(h.CreditsGranted))
+	e.gain(Credits(h.CreditsGranted))
 	if h.Flags&wire.FlagResponseRequested != 0 {
 		c.SendImmediate = true
 	}

@@ -31,8 +31,8 @@ func (e *Engine) step(now time.Duration) {
 			e.act(Action{Kind: PostReceives, Count: int(n), Size: e.conn.MaxReceiveSize})
 			return // Posted goes on
 		}
-		if e.conn.SendCredits == 1 && e.conn.NewCredits == 0 {
-			break // the last credit goes only with a grant
+		if !e.maySpend() {
+			break
 		}
 		e.sendOne(now)
 	}
