@@ -19,7 +19,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers bench-ndk cover nocgo peers-test vm-test ndk-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,11 +77,22 @@ cover: ## coverage of the tests, per function in coverage.out
 peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
 	bash test/peers/run
 
-vm-test: build bin/ndkpeer $(if $(TAGS),bin/verbs.test) ## cifs.ko, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds)
+vm-test: build bin/ndkpeer bin/nbdpeer bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds)
 	bash test/vm/run
 
 bin/verbs.test: force
 	$(BUILDENV) $(GO) test $(TAGS) -c -o $@ ./transport/ndk/verbs
+
+# In this order, of the columns of docs/interop.md: each takes a virtual machine.
+INTEROP ?= server-iwarp server-siw server-rxe client-iwarp client-siw client-rxe quirks
+interop: build bin/nbdpeer bin/quirkpeer bin/ksmbd.tools ## SMB Direct with cifs.ko and ksmbd at the other end, large loads; rewrites the tables of docs/interop.md (INTEROP="COLUMN ...")
+	bash test/vm/interop $(INTEROP)
+
+bin/nbdpeer bin/quirkpeer: force
+	$(BUILDENV) $(GO) build $(TAGS) -o $@ ./test/vm/$(@F)
+
+bin/ksmbd.tools:
+	bash test/vm/ksmbd-tools $@
 
 bin/ndkpeer: force
 	$(BUILDENV) $(GO) build $(TAGS) -o $@ ./test/vm/ndkpeer
