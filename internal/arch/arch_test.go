@@ -45,7 +45,9 @@ var allowed = map[string][]string{
 	"client":                      {"ntstatus", "transport", "client/internal/...", "internal/smb2", "internal/smbcrypto", "internal/ntlm", "internal/spnego", "internal/dcerpc"},
 	"client/fuse":                 {"ntstatus", "client"},
 	"bench":                       {"ntstatus", "client", "transport", "bench/..."},
-	"fuzz":                        {"ntstatus", "smbdirect/...", "internal/smb2", "transport/ndk", "transport/ndk/sim"},
+	"fuzz":                        {"ntstatus", "smbdirect/...", "internal/smb2", "transport", "transport/ndk", "transport/ndk/sim", "transport/ndk/ndkhook", "fuzz/..."},
+	"fuzz/model":                  {"smbdirect/wire"},
+	"fuzz/minimise":               {},
 	"test":                        {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/..."},
 	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "cmd/smbd-rdma/..."},
 }

@@ -1,0 +1,201 @@
+package simulate
+
+import (
+	"bytes"
+
+	"github.com/smbd-rdma/smbd-rdma/fuzz/model"
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
+)
+
+// peer is an end that keeps only the rules that Linux keeps: it may spend its last
+// credit without a grant, grants late and more than it was asked for, puts empty
+// messages between fragments, varies the size of fragments, and leaves probes
+// without an answer. It never sends without a credit, and never leaves the other
+// end without one for ever.
+type peer struct {
+	w       *world
+	p       *port
+	up      bool
+	credits int // what it may send
+	given   int // what the other end has of it, or is on the way there
+	left    uint32
+	fresh   uint32 // where in contents its messages come from
+
+	want    []uint64       // messages of the other end that are to come, in order
+	sizes   map[uint64]int // their lengths
+	partial []byte
+	missing uint32
+}
+
+func newPeer(w *world, p *port) *peer { return &peer{w: w, p: p, sizes: map[uint64]int{}} }
+
+func (q *peer) emit(b []byte) {
+	q.w.send(q.p, packet{bytes: b}, 0)
+}
+
+func (q *peer) start() {
+	if q.p.side != model.A {
+		return
+	}
+	b, _ := wire.NegotiateRequest{
+		MinVersion: wire.Version, MaxVersion: wire.Version, CreditsRequested: q.p.set.SendCreditTarget,
+		PreferredSendSize: q.p.set.MaxSendSize, MaxReceiveSize: q.p.set.MaxReceiveSize, MaxFragmentedSize: q.p.set.MaxFragmentedSize,
+	}.AppendBinary(nil)
+	q.emit(b)
+}
+
+// forget takes a message out of what is to come.
+func (q *peer) forget(id uint64) {
+	for i, w := range q.want {
+		if w == id {
+			q.want = append(q.want[:i:i], q.want[i+1:]...)
+			return
+		}
+	}
+}
+
+// hear takes a message.
+func (q *peer) hear(b []byte) {
+	if !q.up {
+		q.negotiate(b)
+		return
+	}
+	h, err := wire.ParseDataTransfer(b)
+	if err != nil {
+		return // it was changed on the way
+	}
+	q.given--
+	q.credits += int(h.CreditsGranted)
+	p, ok := h.Payload(b)
+	if !ok || h.DataLength == 0 || q.w.odd {
+		return
+	}
+	if len(q.partial) == 0 {
+		q.missing = h.DataLength + h.RemainingDataLength
+	}
+	q.partial = append(q.partial, p...)
+	if q.missing -= h.DataLength; q.missing != h.RemainingDataLength {
+		q.w.fail("%v: RemainingDataLength %d, %d are missing", model.Octets, h.RemainingDataLength, q.missing)
+	}
+	if q.missing > 0 {
+		return
+	}
+	if len(q.want) == 0 || !bytes.Equal(q.partial, octets(q.want[0], q.sizes[q.want[0]])) {
+		q.w.fail("%v: a message of %d octets is not the next that was submitted", model.Octets, len(q.partial))
+		return
+	}
+	q.partial, q.want = q.partial[:0], q.want[1:]
+}
+
+func (q *peer) negotiate(b []byte) {
+	set := &q.p.set
+	if q.p.side == model.A {
+		r, err := wire.ParseNegotiateResponse(b)
+		if err != nil || r.Status != 0 {
+			return
+		}
+		q.up, q.p.up = true, true
+		q.credits = int(r.CreditsGranted)
+		return
+	}
+	r, err := wire.ParseNegotiateRequest(b)
+	if err != nil || r.CreditsRequested == 0 {
+		return
+	}
+	q.up, q.p.up = true, true
+	q.given = min(int(set.ReceiveCreditMax), int(r.CreditsRequested))
+	recv := max(128, min(set.MaxReceiveSize, r.PreferredSendSize))
+	res, _ := wire.NegotiateResponse{
+		MinVersion: wire.Version, MaxVersion: wire.Version, NegotiatedVersion: wire.Version, CreditsRequested: set.SendCreditTarget, CreditsGranted: uint16(q.given),
+		MaxReadWriteSize: 1 << 20, PreferredSendSize: min(set.MaxSendSize, r.MaxReceiveSize), MaxReceiveSize: recv, MaxFragmentedSize: set.MaxFragmentedSize,
+	}.AppendBinary(nil)
+	q.emit(res)
+}
+
+// grant is how many credits it gives now; how decides whether it is in the mood.
+func (q *peer) grant(how uint32) int {
+	owed := int(q.p.set.ReceiveCreditMax) - q.given
+	switch {
+	case q.given <= 1:
+		return max(owed, 1)
+	case how%4 == 0:
+		return max(owed, 0) + int(how>>2)%3 // more than it was asked for
+	case how%4 == 1:
+		return min(max(owed, 0), 1)
+	}
+	return 0
+}
+
+// speak sends something if it may.
+func (q *peer) speak(how, change uint32) {
+	e := q.w.other(q.p).eng
+	if !q.up || q.credits == 0 || e == nil {
+		return
+	}
+	c := e.Connection()
+	if c.MaxReceiveSize < wire.PayloadOffset {
+		return
+	}
+	h := wire.DataTransfer{CreditsRequested: q.p.set.SendCreditTarget}
+	g := q.grant(how)
+	if q.credits == 1 && g == 0 && q.given < 2 {
+		g = 1
+	}
+	h.CreditsGranted = uint16(min(g, 65535))
+	h.Flags = uint16(how>>4) % 8 / 7
+	var payload []byte
+	if how>>8%3 != 0 {
+		room := min(q.p.set.MaxSendSize, c.MaxReceiveSize) - wire.PayloadOffset
+		n := 1 + (how>>10)%room
+		if q.left == 0 {
+			q.left = 1 + (how>>12)%6000
+		}
+		n = min(n, q.left)
+		if how>>8%7 == 0 {
+			n = 0 // an empty fragment
+		}
+		q.left -= n
+		h.DataLength, h.RemainingDataLength = n, q.left
+		if n > 0 {
+			h.DataOffset = wire.PayloadOffset
+		}
+		q.fresh = (q.fresh + 977) % (1 << 20)
+		payload = contents[q.fresh : q.fresh+n]
+	}
+	b, _ := h.AppendBinary(nil)
+	b = append(b, payload...)
+	q.credits--
+	q.given += int(h.CreditsGranted)
+	if change != 0 {
+		q.w.tamper()
+		b = mutate(b, change)
+	}
+	q.emit(b)
+}
+
+// settle does what a well-meaning peer does in the end: it finishes its message
+// and grants. It reports whether it sent anything.
+func (q *peer) settle() bool {
+	if !q.up || q.credits == 0 {
+		return false
+	}
+	if q.left == 0 && q.given > int(q.p.set.ReceiveCreditMax)/2 {
+		return false
+	}
+	if q.left == 0 {
+		g := int(q.p.set.ReceiveCreditMax) - q.given
+		b, _ := wire.DataTransfer{CreditsRequested: q.p.set.SendCreditTarget, CreditsGranted: uint16(g)}.AppendBinary(nil)
+		q.credits--
+		q.given += g
+		q.emit(b)
+		return true
+	}
+	q.speak(1<<8|1<<10*31, 0)
+	return true
+}
+
+// wire24 is a small Data Transfer message that an open end would take.
+func wire24() []byte {
+	b, _ := wire.DataTransfer{CreditsRequested: 1, CreditsGranted: 1, DataOffset: wire.PayloadOffset, DataLength: 1}.AppendBinary(nil)
+	return append(b, 1)
+}
