@@ -135,6 +135,9 @@ type Target struct {
 	// Server, Share, User, Password and Domain are for cases that speak SMB2. Without
 	// Share they are skipped.
 	Server, Share, User, Password, Domain string
+	// TCP is where the same server has SMB2 over TCP. Without it cases that compare
+	// the two are skipped.
+	TCP netip.AddrPort
 
 	Times Times
 	// Slow runs cases that wait longer than Times.Patience.

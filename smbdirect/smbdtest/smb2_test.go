@@ -10,6 +10,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
 )
 
 // smb2Acceptor runs c, which speaks SMB2, against a server of ours. Afterwards
@@ -46,10 +47,24 @@ func (f fabric) smb2Acceptor(t *testing.T, c Case) {
 		t.Fatal(err)
 	}
 	counted := &countingListener{Listener: l}
-	served := make(chan error, 1)
+	served, tcpServed := make(chan error, 1), make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), counted) }() // ends with the server; waited for below
+	var hosted netip.AddrPort
+	if f.name != "sim" { // which has no sockets in its world
+		tl, err := tcp.Listen(context.Background(), "127.0.0.1:0", tcp.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosted = netip.MustParseAddrPort(tl.Addr().String())
+		go func() { tcpServed <- srv.Serve(context.Background(), tl) }() // as the other
+	} else {
+		tcpServed <- server.ErrServerClosed
+	}
 	defer func() {
 		srv.Close()
+		if err := <-tcpServed; !errors.Is(err, server.ErrServerClosed) {
+			t.Errorf("Serve over TCP: %v", err)
+		}
 		if err := <-served; !errors.Is(err, server.ErrServerClosed) {
 			t.Errorf("Serve: %v", err)
 		}
@@ -62,7 +77,7 @@ func (f fabric) smb2Acceptor(t *testing.T, c Case) {
 		Provider: f.name,
 		Adapter:  peer,
 		Address:  netip.MustParseAddrPort(l.Addr().String()),
-		Server:   "nas", Share: "data", User: "ann", Password: "secret",
+		Server:   "nas", Share: "data", User: "ann", Password: "secret", TCP: hosted,
 		Times:  times,
 		Probe:  Probe{Settled: counted.settled},
 		Limits: Limits{ReceiveCreditMax: 255},

@@ -277,12 +277,12 @@ func smb2Cases(c Case, opts []smb2Options, run func(p *smb2Peer)) Case {
 			if missing := p.login(); missing != "" {
 				t.Logf("left out: %s", missing)
 				left, why = left+1, missing
-				p.link.Close()
+				p.Close()
 				continue
 			}
 			run(p)
 			p.finish()
-			p.link.Close()
+			p.Close()
 		}
 		if left == len(opts) {
 			t.Skipf("%s", why)
@@ -328,8 +328,10 @@ func (p *smb2Peer) finish() {
 			p.t.Errorf("%v", err)
 		}
 	}
-	for _, b := range p.link.Breaches {
-		p.t.Errorf("%s: %s", b.Row, b.What)
+	if p.link != nil {
+		for _, b := range p.link.Breaches {
+			p.t.Errorf("%s: %s", b.Row, b.What)
+		}
 	}
 	for id := range p.early {
 		p.t.Errorf("an answer to message %d, which was answered or never sent", id)

@@ -36,7 +36,7 @@ func needTransforms(t *T) {
 	if data == nil {
 		t.Skipf("the server does not offer RDMA transforms")
 	}
-	p.link.Close()
+	p.Close()
 }
 
 // offered checks a context of the response: exactly these ids.
@@ -85,7 +85,7 @@ var _ = register(
 			p, a, data := capabilities(t, rdmaCapabilities(uint16(len(row.offer)), row.offer...))
 			p.must(a, "NEGOTIATE")
 			p.offered(data, row.want...)
-			p.link.Close()
+			p.Close()
 		}
 		p, a, data := capabilities(t)
 		p.must(a, "NEGOTIATE")
@@ -151,7 +151,7 @@ func badCapabilities(name string, microsoft bool, doc string, lists func() [][]s
 			}
 			p.expect(a, "NEGOTIATE", ntstatus.InvalidParameter)
 			p.finish()
-			p.link.Close()
+			p.Close()
 		}
 	})
 }

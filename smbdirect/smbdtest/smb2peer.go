@@ -73,9 +73,10 @@ func (a *smb2Answer) String() string {
 // it wrong. It keeps to the rules only where a case does not say otherwise. It is
 // for one goroutine.
 type smb2Peer struct {
-	t    *T
-	ctx  context.Context
-	link *Stream
+	t   *T
+	ctx context.Context
+	carrier
+	link *Stream // the carrier, where it is SMB Direct
 	opt  smb2Options
 
 	regions []*Region
@@ -113,7 +114,13 @@ func dialSMB2(t *T, opt smb2Options) *smb2Peer {
 		MinVersion: wire.Version, MaxVersion: wire.Version, CreditsRequested: 64,
 		PreferredSendSize: 8192, MaxReceiveSize: 8192, MaxFragmentedSize: 1 << 20,
 	})
-	p := &smb2Peer{t: t, ctx: t.Context(), link: link, opt: opt, credits: 1, early: map[uint64]*smb2Answer{}, nonces: map[string]bool{}}
+	return newSMB2Peer(t, link, link, opt)
+}
+
+// newSMB2Peer makes a client on a connection; link is nil where there is no RDMA.
+func newSMB2Peer(t *T, c carrier, link *Stream, opt smb2Options) *smb2Peer {
+	p := &smb2Peer{t: t, ctx: t.Context(), carrier: c, link: link, opt: opt, credits: 1,
+		early: map[uint64]*smb2Answer{}, nonces: map[string]bool{}}
 	rand.Read(p.guid[:]) // never fails: it ends the program first
 	return p
 }
@@ -198,7 +205,7 @@ func (p *smb2Peer) post(r smb2Request) uint64 {
 // sendMessage sends one SMB2 message. That the connection ends meanwhile shows
 // when the answer is waited for.
 func (p *smb2Peer) sendMessage(msg []byte) error {
-	if err := p.link.SendMessage(msg, p.t.Times.React); err != nil && !p.link.End().Over {
+	if err := p.SendMessage(msg, p.t.Times.React); err != nil && !p.End().Over {
 		return err
 	}
 	return nil
@@ -228,9 +235,9 @@ func (p *smb2Peer) await(id uint64) *smb2Answer {
 
 // receive takes the next message, decrypted and its signature checked.
 func (p *smb2Peer) receive() *smb2Answer {
-	m, err := p.link.Message(p.t.Times.React)
+	m, err := p.Message(p.t.Times.React)
 	if errors.Is(err, ErrEnded) {
-		return &smb2Answer{lost: errors.New(p.link.End().String())}
+		return &smb2Answer{lost: errors.New(p.End().String())}
 	}
 	if err != nil {
 		p.t.Fatalf("waiting for an answer: %v", err)
