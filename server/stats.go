@@ -13,34 +13,43 @@ const commandCount = int(smb2.CommandOplockBreak) + 1
 // Stats says what a server did since New, and holds now.
 type Stats struct {
 	// Connections, Sessions, Trees and Opens: now.
-	Connections, Sessions, Trees, Opens int
+	Connections int `json:"connections"`
+	Sessions    int `json:"sessions"`
+	Trees       int `json:"trees"`
+	Opens       int `json:"opens"`
 	// ConnectionsAccepted and ConnectionsRefused count since New; refused for the
 	// limit or while shutting down.
-	ConnectionsAccepted, ConnectionsRefused uint64
+	ConnectionsAccepted uint64 `json:"connections_accepted"`
+	ConnectionsRefused  uint64 `json:"connections_refused"`
 	// ConnectionsFailed counts those that the server ended for a client's mistake.
-	ConnectionsFailed uint64
+	ConnectionsFailed uint64 `json:"connections_failed"`
 	// LogonFailures counts authentications that were refused.
-	LogonFailures uint64
+	LogonFailures uint64 `json:"logon_failures"`
 
 	// ReadInline and WriteInline are bytes of file data within messages, ReadRDMA
 	// and WriteRDMA those that the server placed and fetched by RDMA.
-	ReadInline, WriteInline, ReadRDMA, WriteRDMA uint64
+	ReadInline  uint64 `json:"read_inline"`
+	WriteInline uint64 `json:"write_inline"`
+	ReadRDMA    uint64 `json:"read_rdma"`
+	WriteRDMA   uint64 `json:"write_rdma"`
 	// ReadFromFile is the part of ReadRDMA that went to the network from the file
 	// itself, without passing through this process.
-	ReadFromFile uint64
+	ReadFromFile uint64 `json:"read_from_file"`
 	// RDMASigned and RDMAEncrypted are the parts of ReadRDMA and WriteRDMA whose
 	// payloads were signed and encrypted ([MS-SMB2] 2.2.43).
-	RDMASigned, RDMAEncrypted uint64
+	RDMASigned    uint64 `json:"rdma_signed"`
+	RDMAEncrypted uint64 `json:"rdma_encrypted"`
 	// BytesCopied counts bytes of files that were copied from one buffer of this
 	// process to another or lie in a message that travels through the socket's
 	// buffers: all inline bytes, and of RDMA what the transports say they copied
 	// (transport.Stats), which is nothing unless CRCs or markers are
 	// on, or FPDUs are cut to the segments of an Ethernet.
-	BytesCopied uint64
+	BytesCopied uint64 `json:"bytes_copied"`
 
 	// Requests and Errors count requests, and answers with an error status, by the
 	// name of the command as in [MS-SMB2] 2.2.1.
-	Requests, Errors map[string]uint64
+	Requests map[string]uint64 `json:"requests"`
+	Errors   map[string]uint64 `json:"errors"`
 }
 
 // counters is Stats as it is counted.

@@ -12,72 +12,80 @@ import (
 // Status is what a server is doing, in the order of the identifiers. Its lists end
 // at the limit that was asked for; Totals has the full numbers.
 type Status struct {
-	Listeners   []ListenerStatus
-	Connections []ConnectionStatus
-	Sessions    []SessionStatus
+	Listeners   []ListenerStatus   `json:"listeners"`
+	Connections []ConnectionStatus `json:"connections"`
+	Sessions    []SessionStatus    `json:"sessions"`
 	// Totals are the counts of Stats, Transports those of all connections there
 	// were and are, by the scheme of their listener.
-	Totals     Stats
-	Transports map[string]transport.Stats
+	Totals     Stats                      `json:"totals"`
+	Transports map[string]transport.Stats `json:"transports"`
 }
 
 // ListenerStatus is a listener that is being served.
 type ListenerStatus struct {
-	Scheme, Address string
+	Scheme  string `json:"scheme"`
+	Address string `json:"address"`
 }
 
 // ConnectionStatus is a connection.
 type ConnectionStatus struct {
-	ID            uint64
-	Transport     string // scheme of the listener
-	Provider      string // of the RDMA side; empty without one
-	Local, Remote string
-	Since         time.Time
-	LastMessage   time.Time // when the last one came
+	ID          uint64    `json:"id"`
+	Transport   string    `json:"transport"`          // scheme of the listener
+	Provider    string    `json:"provider,omitempty"` // of the RDMA side; empty without one
+	Local       string    `json:"local"`
+	Remote      string    `json:"remote"`
+	Since       time.Time `json:"since"`
+	LastMessage time.Time `json:"last_message"` // when the last one came
 	// Dialect, Signing and Encryption are what NEGOTIATE chose; empty before, and
 	// without.
-	Dialect, Signing, Encryption string
+	Dialect    string `json:"dialect,omitempty"`
+	Signing    string `json:"signing,omitempty"`
+	Encryption string `json:"encryption,omitempty"`
 	// RemoteInvalidation says that answers take the client's tokens away.
-	RemoteInvalidation bool
+	RemoteInvalidation bool `json:"remote_invalidation"`
 	// Users that are logged on by it.
-	Users []string
+	Users []string `json:"users"`
 	// Requests is how many are being served.
-	Requests int
+	Requests int `json:"requests"`
 	// Parameters are those of SMB Direct; nil without it.
-	Parameters *transport.Parameters
-	Stats      transport.Stats
+	Parameters *transport.Parameters `json:"parameters,omitempty"`
+	Stats      transport.Stats       `json:"stats"`
 }
 
-// SessionStatus is a session of somebody who has logged on.
+// SessionStatus is a session of somebody who has logged on. Its ID is a string in
+// JSON, where numbers have fewer bits.
 type SessionStatus struct {
-	ID           uint64
-	User, Domain string
-	Guest        bool
-	Since        time.Time
-	Dialect      string
+	ID      uint64    `json:"id,string"`
+	User    string    `json:"user"`
+	Domain  string    `json:"domain"`
+	Guest   bool      `json:"guest"`
+	Since   time.Time `json:"since"`
+	Dialect string    `json:"dialect,omitempty"`
 	// SigningRequired on at least one of the connections; Encrypted says that
 	// everything is.
-	SigningRequired, Encrypted bool
-	Connections                []uint64
-	Trees                      []TreeStatus
+	SigningRequired bool         `json:"signing_required"`
+	Encrypted       bool         `json:"encrypted"`
+	Connections     []uint64     `json:"connections"`
+	Trees           []TreeStatus `json:"trees"`
 	// OpenCount is the number of its open files, of which Opens has as many as
 	// there was room for.
-	OpenCount int
-	Opens     []OpenStatus
+	OpenCount int          `json:"open_count"`
+	Opens     []OpenStatus `json:"opens"`
 }
 
 // TreeStatus is a tree connect.
 type TreeStatus struct {
-	ID    uint32
-	Share string
+	ID    uint32 `json:"id"`
+	Share string `json:"share"`
 }
 
 // OpenStatus is an open file, directory or pipe.
 type OpenStatus struct {
-	Share, Name string
-	Directory   bool
+	Share     string `json:"share"`
+	Name      string `json:"name"`
+	Directory bool   `json:"directory"`
 	// Access is the mask that was granted, [MS-SMB2] 2.2.13.1.
-	Access uint32
+	Access uint32 `json:"access"`
 }
 
 // Status returns what the server is doing, with at most limit listeners,

@@ -190,53 +190,65 @@ type RDMA interface {
 // too many.
 var ErrDescriptors = fmt.Errorf("transport: transfer does not fit the peer's buffer descriptors")
 
-// Stats counts what a connection did.
+// Stats counts what a connection did. As JSON, durations are in nanoseconds.
 type Stats struct {
-	MessagesSent, MessagesReceived uint64
+	MessagesSent     uint64 `json:"messages_sent"`
+	MessagesReceived uint64 `json:"messages_received"`
 	// BytesSent and BytesReceived are of messages, without framing.
-	BytesSent, BytesReceived uint64
+	BytesSent     uint64 `json:"bytes_sent"`
+	BytesReceived uint64 `json:"bytes_received"`
 	// RDMABytesWritten and RDMABytesRead are moved by our own RDMA operations, of
 	// which there were RDMAWrites and RDMAReads.
-	RDMABytesWritten, RDMABytesRead uint64
-	RDMAWrites, RDMAReads           uint64
+	RDMABytesWritten uint64 `json:"rdma_bytes_written"`
+	RDMABytesRead    uint64 `json:"rdma_bytes_read"`
+	RDMAWrites       uint64 `json:"rdma_writes"`
+	RDMAReads        uint64 `json:"rdma_reads"`
 	// RDMAOutstanding is how many of those are posted and not completed now.
-	RDMAOutstanding int
+	RDMAOutstanding int `json:"rdma_outstanding"`
 	// PeerBytesWritten and PeerBytesRead are the bytes that the peer moved into
 	// and out of our registered memory, if PeerBytesKnown: an adapter in hardware
 	// does not tell.
-	PeerBytesWritten, PeerBytesRead uint64
-	PeerBytesKnown                  bool
+	PeerBytesWritten uint64 `json:"peer_bytes_written"`
+	PeerBytesRead    uint64 `json:"peer_bytes_read"`
+	PeerBytesKnown   bool   `json:"peer_bytes_known"`
 	// RDMABytesFromFile is the part of RDMABytesWritten that WriteFile took from
 	// the page cache without a copy through user space.
-	RDMABytesFromFile uint64
+	RDMABytesFromFile uint64 `json:"rdma_bytes_from_file"`
 	// BytesCopied counts bytes of RDMA transfers that were copied from one buffer
 	// in user space to another. Bytes of messages are not counted.
-	BytesCopied uint64
+	BytesCopied uint64 `json:"bytes_copied"`
 	// Registrations, LeasedBuffers: now in use. RegistrationsMade counts them.
-	Registrations, LeasedBuffers int
-	RegistrationsMade            uint64
+	Registrations     int    `json:"registrations"`
+	LeasedBuffers     int    `json:"leased_buffers"`
+	RegistrationsMade uint64 `json:"registrations_made"`
 	// InvalidatedByPeer and InvalidatedLocally count tokens of ours whose access
 	// the peer ended with a message, and we.
-	InvalidatedByPeer, InvalidatedLocally uint64
+	InvalidatedByPeer  uint64 `json:"invalidated_by_peer"`
+	InvalidatedLocally uint64 `json:"invalidated_locally"`
 
 	// What follows is of SMB Direct, and 0 on TCP.
 
 	// Sends and Receives count messages of SMB Direct, those of the negotiation
 	// and the empty ones among them: a message of SMB2 takes one or more.
-	Sends, Receives uint64
+	Sends    uint64 `json:"sends"`
+	Receives uint64 `json:"receives"`
 	// CreditsGranted are the credits that we gave the peer, CreditsReceived those
 	// that it gave us.
-	CreditsGranted, CreditsReceived uint64
+	CreditsGranted  uint64 `json:"credits_granted"`
+	CreditsReceived uint64 `json:"credits_received"`
 	// CreditStalls counts Sends that had to wait for the peer's credits,
 	// CreditStallTime is for how long there was one that did, and
 	// LongestCreditStall the longest time in a row; a wait that lasts counts.
-	CreditStalls                        uint64
-	CreditStallTime, LongestCreditStall time.Duration
+	CreditStalls       uint64        `json:"credit_stalls"`
+	CreditStallTime    time.Duration `json:"credit_stall_time_ns"`
+	LongestCreditStall time.Duration `json:"longest_credit_stall_ns"`
 	// SendCredits, ReceiveCredits: now.
-	SendCredits, ReceiveCredits int
+	SendCredits    int `json:"send_credits"`
+	ReceiveCredits int `json:"receive_credits"`
 	// KeepalivesSent and KeepalivesReceived count messages that asked for an
 	// answer at once, [MS-SMBD] 3.1.6.2.
-	KeepalivesSent, KeepalivesReceived uint64
+	KeepalivesSent     uint64 `json:"keepalives_sent"`
+	KeepalivesReceived uint64 `json:"keepalives_received"`
 }
 
 // Add adds what t counts to s. What t has now is left alone, but for the longest
@@ -271,16 +283,16 @@ func (s *Stats) Add(t *Stats) {
 // Parameters are what the two ends of an SMB Direct connection agreed on,
 // [MS-SMBD] 3.1.4.7. Sizes are in bytes.
 type Parameters struct {
-	MaxSendSize           int
-	MaxFragmentedSendSize int
-	MaxReceiveSize        int
-	MaxFragmentedRecvSize int
-	MaxReadWriteSize      int
-	KeepaliveInterval     time.Duration
+	MaxSendSize           int           `json:"max_send_size"`
+	MaxFragmentedSendSize int           `json:"max_fragmented_send_size"`
+	MaxReceiveSize        int           `json:"max_receive_size"`
+	MaxFragmentedRecvSize int           `json:"max_fragmented_recv_size"`
+	MaxReadWriteSize      int           `json:"max_read_write_size"`
+	KeepaliveInterval     time.Duration `json:"keepalive_interval_ns"`
 	// Peer is the kind of peer that the set-up showed: "any", "cifs.ko" or "ksmbd".
-	Peer string
+	Peer string `json:"peer"`
 	// ReadLimit is how many RDMA Reads we may have under way.
-	ReadLimit int
+	ReadLimit int `json:"read_limit"`
 }
 
 // Negotiator is a Conn that negotiates parameters of its own.
