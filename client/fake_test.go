@@ -28,7 +28,11 @@ type fake struct {
 	caps     smb2.Capabilities
 	contexts func([]smb2.NegotiateContext) []smb2.NegotiateContext
 	on       map[smb2.Command]handler
-	grant    func(h smb2.Header) uint16 // CreditResponse
+	// What a server of 3.1.1 answers in its contexts, if not zero.
+	cipher     smbcrypto.Cipher
+	alg        smbcrypto.SigningAlgorithm
+	transforms []smb2.RDMATransformID
+	grant      func(h smb2.Header) uint16 // CreditResponse
 
 	mu   sync.Mutex
 	data []byte        // guarded by mu: the file
@@ -38,6 +42,9 @@ type fake struct {
 	acceptor *spnego.Acceptor
 	hash     smbcrypto.Preauth
 	signer   *smbcrypto.Signer
+	sealer   *smbcrypto.Sealer
+	opener   *smbcrypto.Opener
+	sealed   bool // the request came encrypted: so is its answer
 	sign     bool
 	out      []byte
 	parts    [1][]byte
@@ -98,7 +105,14 @@ func (f *fake) serve() {
 		if err != nil {
 			return
 		}
-		for msg, err := range smb2.Compound(r.Data) {
+		data := r.Data
+		if f.sealed = smbcrypto.IsTransform(data); f.sealed {
+			if data, err = f.opener.Open(data); err != nil {
+				f.t.Errorf("client sent: %v", err)
+				return
+			}
+		}
+		for msg, err := range smb2.Compound(data) {
 			if err != nil {
 				f.t.Errorf("client sent: %v", err)
 				break
@@ -153,7 +167,13 @@ func (f *fake) reply(h smb2.Header, st ntstatus.Status, m body) {
 
 func (f *fake) replyWith(h smb2.Header, st ntstatus.Status, m body, invalidate *uint32) {
 	f.out = f.encode(f.out[:0], h, st, m)
-	if f.signer != nil && (f.sign || h.IsSigned()) {
+	if f.sealed {
+		b, err := f.sealer.Seal(nil, h.SessionID, f.out)
+		if err != nil {
+			f.t.Error(err)
+		}
+		f.out = b
+	} else if f.signer != nil && (f.sign || h.IsSigned()) {
 		if err := f.signer.Sign(f.out); err != nil {
 			f.t.Error(err)
 		}
@@ -221,6 +241,21 @@ func (f *fake) negotiate(h smb2.Header, msg []byte) {
 	if f.dialect == smb2.DialectSMB311 {
 		pre, _ := (&smb2.PreauthIntegrityCapabilities{HashAlgorithms: []smb2.HashAlgorithm{smb2.HashSHA512}, Salt: []byte("salt")}).AppendBinary(nil)
 		m.Contexts = []smb2.NegotiateContext{{Type: smb2.ContextPreauthIntegrityCapabilities, Data: pre}}
+		contexts := m.Contexts
+		add := func(t smb2.NegotiateContextType, m body) {
+			b, _ := m.AppendBinary(nil)
+			contexts = append(contexts, smb2.NegotiateContext{Type: t, Data: b})
+		}
+		if f.cipher != 0 {
+			add(smb2.ContextEncryptionCapabilities, &smb2.EncryptionCapabilities{Ciphers: []smb2.Cipher{smb2.Cipher(f.cipher)}})
+		}
+		if f.alg != 0 {
+			add(smb2.ContextSigningCapabilities, &smb2.SigningCapabilities{SigningAlgorithms: []smb2.SigningAlgorithm{smb2.SigningAlgorithm(f.alg)}})
+		}
+		if f.transforms != nil {
+			add(smb2.ContextRDMATransformCapabilities, &smb2.RDMATransformCapabilities{RDMATransformIDs: f.transforms})
+		}
+		m.Contexts = contexts
 		if f.contexts != nil {
 			m.Contexts = f.contexts(m.Contexts)
 		}
@@ -265,13 +300,24 @@ func (f *fake) sessionSetup(h smb2.Header, msg []byte) {
 		return
 	}
 	if f.signer == nil {
-		keys, err := smbcrypto.DeriveKeys(uint16(f.dialect), f.acceptor.Mechanism().SessionKey(), f.hash[:], 0)
+		keys, err := smbcrypto.DeriveKeys(uint16(f.dialect), f.acceptor.Mechanism().SessionKey(), f.hash[:], uint16(f.cipher))
 		if err != nil {
 			f.t.Error(err)
 		}
-		f.signer, err = smbcrypto.NewSigner(smbcrypto.DefaultSigning(uint16(f.dialect)), keys.Signing, smbcrypto.RoleServer)
-		if err != nil {
+		alg := smbcrypto.DefaultSigning(uint16(f.dialect))
+		if f.alg != 0 {
+			alg = f.alg
+		}
+		if f.signer, err = smbcrypto.NewSigner(alg, keys.Signing, smbcrypto.RoleServer); err != nil {
 			f.t.Error(err)
+		}
+		if f.cipher != 0 {
+			if f.sealer, err = smbcrypto.NewSealer(f.cipher, keys.ServerToClient); err != nil {
+				f.t.Error(err)
+			}
+			if f.opener, err = smbcrypto.NewOpener(f.cipher, keys.ClientToServer); err != nil {
+				f.t.Error(err)
+			}
 		}
 	}
 	f.acceptor = nil
