@@ -84,7 +84,7 @@ func TestTransferAllocations(t *testing.T) {
 // allocates its 16 bytes for the message and the payload, at each end twice.
 func TestProtectedTransferAllocations(t *testing.T) {
 	measure := func(cfg Config) (read, write float64) {
-		s := newSite(t, linkConfig{rdma: true}, nil)
+		s := newSite(t, linkConfig{rdma: true}, leaveSigning)
 		sh := s.mount(t, cfg)
 		ctx := context.Background()
 		must(t, sh.WriteFile(ctx, "f", random(1<<20), 0o666))

@@ -102,7 +102,7 @@ func TestQuirks(t *testing.T) {
 // ksmbd on siw cannot send an answer of four pieces, hangs on more descriptors than
 // nine, and takes a WRITE by RDMA with Length and DataOffset 0 alone.
 func quirkRequests(t *testing.T) {
-	s := newSite(t, linkConfig{rdma: true}, nil)
+	s := newSite(t, linkConfig{rdma: true}, noTransforms)
 	sp := &spy{Dialer: s.d}
 	s.d = sp
 	everything(t, s.mount(t, Config{}))

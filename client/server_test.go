@@ -141,6 +141,9 @@ func TestReadWriteOverRDMA(t *testing.T) {
 		{name: "encrypted, many descriptors", link: linkConfig{rdma: true, split: 300_000}, cfg: Config{Encryption: EncryptRequired}, path: PathRDMAEncrypted},
 		{name: "encrypted, small transfers", link: linkConfig{rdma: true, maxRDMA: 65536}, cfg: Config{Encryption: EncryptRequired}, path: PathRDMAEncrypted},
 		{name: "server-signs", link: linkConfig{rdma: true}, server: func(c *server.Config) { c.Signing = server.PolicyRequired }, path: PathRDMASigned},
+		{name: "server's default", link: linkConfig{rdma: true}, server: func(*server.Config) {}, path: PathRDMASigned},
+		{name: "server's default in 3.0.2", link: linkConfig{rdma: true}, cfg: Config{MaxDialect: SMB302}, server: func(*server.Config) {}, path: PathRDMA},
+		{name: "server's default, client without transforms", link: linkConfig{rdma: true}, cfg: Config{RDMATransforms: []RDMATransform{}}, server: func(*server.Config) {}, path: PathRDMA},
 		{name: "server-encrypts", link: linkConfig{rdma: true}, server: func(c *server.Config) { c.Encryption = server.PolicyRequired }, path: PathRDMAEncrypted},
 		{name: "old server, signed", link: linkConfig{rdma: true}, cfg: Config{Signing: SigningRequired}, server: noTransforms, declined: true},
 		{name: "old server, encrypted", link: linkConfig{rdma: true}, cfg: Config{Encryption: EncryptRequired}, server: noTransforms, declined: true},
@@ -150,6 +153,9 @@ func TestReadWriteOverRDMA(t *testing.T) {
 		{name: "few-credits", link: linkConfig{rdma: true}, cfg: Config{MaxCredits: 4}, path: PathRDMA},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.server == nil {
+				c.server = leaveSigning
+			}
 			s := newSite(t, c.link, c.server)
 			ctx := context.Background()
 			sh := s.mount(t, c.cfg)
@@ -217,6 +223,10 @@ func TestReadWriteOverRDMA(t *testing.T) {
 		})
 	}
 }
+
+// leaveSigning makes a server that leaves signing to the client, where by default it
+// requires what our client can do by RDMA.
+func leaveSigning(c *server.Config) { c.Signing = server.PolicyOffered }
 
 // noTransforms makes a server as they were before RDMA transforms.
 func noTransforms(c *server.Config) { c.RDMATransforms = []uint16{} }

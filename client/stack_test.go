@@ -24,7 +24,7 @@ func overIWARP(t testing.TB) *site {
 	must(t, err)
 	d, err := smbdirect.NewDialer(p, "iwarp", smbdirect.Config{})
 	must(t, err)
-	return newSiteOn(t, l, d, nil)
+	return newSiteOn(t, l, d, leaveSigning)
 }
 
 // overTCP is a server behind direct hosting.

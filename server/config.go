@@ -29,9 +29,11 @@ const (
 type Policy uint8
 
 const (
-	// PolicyDefault is, for signing, PolicyRequired on connections without an
-	// RDMA side and PolicyOffered on those with one (a client that must sign
-	// cannot use RDMA for its data, or fears to); for encryption PolicyOffered.
+	// PolicyDefault is, for signing, PolicyRequired on connections without an RDMA
+	// side and on those whose client can sign RDMA data ([MS-SMB2] 2.2.43), and
+	// PolicyOffered for other clients of SMB Direct, which would have to keep their
+	// data off RDMA; for encryption PolicyOffered. What signing RDMA data costs is
+	// one pass over it at each end, and that files are not sent from the page cache.
 	PolicyDefault Policy = iota
 	// PolicyOffered leaves it to the client.
 	PolicyOffered

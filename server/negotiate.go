@@ -42,7 +42,9 @@ func (c *conn) choose(offered []smb2.Dialect) uint16 {
 }
 
 // signingPolicy reports whether the connection requires signing,
-// RequireMessageSigning.
+// RequireMessageSigning. By default SMB Direct does where the client can sign RDMA
+// data too; with others it is left to them, as signing would keep their data off
+// RDMA.
 func (c *conn) signingPolicy() bool {
 	switch c.srv.cfg.Signing {
 	case PolicyRequired:
@@ -50,7 +52,7 @@ func (c *conn) signingPolicy() bool {
 	case PolicyOffered:
 		return false
 	}
-	return c.rdma == nil
+	return c.rdma == nil || c.transforms.has(transformSigning)
 }
 
 // smb1Negotiate is [MS-SMB2] 3.3.5.3: a client that also speaks SMB1 asks by
@@ -153,6 +155,13 @@ func negotiate(r *request) ntstatus.Status {
 		}
 	}
 	c.negotiated.Store(true)
+	if c.rdma != nil && c.serverMode&smb2.NegotiateSigningRequired != 0 {
+		if c.transforms.has(transformSigning) {
+			c.log.Info("signing is required, of RDMA data too: each byte of it passes through the processor, and none is sent from the page cache")
+		} else {
+			c.log.Warn("signing is required, and the client cannot sign RDMA data: it has to send and get all of it in messages")
+		}
+	}
 	c.log.Debug("negotiated", "dialect", smb2.Dialect(chosen), "cipher", c.cipher, "signing", c.signing)
 	return ntstatus.Success
 }
