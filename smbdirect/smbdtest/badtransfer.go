@@ -156,8 +156,14 @@ var _ = register(
 			t.EndsAnyhow(s, fmt.Sprintf("a message of %d bytes (%v)", len(b), err), t.Times.React)
 			s.Close()
 			s = t.Establish(PeerConfig{}, r)
-			talk := t.Talk(s)
-			t.Exchange(s, talk, s.MaxMessage)
+			b, check := t.Talk(s).Message(s.MaxMessage)
+			t.Must("send", s.SendMessage(b, t.Times.React))
+			if err := answer(t, s, len(b), check); err != nil {
+				t.Fatalf("%v", err)
+			}
+			if len(b) != s.MaxMessage {
+				t.Logf("the upper layer takes %d bytes in one message; %d are MaxFragmentedSize", len(b), s.MaxMessage)
+			}
 		},
 	},
 	Case{

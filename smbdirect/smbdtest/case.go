@@ -350,8 +350,7 @@ func (t *T) after() {
 		outcome := t.outcome
 		t.outcome = ""
 		s := t.Establish(PeerConfig{}, Request())
-		talk := t.Talk(s)
-		if err := exchange(t, s, talk, 0); err != nil {
+		if err := exchange(t, s, t.Upper.Open(t, s), 0); err != nil {
 			t.Errorf("the next connection is not served: %v", err)
 		}
 		s.Close()

@@ -19,6 +19,23 @@ func idle(t *T) *Stream {
 	return s
 }
 
+// oneCredit makes a connection on which nothing waits and the other end has one
+// send credit. No more is granted by itself.
+func oneCredit(t *T) (*Stream, Talk) {
+	s := t.Negotiate(PeerConfig{}, Request())
+	s.Window = 1
+	t.Must("post", s.Post(1))
+	talk := t.Talk(s)
+	t.Exchange(s, talk, 60)
+	t.StaysUp(s, "before the idle time", min(t.Times.Quiet, t.Times.Keepalive/4))
+	s.fragments = nil
+	s.Window = 0
+	if n := 1 - s.Granted; n > 0 {
+		t.Must("grant", s.Grant(n))
+	}
+	return s, talk
+}
+
 // probe waits for a message with SMB_DIRECT_RESPONSE_REQUESTED, at most d; what
 // comes before it is dropped.
 func probe(t *T, s *Stream, d time.Duration) Fragment {
@@ -153,8 +170,7 @@ var _ = register(
 		Doc:    "With one send credit left the keepalive message comes all the same, and carries a grant.",
 		Run: func(_ context.Context, t *T) {
 			t.Waits(t.Times.Keepalive)
-			s := t.Negotiate(PeerConfig{}, Request())
-			t.Must("grant", s.Grant(1))
+			s, _ := oneCredit(t)
 			begin := time.Now()
 			for {
 				f, err := s.Fragment(t.Times.Keepalive + t.Times.React)
@@ -181,7 +197,11 @@ var _ = register(
 		Doc:    "A keepalive message needs a send credit: without one none comes, and the connection ends.",
 		Run: func(_ context.Context, t *T) {
 			t.Waits(t.Times.Keepalive + max(t.Times.KeepaliveAnswer, t.Times.Credit))
-			s := t.Negotiate(PeerConfig{}, Request())
+			s, talk := oneCredit(t)
+			// Its answer to this takes its last credit.
+			t.Exchange(s, talk, 60)
+			Want(t, "the credits of the other end", s.Granted, 0)
+			begin := time.Now()
 			// Receives that were not granted: a message would be seen.
 			t.Must("post", s.PostReceives(4, s.RecvSize))
 			m, err := s.Next(t.Times.Keepalive + max(t.Times.KeepaliveAnswer, t.Times.Credit) + t.Times.React)
@@ -191,7 +211,7 @@ var _ = register(
 			case errors.Is(err, ErrSilent):
 				t.Errorf("the connection is up")
 			}
-			t.Check(t.Elapsed() >= t.Times.Keepalive-t.Times.Slack, "it ended after %v already", t.Elapsed())
+			t.Check(time.Since(begin) >= t.Times.Keepalive-t.Times.Slack, "it ended after %v already", time.Since(begin))
 		},
 	},
 )

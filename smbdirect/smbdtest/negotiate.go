@@ -94,8 +94,7 @@ var _ = register(
 			t.Must("Response", err)
 			judgeResponse(t, r, resp, m.Data)
 			s.adoptResponse(r, resp)
-			s.Window = defaultWindow
-			t.Must("post", s.Post(s.Window))
+			t.established(s)
 			talk := t.Talk(s)
 			b, check := talk.Message(400)
 			h := s.Header(len(b), 0)
@@ -133,8 +132,7 @@ var _ = register(
 				s, resp := negotiated(t, with(func(r *wire.NegotiateRequest) { r.PreferredSendSize = n }))
 				Want(t, fmt.Sprintf("MaxReceiveSize for PreferredSendSize %d", n), resp.MaxReceiveSize, 128)
 				s.SendSize = 128
-				s.Window = defaultWindow
-				t.Must("post", s.Post(s.Window))
+				t.established(s)
 				t.Exchange(s, t.Talk(s), 1000)
 				s.Close()
 			}
@@ -167,8 +165,7 @@ var _ = register(
 			s, resp := negotiated(t, r)
 			t.Check(resp.CreditsRequested <= 255, "CreditsRequested is %d", resp.CreditsRequested)
 			Want(t, "MaxReadWriteSize modulo 4096", resp.MaxReadWriteSize%4096, 0)
-			s.Window = defaultWindow
-			t.Must("post", s.Post(s.Window))
+			t.established(s)
 			talk := t.Talk(s)
 			t.Exchange(s, talk, 200)
 			t.Exchange(s, talk, 100000)
@@ -207,7 +204,7 @@ var _ = register(
 			t.Must("send", s.SendHeader(s.Header(8, 1000), make([]byte, 8)))
 			s.Close() // without a word
 			s, _ = negotiated(t, Request())
-			t.Must("post", s.Post(4))
+			t.established(s)
 			t.Exchange(s, t.Talk(s), 100)
 		},
 	},
@@ -290,8 +287,7 @@ var _ = register(
 			s, resp = negotiated(t, with(func(r *wire.NegotiateRequest) { r.MaxReceiveSize = 128 }))
 			Want(t, "PreferredSendSize", resp.PreferredSendSize, 128)
 			s.RecvSize = 128
-			s.Window = defaultWindow
-			t.Must("post", s.Post(s.Window))
+			t.established(s)
 			t.Exchange(s, t.Talk(s), 700)
 			t.Clean(s, "SD-46")
 		},
@@ -401,7 +397,7 @@ var _ = register(
 // versions sends a version range that is acceptable.
 func versions(t *T, lo, hi uint16) {
 	s, _ := negotiated(t, with(func(r *wire.NegotiateRequest) { r.MinVersion, r.MaxVersion = lo, hi }))
-	t.Must("post", s.Post(4))
+	t.established(s)
 	t.Exchange(s, t.Talk(s), 100)
 	s.Close()
 }

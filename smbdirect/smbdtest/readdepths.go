@@ -49,7 +49,7 @@ var _ = register(
 					t.Check(ird > 0 && ord > 0, "%s: IRD %d, ORD %d in the reply", v.what, ird, ord)
 					t.Check(min(ird, ord) <= v.most, "%s: IRD %d, ORD %d in the reply", v.what, ird, ord)
 				}
-				t.Must("post", s.Post(4))
+				t.established(s)
 				t.Exchange(s, t.Talk(s), 100)
 				s.Close()
 			}

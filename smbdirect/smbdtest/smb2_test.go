@@ -73,11 +73,15 @@ func (f fabric) smb2Acceptor(t *testing.T, c Case) {
 			t.Errorf("left in the share: %v, %v", left, err)
 		}
 	}()
+	var upper Upper // of cases that do not speak SMB2 themselves
+	if !c.SMB2 {
+		upper = SMB2{}
+	}
 	report(t, RunCase(context.Background(), Target{
-		Provider: f.name,
-		Adapter:  peer,
-		Address:  netip.MustParseAddrPort(l.Addr().String()),
-		Server:   "nas", Share: "data", User: "ann", Password: "secret", TCP: hosted,
+		Provider: f.name, Upper: upper,
+		Adapter: peer,
+		Address: netip.MustParseAddrPort(l.Addr().String()),
+		Server:  "nas", Share: "data", User: "ann", Password: "secret", TCP: hosted,
 		Times:  times,
 		Probe:  Probe{Settled: counted.settled},
 		Limits: Limits{ReceiveCreditMax: 255},

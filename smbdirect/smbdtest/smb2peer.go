@@ -233,7 +233,7 @@ func (p *smb2Peer) await(id uint64) *smb2Answer {
 	}
 }
 
-// receive takes the next message, decrypted and its signature checked.
+// receive takes the next message.
 func (p *smb2Peer) receive() *smb2Answer {
 	m, err := p.Message(p.t.Times.React)
 	if errors.Is(err, ErrEnded) {
@@ -242,7 +242,12 @@ func (p *smb2Peer) receive() *smb2Answer {
 	if err != nil {
 		p.t.Fatalf("waiting for an answer: %v", err)
 	}
-	msg := m.Data
+	return p.decode(m)
+}
+
+// decode opens a message and checks its signature.
+func (p *smb2Peer) decode(m UpperMessage) *smb2Answer {
+	msg, err := m.Data, error(nil)
 	a := &smb2Answer{token: uint32(m.Token), invalidated: m.Invalidated}
 	if smbcrypto.IsTransform(msg) {
 		if p.opener == nil {

@@ -38,10 +38,7 @@ func (t *T) Negotiate(c PeerConfig, r wire.NegotiateRequest) *Stream {
 
 // Establish is Negotiate with a Stream that keeps the rules by itself.
 func (t *T) Establish(c PeerConfig, r wire.NegotiateRequest) *Stream {
-	s := t.Negotiate(c, r)
-	s.Window = defaultWindow
-	t.Must("post", s.Post(s.Window))
-	return s
+	return t.established(t.Negotiate(c, r))
 }
 
 // Talk opens the upper layer on s.
@@ -49,11 +46,17 @@ func (t *T) Talk(s *Stream) Talk {
 	if t.Upper == nil {
 		t.Skipf("nothing is known of the upper layer")
 	}
-	talk, err := t.Upper.Open(t.ctx, s, t.Times.React)
-	if err != nil {
-		t.Fatalf("upper layer: %v (%v)", err, s.End())
-	}
+	talk := t.Upper.Open(t, s)
+	talk.Prepare(0)
 	return talk
+}
+
+// established gives s, which was negotiated with care, what a Stream of Establish
+// has.
+func (t *T) established(s *Stream) *Stream {
+	s.Window = defaultWindow
+	t.Must("post", s.Post(s.Window))
+	return s
 }
 
 // exchange sends a message of n bytes and checks its answer.
@@ -67,14 +70,18 @@ func exchange(t *T, s *Stream, talk Talk, n int) error {
 
 // answer waits for the answer to a message of n bytes and checks it.
 func answer(t *T, s *Stream, n int, check func([]byte) error) error {
-	m, err := s.Message(t.Times.React)
-	if err != nil {
-		return fmt.Errorf("no answer to a message of %d bytes: %w (%v)", n, err, s.End())
+	for {
+		m, err := s.Message(t.Times.React)
+		if err != nil {
+			return fmt.Errorf("no answer to a message of %d bytes: %w (%v)", n, err, s.End())
+		}
+		switch err := check(m.Data); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, errInterim):
+			return fmt.Errorf("answer to a message of %d bytes: %w", n, err)
+		}
 	}
-	if err := check(m.Data); err != nil {
-		return fmt.Errorf("answer to a message of %d bytes: %w", n, err)
-	}
-	return nil
 }
 
 // Exchange sends a message of n bytes of the upper layer and checks the answer.

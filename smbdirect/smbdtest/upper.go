@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
@@ -15,12 +14,14 @@ import (
 // Upper is the layer above SMB Direct at the end under test, as far as the cases
 // need it: it answers messages.
 type Upper interface {
-	// Open makes an established connection ready. d bounds each wait.
-	Open(ctx context.Context, s *Stream, d time.Duration) (Talk, error)
+	// Open makes an established connection ready, or ends the case.
+	Open(t *T, s *Stream) Talk
 }
 
 // Talk is the upper layer of one connection.
 type Talk interface {
+	// Prepare sees that Fetch(n), and Message, need no messages of their own.
+	Prepare(n int)
 	// Message returns a message of n bytes, or of as many as it needs at least, that
 	// gets one answer, and what checks the answer.
 	Message(n int) (b []byte, check func(answer []byte) error)
@@ -32,9 +33,12 @@ type Talk interface {
 type Echo struct{}
 
 // Open implements Upper.
-func (Echo) Open(context.Context, *Stream, time.Duration) (Talk, error) { return &echoTalk{}, nil }
+func (Echo) Open(*T, *Stream) Talk { return &echoTalk{} }
 
 type echoTalk struct{ seq byte }
+
+// Prepare implements Talk.
+func (*echoTalk) Prepare(int) {}
 
 // Message implements Talk.
 func (e *echoTalk) Message(n int) ([]byte, func([]byte) error) {
