@@ -137,7 +137,9 @@ func (c *conn) sizes(limit int) {
 	c.maxRead, c.maxWrite = min(l.MaxReadSize, limit), min(l.MaxWriteSize, limit)
 	if c.rdma != nil {
 		// Reads that are too long for a message are cut short, writes cannot come.
-		n := c.rdma.MaxReadWriteSize()
+		// Nor does a client ask for more by RDMA than the transport negotiated; but
+		// below 64 KiB it would refuse the server ([MS-SMB2] 3.2.5.2).
+		n := max(c.rdma.MaxReadWriteSize(), noMultiCreditSize)
 		c.maxRead, c.maxWrite = min(c.maxRead, n), min(c.maxWrite, n)
 		return
 	}
