@@ -96,17 +96,17 @@ func (s *Session) lost(c *conn) {
 	}
 }
 
-// drop takes a channel out, and returns how many are left; -1 if it was not there.
+// drop takes a channel out. It returns how many are left for a session that goes on.
 func (s *Session) drop(c *conn) int {
 	s.chanMu.Lock()
 	defer s.chanMu.Unlock()
 	set := s.set.Load()
 	if set == nil {
-		return -1
+		return 0
 	}
 	i := slices.Index(set.all, c)
 	if i < 0 {
-		return -1
+		return 0
 	}
 	s.sequence.Add(1)
 	s.dead = append(s.dead, c)
@@ -117,11 +117,12 @@ func (s *Session) drop(c *conn) int {
 			s.err = c.failed()
 		}
 		close(s.done)
-	} else {
+	} else if s.err == nil {
 		s.counters.failovers.Add(1)
+		s.wakeKeeper()
+		return len(list)
 	}
-	s.wakeKeeper()
-	return len(list)
+	return 0
 }
 
 // end ends the session for a reason; it does not wait.

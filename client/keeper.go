@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -229,7 +230,7 @@ func (s *Session) extend(ctx context.Context) (complete bool) {
 		if err := s.spread(ctx, sh, rdma, want-haveRDMA); err != nil {
 			complete = false
 			s.keeper.setWhy("%v", err)
-			s.cfg.Logger.Info("no SMB Direct channel", "server", s.server, "err", err)
+			s.cfg.Logger.Debug("no SMB Direct channel", "server", s.server, "err", err)
 		}
 		haveRDMA = s.count(true)
 	}
@@ -239,7 +240,7 @@ func (s *Session) extend(ctx context.Context) (complete bool) {
 	}
 	if err := s.spread(ctx, sh, plain, want-s.count(false)); err != nil {
 		complete = false
-		s.cfg.Logger.Info("no further TCP channel", "server", s.server, "err", err)
+		s.cfg.Logger.Debug("no further TCP channel", "server", s.server, "err", err)
 	}
 	return complete
 }
@@ -398,7 +399,13 @@ func (s *Session) dialChannel(ctx context.Context, sh *Share, i NetworkInterface
 	}
 	s.counters.bindings.Add(1)
 	used, why := c.rdmaStatus(false)
-	s.cfg.Logger.Info("channel added", "server", s.server, "remote", tr.RemoteAddr(), "rdma", used, "why_not", why)
+	level := slog.LevelDebug
+	select {
+	case <-s.keeper.first:
+		level = slog.LevelInfo // one that was missing
+	default:
+	}
+	s.cfg.Logger.Log(ctx, level, "channel added", "server", s.server, "remote", tr.RemoteAddr(), "rdma", used, "why_not", why)
 	return nil
 }
 

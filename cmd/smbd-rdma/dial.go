@@ -2,12 +2,8 @@ package main
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,10 +11,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
-	"github.com/smbd-rdma/smbd-rdma/smbdirect"
-	"github.com/smbd-rdma/smbd-rdma/transport"
-	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
-	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
 )
 
 // connFlags say how a client command reaches its server. The names are those of
@@ -28,6 +20,8 @@ type connFlags struct {
 	credentials string
 	noPass      bool
 	port        int
+	rdmaPort    int
+	maxChannels int
 	transport   string
 	threshold   int
 	timeout     time.Duration
@@ -40,8 +34,10 @@ func (f *connFlags) register(c *cobra.Command) {
 	fs.StringVarP(&f.user, "user", "U", "", "[DOMAIN/]NAME[%PASSWORD]; the password is asked for if it is not given")
 	fs.StringVarP(&f.credentials, "authentication-file", "A", "", "file with lines username=, password= and domain=")
 	fs.BoolVarP(&f.noPass, "no-pass", "N", false, "do not ask for a password")
-	fs.IntVarP(&f.port, "port", "p", 0, "port of the server (default 445 on TCP, RoCE and InfiniBand, 5445 on iWARP)")
-	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto tries verbs where an RDMA device is on the way, iwarp, then tcp, and says so")
+	fs.IntVarP(&f.port, "port", "p", 0, "port of the server, of TCP or else of SMB Direct (default 445 on TCP, RoCE and InfiniBand, 5445 on iWARP)")
+	fs.IntVar(&f.rdmaPort, "rdma-port", 0, "port of the server's SMB Direct where a session on TCP goes on to it (default as above)")
+	fs.IntVar(&f.maxChannels, "max-channels", 0, "connections for file bytes; 0 is one for each RDMA interface of the server, or one on TCP")
+	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto begins on TCP, moves to the RDMA that the server lists and back if that dies; without such a list it tries SMB Direct first")
 	fs.IntVar(&f.threshold, "rdma-threshold", client.DefaultRDMAThreshold, "bytes from which a read or write goes by RDMA; 1 is always")
 	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "limit for the answer to one request")
 	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off")
@@ -130,127 +126,4 @@ func readCredentials(name string) (user, password, domain string, err error) {
 		return "", "", "", fmt.Errorf("%s: no line username=NAME", name)
 	}
 	return user, password, domain, nil
-}
-
-// way is one way to a server.
-type way struct {
-	transport.Dialer
-	port int // 0: that of the device
-}
-
-// addr is what to dial for a host.
-func (w way) addr(host string) string {
-	if w.port == 0 {
-		return host
-	}
-	return net.JoinHostPort(host, strconv.Itoa(w.port))
-}
-
-// ways returns what --transport allows towards a host, in the order of trying.
-func (a *app) ways(ctx context.Context, host string) ([]way, error) {
-	f := &a.conn
-	if f.port < 0 || f.port > 65535 {
-		return nil, usagef("--port %d is not a port", f.port)
-	}
-	provider, err := iwarp.New(iwarp.Config{Logger: a.log})
-	if err != nil {
-		return nil, err
-	}
-	d, err := smbdirect.NewDialer(provider, "iwarp", smbdirect.Config{Logger: a.log})
-	if err != nil {
-		return nil, err
-	}
-	t, err := tcp.NewDialer(tcp.Config{Logger: a.log})
-	if err != nil {
-		return nil, err
-	}
-	rdma, plain := way{d, smbdirect.DefaultIWARPPort}, way{t, tcp.DefaultPort}
-	if f.port != 0 {
-		rdma.port, plain.port = f.port, f.port
-	}
-	switch f.transport {
-	case "tcp":
-		return []way{plain}, nil
-	case "iwarp":
-		return []way{rdma}, nil
-	case "verbs":
-		v, err := newVerbsDialer(a.log)
-		if err != nil {
-			return nil, fmt.Errorf("--transport verbs: %w", err)
-		}
-		return []way{{v, f.port}}, nil
-	case "auto":
-		var out []way
-		if rdmaTo(ctx, host) {
-			if v, err := newVerbsDialer(a.log); err == nil {
-				out = append(out, way{v, f.port})
-			} else {
-				a.log.Debug("no verbs", "err", err)
-			}
-		}
-		// The ports that are registered for one transport are that one's.
-		switch f.port {
-		case smbdirect.DefaultIWARPPort:
-			return append(out, rdma), nil
-		case tcp.DefaultPort:
-			return append(out, plain), nil
-		}
-		return append(out, rdma, plain), nil
-	}
-	return nil, usagef("--transport %q is not auto, tcp, iwarp or verbs", f.transport)
-}
-
-// tryTime bounds an attempt after which there is another way: a firewall may
-// swallow what goes to SMB Direct's port.
-const tryTime = 5 * time.Second
-
-// dial connects and logs on to a host. What it falls back to is said on stderr.
-func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
-	host = strings.Trim(host, "[]")
-	ways, err := a.ways(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := a.clientConfig()
-	if err != nil {
-		return nil, err
-	}
-	cfg.ServerName = host
-	var errs []error
-	for i, d := range ways {
-		addr := d.addr(host)
-		last := i+1 == len(ways)
-		try, stop := ctx, context.CancelFunc(func() {})
-		if !last {
-			try, stop = context.WithTimeout(ctx, tryTime)
-		}
-		conn, err := d.Dial(try, addr)
-		stop()
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s://%s: %w", d.Scheme(), addr, err))
-			if ctx.Err() != nil {
-				break
-			}
-			if !last {
-				next := ways[i+1]
-				if next.Scheme() == "tcp" {
-					a.log.Warn("no SMB Direct, falling back to TCP", "addr", addr, "err", err)
-				} else {
-					a.log.Warn("no SMB Direct by this way, trying the next", "addr", addr, "transport", d.Scheme(), "next", next.Scheme(), "err", err)
-				}
-			}
-			continue
-		}
-		s, err := client.New(ctx, conn, cfg)
-		if err != nil {
-			return nil, fmt.Errorf("%s://%s: %w", d.Scheme(), addr, err)
-		}
-		used, why := s.RDMAStatus()
-		a.log.Debug("connected", "addr", addr, "transport", d.Scheme(), "rdma", used, "why", why)
-		if conn.RDMA() != nil && !used {
-			a.log.Warn("file bytes will not go by RDMA", "why", why)
-		}
-		return s, nil
-	}
-	return nil, errors.Join(errs...)
 }

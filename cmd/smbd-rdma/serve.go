@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -94,20 +92,19 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 			l.Close()
 		}
 	}()
-	var rdmaAddrs []netip.Addr
+	var served servedAddrs
 	for _, addr := range set.tcp {
 		l, err := tcp.Listen(ctx, addr, tcp.Config{Logger: a.log})
 		if err != nil {
 			return fmt.Errorf("--tcp %s: %w", addr, err)
 		}
 		listeners = append(listeners, l)
+		served.add(l, false)
 	}
 	rdma := func(ls []transport.Listener) {
 		for _, l := range ls {
 			listeners = append(listeners, l)
-			if ap, err := netip.ParseAddrPort(l.Addr().String()); err == nil {
-				rdmaAddrs = append(rdmaAddrs, ap.Addr())
-			}
+			served.add(l, true)
 		}
 	}
 	for _, addr := range set.rdma {
@@ -123,7 +120,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if len(listeners) == 0 {
 		return usagef("nothing to listen on: give --tcp or --rdma")
 	}
-	cfg.Interfaces = func() []server.Interface { return networkInterfaces(rdmaAddrs) }
+	cfg.Interfaces = func() []server.Interface { return networkInterfaces(served) }
 	srv, err := server.New(cfg)
 	if err != nil {
 		return err
@@ -187,58 +184,4 @@ func listenRDMA(ctx context.Context, s string, log *slog.Logger) ([]transport.Li
 		return listenVerbs(ctx, addr, log)
 	}
 	return nil, usagef("provider %q is not iwarp or verbs", provider)
-}
-
-// networkInterfaces lists the addresses of this machine that clients may use for
-// more connections: those with a route from elsewhere, each once for TCP and,
-// where an SMB Direct listener covers it, once more for RDMA.
-func networkInterfaces(rdma []netip.Addr) []server.Interface {
-	ifs, err := net.Interfaces()
-	if err != nil {
-		return nil
-	}
-	var out []server.Interface
-	for _, i := range ifs {
-		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagRunning == 0 || i.Flags&net.FlagLoopback != 0 {
-			continue
-		}
-		as, err := i.Addrs()
-		if err != nil {
-			continue
-		}
-		for _, a := range as {
-			n, ok := a.(*net.IPNet)
-			if !ok {
-				continue
-			}
-			ip, ok := netip.AddrFromSlice(n.IP)
-			if ip = ip.Unmap(); !ok || ip.IsLinkLocalUnicast() {
-				continue
-			}
-			e := server.Interface{Index: uint32(i.Index), RSS: true, Speed: linkSpeed(i.Name), Addr: ip}
-			out = append(out, e)
-			for _, r := range rdma {
-				if r.IsUnspecified() || r.Unmap() == ip {
-					e.RDMA = true
-					out = append(out, e)
-					break
-				}
-			}
-		}
-	}
-	return out
-}
-
-// linkSpeed is what the kernel says of a device, in bits a second; 10 Gbit/s for
-// virtual ones, which have none.
-func linkSpeed(name string) uint64 {
-	var mbit int64
-	b, err := os.ReadFile("/sys/class/net/" + name + "/speed")
-	if err == nil {
-		fmt.Sscanf(string(b), "%d", &mbit)
-	}
-	if mbit <= 0 {
-		return 10e9
-	}
-	return uint64(mbit) * 1e6
 }
