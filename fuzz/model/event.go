@@ -48,7 +48,9 @@ const (
 	HoldOn
 	HoldOff
 	// Connected: the negotiation is done. Interval and Timeout are the end's
-	// keepalive times with this peer.
+	// keepalive times with this peer. MaxRequested, if not 0, bounds the credits
+	// that it asks this peer for, and Reserve is how many send credits it may keep
+	// for messages that grant or answer.
 	Connected
 	// Terminate: the end ends the connection, for Cause.
 	Terminate
@@ -116,23 +118,24 @@ type Claim struct {
 
 // Event is one thing that happened at an end.
 type Event struct {
-	At       time.Duration
-	End      Side
-	Kind     Kind
-	N, Asked int
-	Size     uint32
-	ID       uint64
-	Bytes    []byte
-	Offset   uint32
-	Total    uint32
-	Last     bool
-	Token    uint32
-	HasToken bool
-	Result   Result
-	Cause    Cause
-	Interval time.Duration
-	Timeout  time.Duration
-	Claim    Claim
+	At                    time.Duration
+	End                   Side
+	Kind                  Kind
+	N, Asked              int
+	Size                  uint32
+	ID                    uint64
+	Bytes                 []byte
+	Offset                uint32
+	Total                 uint32
+	Last                  bool
+	Token                 uint32
+	HasToken              bool
+	Result                Result
+	Cause                 Cause
+	Interval              time.Duration
+	Timeout               time.Duration
+	MaxRequested, Reserve int
+	Claim                 Claim
 }
 
 // String is a line for a person.

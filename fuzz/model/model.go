@@ -85,6 +85,8 @@ type end struct {
 	heard           bool // the negotiate message of the peer arrived
 	answered        bool // the acceptor's response is out
 	target          int
+	requested       int // of the peer, in every message
+	reserve         int64
 	sendSize        uint32
 	recvSize        uint32
 	fragSend        uint32

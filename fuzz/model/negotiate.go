@@ -32,7 +32,8 @@ func (m *Model) sendNegotiate(e *end, ev *Event) {
 	}
 	e.answered = true
 	obey(r.Status == 0 && r.NegotiatedVersion == wire.Version, Negotiation, "status %#x, version %#x", r.Status, r.NegotiatedVersion)
-	obey(int(r.CreditsRequested) == e.SendCreditTarget, Request, "%d credits requested, target %d", r.CreditsRequested, e.SendCreditTarget)
+	obey(r.CreditsRequested > 0 && int(r.CreditsRequested) <= e.SendCreditTarget, Request, "%d credits requested, target %d", r.CreditsRequested, e.SendCreditTarget)
+	e.requested = int(r.CreditsRequested)
 	obey(r.CreditsGranted > 0, FirstGrant, "the response grants nothing")
 	e.g += int64(r.CreditsGranted)
 	obey(e.outstanding() <= e.p, PostedFirst, "%d granted, %d posted", e.outstanding(), e.p)
@@ -91,5 +92,11 @@ func (m *Model) connected(e *end, ev *Event) {
 	e.arrivedAt = ev.At
 	e.interval, e.timeout = ev.Interval, ev.Timeout
 	obey(e.Foreign || e.Slack < 0 || ev.Interval >= e.KeepaliveInterval, Keepalive, "interval %v, %v is set", ev.Interval, e.KeepaliveInterval)
+	want := e.SendCreditTarget
+	if ev.MaxRequested > 0 {
+		want = min(want, ev.MaxRequested)
+	}
+	obey(e.Foreign || e.Role == Initiator || e.requested == want, Request, "%d credits were requested, want %d", e.requested, want)
+	e.requested, e.reserve = want, int64(ev.Reserve)
 	m.stir(ev)
 }

@@ -75,7 +75,8 @@ func (e *end) canSend() bool {
 // something waits for credits.
 func (m *Model) progress(e *end, ev *Event) {
 	can := e.canSend()
-	obey(len(e.queue) == 0 || !can, Progress, "%d messages wait and could be sent", len(e.queue))
+	kept := e.credits() <= e.reserve && !e.held
+	obey(len(e.queue) == 0 || !can || kept, Progress, "%d messages wait and could be sent", len(e.queue))
 	obey(!e.answer || !can, Keepalive, "a probe is not answered")
 	half := e.least() / 2
 	due := (e.payload || e.resumed) && !e.held && e.outstanding() <= half && half > 0 && (e.first || e.Role == Acceptor)

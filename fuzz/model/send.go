@@ -64,7 +64,7 @@ func (m *Model) send(e, o *end, ev *Event) {
 	c := e.credits()
 	obey(c >= 1, Credit, "sent with %d credits", c)
 	obey(c > 1 || h.CreditsGranted > 0, LastCredit, "the last credit goes without a grant")
-	obey(int(h.CreditsRequested) == e.SendCreditTarget, Request, "%d credits requested, target %d", h.CreditsRequested, e.SendCreditTarget)
+	obey(int(h.CreditsRequested) == e.requested, Request, "%d credits requested, target %d", h.CreditsRequested, e.requested)
 	obey(uint32(len(ev.Bytes)) <= e.sendSize, Size, "%d bytes, %d negotiated", len(ev.Bytes), e.sendSize)
 	e.s++
 	e.g += int64(h.CreditsGranted)

@@ -193,7 +193,7 @@ func (w *world) carry(p *port) {
 		case core.Connected:
 			p.up = true
 			c := p.eng.Connection()
-			w.tell(p, model.Event{Kind: model.Connected, Interval: c.KeepaliveInterval, Timeout: max(or(p.set.KeepaliveTimeout, 5*time.Second), p.eng.Profile().MinKeepaliveTimeout)})
+			w.tell(p, model.Event{Kind: model.Connected, MaxRequested: int(p.eng.Profile().MaxCreditsRequested), Reserve: int(p.eng.Profile().ReserveCredits), Interval: c.KeepaliveInterval, Timeout: max(or(p.set.KeepaliveTimeout, 5*time.Second), p.eng.Profile().MinKeepaliveTimeout)})
 		case core.ArmTimer:
 			p.timer = max(a.At, w.now) + p.set.Late
 		case core.Terminate:

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
 )
 
 // run1 runs script lines on a new engine and returns what the last one led to.
@@ -362,4 +363,13 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	if r.terminated() != nil {
 		t.Error(r.terminated())
 	}
+}
+
+// headerOf is the header of a message with n octets of payload.
+func headerOf(req, grant uint16, n uint32) wire.DataTransfer {
+	h := wire.DataTransfer{CreditsRequested: req, CreditsGranted: grant, DataLength: n}
+	if n > 0 {
+		h.DataOffset = wire.PayloadOffset
+	}
+	return h
 }
