@@ -303,6 +303,13 @@ func initiatorCase(name, spec, doc string, rows []string, run func(t *T)) Case {
 	}
 }
 
+// timerCase is an initiatorCase that waits for timers of the initiator.
+func timerCase(name, spec, doc string, rows []string, run func(t *T)) Case {
+	c := initiatorCase(name, spec, doc, rows, run)
+	c.Timers = true
+	return c
+}
+
 // rows is a list of rows.
 func rows(r ...string) []string { return r }
 

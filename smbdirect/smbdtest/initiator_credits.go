@@ -223,7 +223,7 @@ var _ = register(
 			}
 			c.Lost("20 messages on one credit", t.Times.React)
 		}),
-	initiatorCase("NoCreditsForTheWaiting", "3.1.6.2",
+	timerCase("NoCreditsForTheWaiting", "3.1.6.2",
 		"An acceptor that gives no credits while messages wait is dropped after the time for that; who waits is told.",
 		rows("SD-85"), func(t *T) {
 			t.Waits(t.Times.Credit)
@@ -240,7 +240,7 @@ var _ = register(
 			t.TimedOut("no credits", err)
 		}),
 
-	initiatorCase("IdleConnection_Server", "3.1.6.2, 3.1.5.1",
+	timerCase("IdleConnection_Server", "3.1.6.2, 3.1.5.1",
 		"After the keepalive interval without a message the initiator probes, with Flags 1 and no payload; any message is an answer, after which it probes again.",
 		rows("SD-90", "SD-91", "SD-93"), func(t *T) {
 			t.Waits(3 * t.Times.Keepalive)
@@ -261,7 +261,7 @@ var _ = register(
 			}
 			c.KeptTheRules()
 		}),
-	initiatorCase("IdleConnection_Server_Timeout", "3.1.6.2, 3.1.5.1",
+	timerCase("IdleConnection_Server_Timeout", "3.1.6.2, 3.1.5.1",
 		"A probe that gets no answer within the short time ends the connection.",
 		rows("SD-92", "SD-93"), func(t *T) {
 			t.Waits(t.Times.Keepalive + t.Times.KeepaliveAnswer)
@@ -293,7 +293,7 @@ var _ = register(
 			c.Talks()
 			c.KeptTheRules()
 		}),
-	initiatorCase("ProbesCross", "3.1.5.8",
+	timerCase("ProbesCross", "3.1.5.8",
 		"A probe that comes while the initiator's own is out counts as its answer, and is answered with Flags 0; nothing goes back and forth.",
 		rows("SD-95"), func(t *T) {
 			t.Waits(t.Times.Keepalive)

@@ -28,7 +28,7 @@ var _ = register(
 			t.Must("post", c.PostReceives(4, 4096))
 			t.Quiet(c.Stream, "before the Response", min(t.Times.Quiet, t.Times.Negotiate/4))
 		}),
-	initiatorCase("NegotiationTimer_Timeout", "3.1.4.1, 3.1.6.1",
+	timerCase("NegotiationTimer_Timeout", "3.1.4.1, 3.1.6.1",
 		"Without a Response the attempt fails when the negotiation timer expires.",
 		rows("SD-10", "SD-12"), func(t *T) {
 			t.Waits(t.Times.Negotiate)
@@ -41,7 +41,7 @@ var _ = register(
 			}
 			t.EndsAnyhow(c.Stream, "no Response", t.Times.React)
 		}),
-	initiatorCase("NegotiationTimer", "3.1.4.1, 3.1.6.1",
+	timerCase("NegotiationTimer", "3.1.4.1, 3.1.6.1",
 		"A Response shortly before the negotiation timer expires makes a connection.",
 		rows("SD-12"), func(t *T) {
 			t.Waits(t.Times.Negotiate)
