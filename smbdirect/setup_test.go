@@ -38,6 +38,11 @@ const rawReceives, rawSize = 64, 4096
 // dialRaw connects with private data; err is that of Connect.
 func dialRaw(t testing.TB, l *Listener, private []byte) (*rawPeer, error) {
 	t.Helper()
+	return dialRawWith(t, l, ndk.ConnParams{InboundReadLimit: 16, OutboundReadLimit: 16, Private: private})
+}
+
+func dialRawWith(t testing.TB, l *Listener, params ndk.ConnParams) (*rawPeer, error) {
+	t.Helper()
 	ctx := context.Background()
 	a, err := provider(t).Open(ctx, netip.Addr{}, ndk.Version12)
 	if err != nil {
@@ -76,7 +81,7 @@ func dialRaw(t testing.TB, l *Listener, private []byte) (*rawPeer, error) {
 		a.Close()
 	})
 	dst := netip.MustParseAddrPort(l.Addr().String())
-	if err := p.conn.Connect(ctx, p.qp, netip.AddrPort{}, dst, ndk.ConnParams{InboundReadLimit: 16, OutboundReadLimit: 16, Private: private}); err != nil {
+	if err := p.conn.Connect(ctx, p.qp, netip.AddrPort{}, dst, params); err != nil {
 		return nil, err
 	}
 	buf := make([]byte, 512)
