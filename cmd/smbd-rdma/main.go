@@ -25,6 +25,8 @@ import (
 	"github.com/pkg/profile"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
 )
 
 // Exit statuses.
@@ -63,16 +65,21 @@ type app struct {
 	conn           connFlags
 	level          slog.Level
 	log            *slog.Logger
+	tap            *iwarp.Tap // of trace; nil without it
 }
 
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
@@ -81,15 +88,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if cmd != nil && cmd != root {
 		name += " " + cmd.Name()
 	}
+	var code exitCode
+	if errors.As(err, &code) { // it has said why
+		return int(code)
+	}
 	var usage usageError
 	if errors.As(err, &usage) || isCobraUsage(err) {
-		fmt.Fprintf(stderr, "%s: %s; see %s --help\n", name, oneLine(err), name)
+		fmt.Fprintf(a.stderr, "%s: %s; see %s --help\n", name, oneLine(err), name)
 		return exitUsage
 	}
 	if ctx.Err() != nil { // what failed then failed because of it
 		err = context.Cause(ctx)
 	}
-	fmt.Fprintf(stderr, "%s: %s\n", name, oneLine(err))
+	fmt.Fprintf(a.stderr, "%s: %s\n", name, oneLine(err))
 	return exitFailed
 }
 
@@ -178,7 +189,7 @@ func (a *app) rootCommand() *cobra.Command {
 	for _, c := range []*cobra.Command{
 		a.serveCommand(), a.demoCommand(), a.lsCommand(), a.statCommand(), a.catCommand(),
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.mkdirCommand(), a.mvCommand(),
-		a.devicesCommand(), a.versionCommand(),
+		a.devicesCommand(), a.statusCommand(), a.traceCommand(), a.versionCommand(),
 	} {
 		// The profile is written also when the command fails.
 		if work := c.RunE; work != nil {

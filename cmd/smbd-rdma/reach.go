@@ -47,11 +47,11 @@ func (a *app) newWays() (*ways, error) {
 			return nil, usagef("--%s %d is not a port", p.flag, p.n)
 		}
 	}
-	provider, err := iwarp.New(iwarp.Config{Logger: a.log})
+	provider, err := iwarp.New(a.fabric().iwarp())
 	if err != nil {
 		return nil, err
 	}
-	d, err := smbdirect.NewDialer(provider, "iwarp", smbdirect.Config{Logger: a.log})
+	d, err := smbdirect.NewDialer(provider, "iwarp", a.fabric().direct())
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (a *app) newWays() (*ways, error) {
 func (w *ways) direct(ctx context.Context, host string, port int) []way {
 	var out []way
 	if rdmaTo(ctx, host) {
-		if v, err := newVerbsDialer(w.app.log); err == nil {
+		if v, err := newVerbsDialer(w.app.fabric()); err == nil {
 			out = append(out, way{v, port})
 		} else {
 			w.app.log.Debug("no verbs", "err", err)
@@ -133,7 +133,7 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 		}
 		return w.open(ctx, host, cfg, []way{d})
 	case "verbs":
-		v, err := newVerbsDialer(a.log)
+		v, err := newVerbsDialer(a.fabric())
 		if err != nil {
 			return nil, fmt.Errorf("--transport verbs: %w", err)
 		}

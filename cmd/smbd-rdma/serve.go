@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -31,6 +30,8 @@ type serveFlags struct {
 	tcp     []string
 	rdma    []string
 	http    string
+	control string
+	flights string
 	signing string
 	encrypt string
 	name    string
@@ -57,6 +58,8 @@ finish, close the connections and end with exit status 0.`,
 	fs.StringArrayVar(&f.tcp, "tcp", nil, "address for SMB over TCP, or none (default :445); may be repeated")
 	fs.StringArrayVar(&f.rdma, "rdma", nil, "iwarp://ADDR or verbs://ADDR for SMB Direct, or none (default iwarp://:5445, and verbs on every RDMA device); may be repeated")
 	fs.StringVar(&f.http, "http", "", "address for /metrics (Prometheus) and /healthz; off by default")
+	fs.StringVar(&f.control, "control", "", "Unix socket for status and trace, or none (default: one in $XDG_RUNTIME_DIR/smbd-rdma, of root in /run/smbd-rdma)")
+	fs.StringVar(&f.flights, "flight-dir", "", "directory for the last events of SMB Direct connections that die of an error (default: in the log)")
 	fs.StringVar(&f.signing, "signing", "", "default (required on TCP, offered on SMB Direct), offered or required")
 	fs.StringVar(&f.encrypt, "encryption", "", "offered (default), required or off")
 	fs.StringVar(&f.name, "name", "", "name of the server (default: the host's)")
@@ -86,6 +89,15 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		})
 	}
 
+	flights, err := newFlightLog(a.log, f.flights)
+	if err != nil {
+		return err
+	}
+	fab := a.fabric()
+	fab.onDeath = flights.died
+	if fab.tap == nil {
+		fab.tap = iwarp.NewTap()
+	}
 	var listeners []transport.Listener
 	defer func() {
 		for _, l := range listeners {
@@ -108,14 +120,14 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		}
 	}
 	for _, addr := range set.rdma {
-		ls, err := listenRDMA(ctx, addr, a.log)
+		ls, err := listenRDMA(ctx, addr, fab)
 		if err != nil {
 			return fmt.Errorf("--rdma %s: %w", addr, err)
 		}
 		rdma(ls)
 	}
 	if set.rdmaDevices {
-		rdma(listenDefaultVerbs(ctx, a.log))
+		rdma(listenDefaultVerbs(ctx, fab))
 	}
 	if len(listeners) == 0 {
 		return usagef("nothing to listen on: give --tcp or --rdma")
@@ -130,6 +142,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer stopHTTP()
+	stopControl, err := a.serveControl(f.control, &control{srv: srv, tap: fab.tap, started: time.Now(), traces: map[string]context.CancelFunc{}})
+	if err != nil {
+		return err
+	}
+	defer stopControl()
 
 	// Each goroutine ends when its listener is closed by Shutdown or Close, and
 	// is waited for below.
@@ -164,24 +181,24 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 }
 
 // listenRDMA listens on PROVIDER://ADDR, which may be several addresses.
-func listenRDMA(ctx context.Context, s string, log *slog.Logger) ([]transport.Listener, error) {
+func listenRDMA(ctx context.Context, s string, fab fabric) ([]transport.Listener, error) {
 	provider, addr, ok := strings.Cut(s, "://")
 	if !ok {
 		return nil, usagef("%q is not of the form PROVIDER://ADDR", s)
 	}
 	switch provider {
 	case "iwarp":
-		p, err := iwarp.New(iwarp.Config{Logger: log})
+		p, err := iwarp.New(fab.iwarp())
 		if err != nil {
 			return nil, err
 		}
-		l, err := smbdirect.Listen(ctx, p, provider, addr, smbdirect.Config{Logger: log})
+		l, err := smbdirect.Listen(ctx, p, provider, addr, fab.direct())
 		if err != nil {
 			return nil, err
 		}
 		return []transport.Listener{l}, nil
 	case "verbs":
-		return listenVerbs(ctx, addr, log)
+		return listenVerbs(ctx, addr, fab)
 	}
 	return nil, usagef("provider %q is not iwarp or verbs", provider)
 }

@@ -22,15 +22,21 @@ import (
 type site struct {
 	t    *testing.T
 	dir  string
+	sock string                           // the control socket
 	port map[string]string                // by scheme, of 127.0.0.1
 	stop func() (code int, stderr string) // ends serve as a signal does
 }
 
 func newSite(t *testing.T, more ...string) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), port: map[string]string{}}
+	ctl, err := os.MkdirTemp("", "ctl") // shorter than the names of t.TempDir, as a socket's must be
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(ctl) })
+	s := &site{t: t, dir: t.TempDir(), sock: filepath.Join(ctl, "s"), port: map[string]string{}}
 	args := append([]string{"serve", "--share", "data=" + s.dir, "--share", "ro=" + s.dir + ",ro", "--user", "alice%secret",
-		"--tcp", "127.0.0.1:0", "--rdma", "iwarp://127.0.0.1:0", "--http", "127.0.0.1:0"}, more...)
+		"--tcp", "127.0.0.1:0", "--rdma", "iwarp://127.0.0.1:0", "--http", "127.0.0.1:0", "--control", s.sock}, more...)
 	ctx, cancel := context.WithCancel(context.Background())
 	pr, pw := io.Pipe()
 	var stderr bytes.Buffer

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -20,15 +19,15 @@ import (
 // verbsDialer dials by the RDMA device that the way to the host goes by.
 type verbsDialer struct {
 	provider ndk.Provider
-	log      *slog.Logger
+	fab      fabric
 }
 
-func newVerbsDialer(log *slog.Logger) (*verbsDialer, error) {
-	p, err := verbs.New(verbs.Config{Logger: log})
+func newVerbsDialer(fab fabric) (*verbsDialer, error) {
+	p, err := verbs.New(verbs.Config{Logger: fab.log})
 	if err != nil {
 		return nil, err
 	}
-	return &verbsDialer{provider: p, log: log}, nil
+	return &verbsDialer{provider: p, fab: fab}, nil
 }
 
 // Scheme implements transport.Dialer.
@@ -64,7 +63,7 @@ func (d *verbsDialer) dial(ctx context.Context, ip netip.Addr, port string) (tra
 	if err != nil {
 		return nil, err
 	}
-	sd, err := smbdirect.NewDialer(adapterOf{d.provider, local}, "verbs", smbdirect.Config{Logger: d.log})
+	sd, err := smbdirect.NewDialer(adapterOf{d.provider, local}, "verbs", d.fab.direct())
 	if err != nil {
 		return nil, err
 	}
@@ -156,8 +155,8 @@ func rdmaOwns(local netip.Addr) bool {
 // listenVerbs listens on HOST[:PORT]; without a host, or with an unspecified one,
 // on every address of every active device, each on the port of SMB Direct for its
 // kind unless a port is given.
-func listenVerbs(ctx context.Context, addr string, log *slog.Logger) ([]transport.Listener, error) {
-	p, err := verbs.New(verbs.Config{Logger: log})
+func listenVerbs(ctx context.Context, addr string, fab fabric) ([]transport.Listener, error) {
+	p, err := verbs.New(verbs.Config{Logger: fab.log})
 	if err != nil {
 		return nil, err
 	}
@@ -166,18 +165,18 @@ func listenVerbs(ctx context.Context, addr string, log *slog.Logger) ([]transpor
 		host, port = addr, ""
 	}
 	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || !ip.IsUnspecified()) {
-		l, err := smbdirect.Listen(ctx, p, "verbs", addr, smbdirect.Config{Logger: log})
+		l, err := smbdirect.Listen(ctx, p, "verbs", addr, fab.direct())
 		if err != nil {
 			return nil, err
 		}
 		return []transport.Listener{l}, nil
 	}
-	return listenDevices(ctx, p, port, log, func(_ string, err error) error { return err })
+	return listenDevices(ctx, p, port, fab, func(_ string, err error) error { return err })
 }
 
 // listenDevices listens on the addresses of the active devices. failed is told of
 // one that cannot be listened on; what it returns ends the attempt.
-func listenDevices(ctx context.Context, p ndk.Provider, port string, log *slog.Logger, failed func(addr string, err error) error) ([]transport.Listener, error) {
+func listenDevices(ctx context.Context, p ndk.Provider, port string, fab fabric, failed func(addr string, err error) error) ([]transport.Listener, error) {
 	devices, err := verbs.Devices()
 	if err != nil {
 		return nil, err
@@ -195,7 +194,7 @@ func listenDevices(ctx context.Context, p ndk.Provider, port string, log *slog.L
 			if port != "" {
 				addr = net.JoinHostPort(addr, port)
 			}
-			l, err := smbdirect.Listen(ctx, p, "verbs", addr, smbdirect.Config{Logger: log})
+			l, err := smbdirect.Listen(ctx, p, "verbs", addr, fab.direct())
 			if err == nil {
 				out = append(out, l)
 			} else if err := failed(addr, err); err != nil {
@@ -220,21 +219,21 @@ func closeAll(ls []transport.Listener) {
 // listenDefaultVerbs is what serve does with the RDMA devices when it is told
 // nothing: it takes what it can get. An iWARP device whose TCP is that of the
 // kernel, as siw, is served by the iwarp provider already.
-func listenDefaultVerbs(ctx context.Context, log *slog.Logger) []transport.Listener {
+func listenDefaultVerbs(ctx context.Context, fab fabric) []transport.Listener {
 	if !verbs.Available || !hasRDMAClass() {
 		return nil
 	}
-	p, err := verbs.New(verbs.Config{Logger: log})
+	p, err := verbs.New(verbs.Config{Logger: fab.log})
 	if err != nil {
-		log.Warn("RDMA devices are not served", "err", err)
+		fab.log.Warn("RDMA devices are not served", "err", err)
 		return nil
 	}
-	out, err := listenDevices(ctx, p, "", log, func(addr string, err error) error {
-		log.Info("not served by verbs", "addr", addr, "err", err)
+	out, err := listenDevices(ctx, p, "", fab, func(addr string, err error) error {
+		fab.log.Info("not served by verbs", "addr", addr, "err", err)
 		return nil
 	})
 	if err != nil {
-		log.Warn("RDMA devices are not served", "err", err)
+		fab.log.Warn("RDMA devices are not served", "err", err)
 	}
 	return out
 }

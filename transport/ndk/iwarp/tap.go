@@ -63,8 +63,9 @@ type TapFrame struct {
 
 // TapSink is shown connections and frames, in order for each direction of a
 // connection. Its methods are called by the goroutines that move data, some with
-// locks held: they must neither block nor call back. A frame may come before Opened
-// of its connection where that existed before the sink, and after Closed.
+// locks held: they must neither block nor call back. A connection that existed before
+// the sink may have its first frame shown before it, and may be opened twice; nothing
+// comes after Closed.
 type TapSink interface {
 	Opened(c *TapConn)
 	Frame(c *TapConn, f *TapFrame)
@@ -79,14 +80,10 @@ type TapSink interface {
 func (t *Tap) Attach(s TapSink) (detach func()) {
 	t.mu.Lock()
 	t.setLocked(append(t.listLocked(), s))
-	conns := make([]*tapped, 0, len(t.conns))
-	for c := range t.conns {
-		conns = append(conns, c)
-	}
-	t.mu.Unlock()
-	for _, c := range conns {
+	for c := range t.conns { // none of them can be closed before it was opened
 		s.Opened(&c.TapConn)
 	}
+	t.mu.Unlock()
 	return sync.OnceFunc(func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()

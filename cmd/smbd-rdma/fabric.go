@@ -1,0 +1,25 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
+)
+
+// fabric is what all RDMA connections of a command have in common: who is told of
+// what.
+type fabric struct {
+	log     *slog.Logger
+	tap     *iwarp.Tap             // nil: nobody can see the traffic
+	onDeath func(*smbdirect.Death) // nil: nobody is told
+}
+
+func (f fabric) direct() smbdirect.Config {
+	return smbdirect.Config{Logger: f.log, OnDeath: f.onDeath}
+}
+
+func (f fabric) iwarp() iwarp.Config { return iwarp.Config{Logger: f.log, Tap: f.tap} }
+
+// fabric is that of a client command.
+func (a *app) fabric() fabric { return fabric{log: a.log, tap: a.tap} }
