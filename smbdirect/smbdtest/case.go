@@ -130,6 +130,9 @@ type Target struct {
 	// Dial lets the initiator under test connect to addr. Only own ends have it.
 	Dial func(ctx context.Context, addr string) (transport.Conn, error)
 
+	// OpenSMB2 opens a file as the SMB2 client under test. Only own ends have it.
+	OpenSMB2 OpenSMB2
+
 	// Upper is what the end under test has above SMB Direct.
 	Upper Upper
 	// Server, Share, User, Password and Domain are for cases that speak SMB2. Without

@@ -210,6 +210,7 @@ func (f fabric) initiator(t *testing.T, c Case) {
 		Adapter:  peer,
 		Local:    netip.AddrPortFrom(host, 0),
 		Dial:     d.Dial,
+		OpenSMB2: openSMB2,
 		Times:    times,
 		Limits:   Limits{ReceiveCreditMax: 255},
 	}, c))

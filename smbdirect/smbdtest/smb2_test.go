@@ -7,9 +7,11 @@ import (
 	"os"
 	"testing"
 
+	"github.com/smbd-rdma/smbd-rdma/client"
 	"github.com/smbd-rdma/smbd-rdma/server"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/transport"
 	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
 )
 
@@ -86,4 +88,37 @@ func (f fabric) smb2Acceptor(t *testing.T, c Case) {
 		Probe:  Probe{Settled: counted.settled},
 		Limits: Limits{ReceiveCreditMax: 255},
 	}, c))
+}
+
+// openedSMB2 is a file that our client has open.
+type openedSMB2 struct {
+	*client.File
+	s *client.Session
+}
+
+func (f openedSMB2) Close() error { return f.s.Close() }
+
+// openSMB2 is OpenSMB2 with our client.
+func openSMB2(ctx context.Context, c transport.Conn, o SMB2Config) (SMB2File, error) {
+	cfg := client.Config{User: o.User, Password: o.Password, MinDialect: client.Dialect(o.Dialect),
+		MaxDialect: client.Dialect(o.Dialect), RDMAThreshold: o.Threshold}
+	if o.Sign {
+		cfg.Signing = client.SigningRequired
+	}
+	if o.Encrypt {
+		cfg.Encryption = client.EncryptRequired
+	}
+	s, err := client.New(ctx, c, cfg)
+	if err != nil {
+		return nil, err
+	}
+	sh, err := s.Mount(ctx, o.Share)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	f, err := sh.Create(ctx, o.Name)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return openedSMB2{f, s}, nil
 }
