@@ -55,6 +55,7 @@
 // # Limits
 //
 // Not there: DFS referrals, SMB1, Kerberos, multichannel, compression, leases and
-// client-side caching, durable handles. RDMA is not used while a session signs
-// or encrypts (there are no RDMA transforms); [Session.RDMAStatus] says so.
+// client-side caching, durable handles. A session that signs or encrypts uses RDMA
+// only with a server that has RDMA transforms ([MS-SMB2] 2.2.43);
+// [Session.RDMAStatus] and [Share.DataPath] say what is done.
 package client

@@ -27,9 +27,10 @@
 // # Safe by default
 //
 // Guests and anonymous users are refused, SMB1 is refused, NTLMv1 is refused.
-// Signing is required on connections without an RDMA side and offered on those
-// with one, as clients that must sign do not let data be placed by RDMA: see
-// [PolicyDefault]. Encryption is the client's choice, or required for a share or
+// Signing is required, but for clients of SMB Direct without RDMA transforms
+// ([MS-SMB2] 2.2.43), which do not let data be placed by RDMA when they must sign:
+// see [PolicyDefault]. With transforms the data of a READ or WRITE by RDMA is signed
+// or encrypted as its request is; it never goes with less. Encryption is the client's choice, or required for a share or
 // for all. A client's mistake costs that client its connection at most. Every
 // table, queue and buffer a client can fill has a bound in [Limits].
 //
@@ -63,7 +64,7 @@
 // # What there is not
 //
 // Oplocks and leases are never granted, durable and persistent handles neither;
-// compression, RDMA transforms ([MS-SMB2] 2.2.43), DFS, named streams, snapshots,
+// compression, DFS, named streams, snapshots,
 // quotas, Kerberos and SMB over QUIC do not exist. No access control list is
 // stored: what clients see and set is made of owner, group and permission bits, no
 // list is inherited, and access is what the share and the operating system allow

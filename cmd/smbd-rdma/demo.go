@@ -295,6 +295,8 @@ func (a *app) demoPair(ctx context.Context, dir string) (p *demoPair, err error)
 	users.Add("demo", password)
 	p.srv, err = server.New(server.Config{
 		Shares: []server.Share{{Name: "demo", FS: p.fsys}}, Users: users, Logger: log,
+		// The path without a copy is what is shown: who signs has no page cache on it.
+		Signing: server.PolicyOffered,
 	})
 	if err != nil {
 		return p, err

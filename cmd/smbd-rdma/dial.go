@@ -40,8 +40,8 @@ func (f *connFlags) register(c *cobra.Command) {
 	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto begins on TCP, moves to the RDMA that the server lists and back if that dies; without such a list it tries SMB Direct first")
 	fs.IntVar(&f.threshold, "rdma-threshold", client.DefaultRDMAThreshold, "bytes from which a read or write goes by RDMA; 1 is always")
 	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "limit for the answer to one request")
-	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off")
-	fs.BoolVar(&f.encrypt, "encrypt", false, "encrypt everything, or fail; RDMA is not used then")
+	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off; RDMA data is signed too where the server can, else goes in messages")
+	fs.BoolVar(&f.encrypt, "encrypt", false, "encrypt everything, or fail; RDMA data too where the server can, else it goes in messages")
 }
 
 // config makes the client's configuration of the flags.

@@ -60,8 +60,8 @@ finish, close the connections and end with exit status 0.`,
 	fs.StringVar(&f.http, "http", "", "address for /metrics (Prometheus) and /healthz; off by default")
 	fs.StringVar(&f.control, "control", "", "Unix socket for status and trace, or none (default: one in $XDG_RUNTIME_DIR/smbd-rdma, of root in /run/smbd-rdma)")
 	fs.StringVar(&f.flights, "flight-dir", "", "directory for the last events of SMB Direct connections that die of an error (default: in the log)")
-	fs.StringVar(&f.signing, "signing", "", "default (required on TCP, offered on SMB Direct), offered or required")
-	fs.StringVar(&f.encrypt, "encryption", "", "offered (default), required or off")
+	fs.StringVar(&f.signing, "signing", "", "default (required but for SMB Direct clients that cannot sign RDMA data), offered (files then go from the page cache), or required (those clients then do without RDMA)")
+	fs.StringVar(&f.encrypt, "encryption", "", "offered (default), required (SMB Direct clients that cannot encrypt RDMA data then do without RDMA), or off")
 	fs.StringVar(&f.name, "name", "", "name of the server (default: the host's)")
 	fs.BoolVar(&f.guest, "guest", false, "admit guests to shares with ,guest")
 	return c

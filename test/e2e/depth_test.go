@@ -29,7 +29,7 @@ func BenchmarkDepth32(b *testing.B) {
 		{"write 4 KiB inline", 4 << 10, 1 << 20, true},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			s := newSite(b, options{})
+			s := newSite(b, options{server: offeredSigning})
 			ctx := context.Background()
 			sh, err := mount(ctx, dialer(b, "iwarp"), s.addr("iwarp"), client.Config{RDMAThreshold: tc.threshold})
 			must(b, err)
