@@ -19,7 +19,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz mutate bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ nocgo: ## everything builds without a C compiler
 
 fuzz: ## every fuzz target for FUZZTIME each (default 30s)
 	@bash test/fuzz-all $(FUZZTIME)
+
+mutate: ## breaks SMB Direct in dozens of ways, one at a time, and shows which test notices each
+	$(GO) run ./test/mutate
 
 bench: ## benchmarks of the layers: bandwidth, latency, allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./transport/... ./smbdirect/... ./internal/... ./server/... ./client/...
