@@ -114,6 +114,9 @@ func (m *mutation) try() (by, out string, err error) {
 		// The time is for the tests; what they need is built first.
 		if out, err := command(10*limit, "test", "-overlay", file, "-vet=off", "-short", "-count=1", "-failfast",
 			"-timeout", limit.String(), pkg); err != nil {
+			if strings.Contains(out, "[build failed]") || strings.Contains(out, "[setup failed]") {
+				return "", out, errors.New("the tests do not compile")
+			}
 			return pkg + " " + failed(out), out, nil
 		}
 	}
