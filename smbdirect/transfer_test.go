@@ -26,7 +26,7 @@ func cut(d transport.Descriptor, lengths ...uint32) []transport.Descriptor {
 }
 
 // SD-100, SD-103, SD-106: Write, WriteFile and Read against descriptor lists.
-func TestTransfers(t *testing.T) {
+func TestSD103Transfers(t *testing.T) {
 	client, server := pair(t, Config{}, Config{})
 	ctx := context.Background()
 	file := filepath.Join(t.TempDir(), "data")
@@ -191,7 +191,7 @@ func TestSM19ManyDescriptors(t *testing.T) {
 
 // SD-109, SD-110, SM-12: the answer takes the token away, or does not, or takes
 // another.
-func TestSD109RemoteInvalidation(t *testing.T) {
+func TestSD109SD110RemoteInvalidation(t *testing.T) {
 	client, server := pair(t, Config{Registrations: 4}, Config{})
 	ctx := context.Background()
 	if !client.RDMA().RemoteInvalidation() {
@@ -291,7 +291,7 @@ func TestSD101SeveralRegions(t *testing.T) {
 
 // SD-102, SD-108: a token that was taken back, a wrong right, a wrong token: the
 // connection is lost, the next one works, and the memory is untouched.
-func TestSD108WrongDescriptor(t *testing.T) {
+func TestSD102SD108WrongDescriptor(t *testing.T) {
 	l := listener(t, Config{})
 	d, err := NewDialer(provider(t), "iwarp", Config{})
 	if err != nil {

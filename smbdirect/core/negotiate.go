@@ -92,6 +92,9 @@ func (e *Engine) adopt(preferredSend, maxReceive, maxFragmented uint32, requeste
 	c.MaxReceiveSize = max(MinMessageSize, min(c.MaxReceiveSize, preferredSend))
 	c.MaxSendSize = min(c.MaxSendSize, maxReceive)
 	c.MaxFragmentedSendSize = maxFragmented
+	if most := e.profile.MaxFragmentedSize; most > 0 {
+		c.MaxFragmentedSendSize = min(c.MaxFragmentedSendSize, most)
+	}
 	if most := Credits(e.profile.MaxCreditsRequested); most > 0 {
 		c.SendCreditTarget = min(c.SendCreditTarget, most)
 	}

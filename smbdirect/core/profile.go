@@ -18,6 +18,9 @@ type Profile struct {
 	MaxCreditsRequested uint16
 	// ReserveCredits is how many send credits are kept for messages that grant.
 	ReserveCredits Credits
+	// MaxFragmentedSize bounds the SMB2 messages to the peer in bytes, below what it
+	// says; 0 is no bound.
+	MaxFragmentedSize uint32
 	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
 	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
 	// MaxDescriptors bounds the buffer descriptors in one request to the peer; 0
@@ -35,11 +38,13 @@ const linuxReserve = 8
 var (
 	profileAny = Profile{Name: "any"}
 
-	// Linux's client has 255 receives and tops up whenever it is asked for more
-	// than it has granted: a target beyond that gets an empty message for each
-	// message of ours. It answers a probe at once only while it has credits to
-	// give; else the answer waits for its next message, and only its own idle
-	// timer of 120 s makes that sure to come.
+	// Linux's client keeps the receives of a message until it has all of it. Before
+	// its MaxFragmentedSize was made half of what they hold it was 1 MiB, and a
+	// message of that length never comes to an end: see clientProfile. It has 255
+	// receives and tops up whenever it is asked for more than it has granted: a
+	// target beyond that gets an empty message for each message of ours. It answers
+	// a probe at once only while it has credits to give; else the answer waits for
+	// its next message, and only its own idle timer of 120 s makes that sure to come.
 	profileCIFS = Profile{
 		Name:                 "cifs.ko",
 		MaxCreditsRequested:  255,
@@ -73,7 +78,9 @@ func clientProfile(r wire.NegotiateRequest, depths ReadDepths) Profile {
 	if depths.HostOrder ||
 		uint64(r.MaxFragmentedSize) == linuxFragmentedSize(linuxMessageSize) ||
 		r.PreferredSendSize == linuxMessageSize && r.MaxReceiveSize == linuxMessageSize {
-		return profileCIFS
+		p := profileCIFS
+		p.MaxFragmentedSize = uint32(min(max(linuxFragmentedSize(r.MaxReceiveSize), MinFragmentedSize), 1<<31))
+		return p
 	}
 	return profileAny
 }

@@ -183,6 +183,10 @@ func TestQuirks(t *testing.T) {
 		{"6 empty message between fragments", strings.Join(toKSMBD, ";") + ";wait 10ms;data req=255 n=80 remaining=20;data req=255 grant=200;data req=255 n=20", "deliver [80:100] of 100 last"},
 		{"6 empty probe between fragments", strings.Join(toKSMBD, ";") + ";submit 1 10;data req=255 n=80 remaining=20;data req=255 flags=1;data req=255 n=20", "deliver [80:100] of 100 last"},
 		{"6 the longest message that cifs.ko takes", strings.Join(toCIFS, ";") + ";submit 1 173910", "last"},
+		{"6 longer than the receives of an older cifs.ko hold", ourServer + ";" + cifsOldRequest + ";data req=255 grant=255;submit 1 173911", "error: " + ErrTooLong.Error()},
+		{"6 as long as they hold", ourServer + ";" + cifsOldRequest + ";data req=255 grant=255;submit 1 173910", "last"},
+		{"6 with longer receives", ourServer + ";request req=255 pref=1364 recv=4096 frag=173910;data req=255 grant=255;submit 1 173910", "last"},
+		{"6 Windows takes what it says", ourServer + ";" + windowsRequest + ";data req=255 grant=2000;submit 1 1048576", "last"},
 		{"6 one longer is refused here", strings.Join(toCIFS, ";") + ";submit 1 173911", "error: " + ErrTooLong.Error()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
