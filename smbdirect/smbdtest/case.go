@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,10 +48,9 @@ type Case struct {
 	Run func(ctx context.Context, t *T)
 }
 
-var registry []Case
+var registry []Case // in no order that means anything
 
-// register adds cases in the order of the files' names. It is called while
-// variables are initialised.
+// register adds cases. It is called while variables are initialised.
 func register(cases ...Case) struct{} {
 	for _, c := range cases {
 		for _, have := range registry {
@@ -66,14 +66,19 @@ func register(cases ...Case) struct{} {
 	return struct{}{}
 }
 
-// Cases returns the cases for one role.
+// Cases returns the cases for one role, in the order of the rows.
 func Cases(r Role) []Case {
+	place := make(map[string]int)
+	for i, row := range Rows() {
+		place[row.ID] = i
+	}
 	var out []Case
 	for _, c := range registry {
 		if c.Role == r {
 			out = append(out, c)
 		}
 	}
+	slices.SortStableFunc(out, func(a, b Case) int { return place[a.Rows[0]] - place[b.Rows[0]] })
 	return out
 }
 
@@ -238,9 +243,12 @@ func RunCase(ctx context.Context, tg Target, c Case) Result {
 		c.Run(ctx, t)
 	})
 	t.guard(t.cleanUp)
-	if t.outcome != Skipped {
+	if t.outcome != Skipped && ctx.Err() == nil {
 		t.guard(t.after)
 		t.guard(t.cleanUp)
+	}
+	if err := context.Cause(ctx); err != nil {
+		t.outcome, t.why = Skipped, []string{"interrupted: " + err.Error()}
 	}
 	if t.outcome == "" {
 		t.outcome = Pass
@@ -368,6 +376,7 @@ func (t *T) Peer(c PeerConfig) *Peer {
 	p, err := NewPeer(t.ctx, t.Adapter, c)
 	t.Must("peer", err)
 	t.Cleanup(p.Close)
+	p.stop = t.ctx.Done()
 	return p
 }
 

@@ -126,10 +126,10 @@ var _ = register(
 			if err := s.SendMessage(b, t.Times.React); err != nil {
 				t.Fatalf("send: %v (%v)", err, s.End())
 			}
-			pauses := 0
+			pauses, pause := 0, t.Times.Quiet
 			for {
 				granted, at := s.Granted, len(s.Headers)
-				m, err := s.Message(t.Times.Quiet)
+				m, err := s.Message(pause)
 				if errors.Is(err, ErrSilent) && s.Granted > 1 {
 					m, err = s.Message(t.Times.React) // it was slow
 				}
@@ -150,6 +150,7 @@ var _ = register(
 				if pauses == 0 {
 					t.Quiet(s, "without credits", max(t.Times.Quiet, min(4*t.Times.Quiet, t.Times.React)))
 				}
+				pause = t.Times.Quiet / 5
 				if pauses++; pauses > moderateSize {
 					t.Fatalf("no end after %d grants", pauses)
 				}

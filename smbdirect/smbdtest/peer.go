@@ -19,6 +19,8 @@ import (
 var (
 	// ErrEnded says that the connection has ended, see Peer.End.
 	ErrEnded = errors.New("smbdtest: the connection has ended")
+	// ErrStopped says that the wait was given up.
+	ErrStopped = errors.New("smbdtest: given up")
 	// ErrSilent says that nothing came in time.
 	ErrSilent = errors.New("smbdtest: nothing came in time")
 )
@@ -61,6 +63,7 @@ type Peer struct {
 	data    ndk.ConnData
 	closed  bool
 
+	stop   <-chan struct{} // ends every wait; nil never does
 	gone   chan struct{}
 	mu     sync.Mutex
 	reason uint32 // guarded by mu; of the disconnect
@@ -387,6 +390,8 @@ func (p *Peer) Next(d time.Duration) (Message, error) {
 		select {
 		case <-p.event.C():
 		case <-p.gone:
+		case <-p.stop:
+			return Message{}, ErrStopped
 		case <-t.C:
 			p.poll()
 			if len(p.inbox) == 0 && !p.hasEnded() {
@@ -423,6 +428,8 @@ func (p *Peer) Wait(d time.Duration) bool {
 		select {
 		case <-p.event.C():
 		case <-p.gone:
+		case <-p.stop:
+			return p.hasEnded()
 		case <-t.C:
 			p.poll()
 			return p.hasEnded()

@@ -131,14 +131,18 @@ func (t *T) Quiet(s *Stream, what string, d time.Duration) {
 	}
 }
 
-// StaysUp waits d, keeps the books of what comes, and fails the case if the
-// connection ends.
+// StaysUp waits d, keeps the books of what comes, answers keepalive messages, and
+// fails the case if the connection ends.
 func (t *T) StaysUp(s *Stream, what string, d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		f, err := s.receive(time.Until(end))
 		switch {
 		case err == nil:
 			s.fragments = append(s.fragments, f)
+			if f.Flags&wire.FlagResponseRequested != 0 && s.Credits > 0 {
+				t.Must("post", s.Post(1))
+				t.Must("answer", s.SendEmpty(0))
+			}
 		case errors.Is(err, ErrSilent):
 			t.Logf("%s: up for %v", what, d)
 			return
