@@ -19,7 +19,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -29,12 +28,7 @@ import (
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
-	"github.com/smbd-rdma/smbd-rdma/smbdirect"
-	"github.com/smbd-rdma/smbd-rdma/transport"
-	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
-	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
-	"github.com/smbd-rdma/smbd-rdma/transport/ndk/verbs"
-	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
+	"github.com/smbd-rdma/smbd-rdma/test/vm/way"
 )
 
 type options struct {
@@ -90,58 +84,9 @@ func parseSize(s string) (int64, error) {
 	return n * unit, nil
 }
 
-// dialer makes the transport that was asked for, and what to dial.
-func dialer(o options) (transport.Dialer, string, error) {
-	port, addr := o.port, o.host
-	var d transport.Dialer
-	var err error
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	switch o.provider {
-	case "tcp":
-		d, err = tcp.NewDialer(tcp.Config{})
-		if port == 0 {
-			port = tcp.DefaultPort
-		}
-	case "iwarp":
-		var p ndk.Provider
-		if p, err = iwarp.New(iwarp.Config{}); err == nil {
-			d, err = smbdirect.NewDialer(p, "iwarp", smbdirect.Config{Logger: log})
-		}
-	case "verbs":
-		var p ndk.Provider
-		if p, err = verbs.New(verbs.Config{}); err == nil {
-			d, err = smbdirect.NewDialer(wayTo{p, o.host}, "verbs", smbdirect.Config{Logger: log})
-		}
-	default:
-		err = fmt.Errorf("no provider %q", o.provider)
-	}
-	if port != 0 {
-		addr = net.JoinHostPort(o.host, strconv.Itoa(port))
-	}
-	return d, addr, err
-}
-
-// wayTo is a provider whose adapter for any address is the one on the way to host.
-type wayTo struct {
-	ndk.Provider
-	host string
-}
-
-// Open implements ndk.Provider.
-func (p wayTo) Open(ctx context.Context, local netip.Addr, v ndk.Version) (ndk.Adapter, error) {
-	if !local.IsValid() || local.IsUnspecified() {
-		c, err := net.Dial("udp", net.JoinHostPort(p.host, "445"))
-		if err != nil {
-			return nil, err
-		}
-		local = c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
-		c.Close()
-	}
-	return p.Provider.Open(ctx, local, v)
-}
-
 func run(ctx context.Context, o options, out io.Writer) (err error) {
-	d, addr, err := dialer(o)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	d, addr, err := way.To(o.provider, o.host, o.port, log, nil)
 	if err != nil {
 		return err
 	}
