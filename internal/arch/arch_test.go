@@ -48,7 +48,7 @@ var allowed = map[string][]string{
 	"fuzz":                        {"ntstatus", "smbdirect/...", "internal/smb2", "transport", "transport/ndk", "transport/ndk/sim", "transport/ndk/ndkhook", "fuzz/..."},
 	"fuzz/model":                  {"smbdirect/wire"},
 	"fuzz/minimise":               {},
-	"test":                        {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/..."},
+	"test":                        {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/...", "test/vm/way"},
 	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "cmd/smbd-rdma/..."},
 }
 
