@@ -432,3 +432,26 @@ func TestSD114EverythingThatWaits(t *testing.T) {
 		}
 	}
 }
+
+// 2: the read depths of cifs.ko 6.12: in the order of its host, and an ORD of 0 in
+// the words of RFC 6581, as it never reads. That is no reason to reject it.
+func TestQuirkReadDepthsOfCIFS(t *testing.T) {
+	l := listener(t, Config{})
+	p, err := dialRawWith(t, l, ndk.ConnParams{InboundReadLimit: 32, OutboundReadLimit: 0, Private: []byte{32, 0, 0, 0, 1, 0, 0, 0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []byte{0, 0, 0, 32, 0, 0, 0, 32}; !bytes.Equal(p.reply, want) {
+		t.Errorf("reply % x, want % x", p.reply, want)
+	}
+	p.send(negRequest(nil)) // whose values are not those of cifs.ko
+	p.next()
+	c, err := l.Accept(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := c.(*Conn).Parameters(); got.Peer != "cifs.ko" || got.ReadLimit != 32 {
+		t.Errorf("%+v", got)
+	}
+}

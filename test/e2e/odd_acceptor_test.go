@@ -45,7 +45,7 @@ func oddSite(t *testing.T, p ndk.Provider, host netip.Addr, m manner) (*oddListe
 	must(t, err)
 	users, err := server.ParseUsers("ann%secret")
 	must(t, err)
-	srv, err := server.New(server.Config{Shares: []server.Share{{Name: "data", FS: fsys}}, Users: users, ServerName: "ODD"})
+	srv, err := server.New(server.Config{Shares: []server.Share{{Name: "data", FS: fsys}}, Users: users, ServerName: "ODD", Signing: server.PolicyOffered})
 	must(t, err)
 	l := listenOddly(t, a, host, m)
 	served := make(chan struct{})
