@@ -44,8 +44,7 @@ type OpenSMB2 func(ctx context.Context, c transport.Conn, cfg SMB2Config) (SMB2F
 type serverOptions struct {
 	dialect    smb2.Dialect            // 3.1.1 if 0
 	cipher     smb2.Cipher             // taken, if the client offers it
-	alg        smb2.SigningAlgorithm   // likewise
-	noSigning  bool                    // no signing context: AES-CMAC
+	alg        smb2.SigningAlgorithm   // likewise; 0, no context: AES-CMAC
 	transforms []smb2.RDMATransformID  // taken; none, no context
 	contexts   []smb2.NegotiateContext // more, behind these
 	sign, seal bool                    // the client demands
@@ -286,7 +285,7 @@ func (s *smb2Server) contexts() []smb2.NegotiateContext {
 			add(smb2.ContextEncryptionCapabilities, &smb2.EncryptionCapabilities{Ciphers: []smb2.Cipher{s.opt.cipher}})
 		}
 	}
-	if b, n := smb2.FindNegotiateContext(s.neg.Contexts, smb2.ContextSigningCapabilities); n == 1 && !s.opt.noSigning {
+	if b, n := smb2.FindNegotiateContext(s.neg.Contexts, smb2.ContextSigningCapabilities); n == 1 && s.opt.alg != 0 {
 		m, err := smb2.ParseSigningCapabilities(b)
 		if s.t.Must("signing context", err); slices.Contains(m.SigningAlgorithms, s.opt.alg) {
 			s.alg = smbcrypto.SigningAlgorithm(s.opt.alg)
