@@ -348,6 +348,7 @@ var _ = register(
 		Run: func(_ context.Context, t *T) {
 			t.Waits(2 * t.Times.Negotiate)
 			s := t.Establish(PeerConfig{}, Request())
+			t.Must("grant", s.SendEmpty(0)) // it may have to probe
 			t.StaysUp(s, "past the negotiation timer", 2*t.Times.Negotiate)
 			t.Exchange(s, t.Talk(s), 100)
 		},
