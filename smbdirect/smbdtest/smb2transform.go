@@ -249,7 +249,7 @@ func goodTransforms() (cases []Case) {
 	}
 	add(encryption+"ReadMultipleOperation", read, []string{"SM-29"},
 		"64 READs, no nonce twice.", first, func(p *smb2Peer) { p.readTransformed(typeEncryption, 64, smb2.ChannelRDMAV1) })
-	add(encryption+"WriteMultipleOperation", write, []string{"SM-25"},
+	add(encryption+"WriteMultipleOperation", write, []string{"SM-24", "SM-25"},
 		"64 WRITEs.", first, func(p *smb2Peer) { p.writeTransformed(typeEncryption, 64, smb2.ChannelRDMAV1) })
 	for _, a := range macs {
 		o := signing(a.id, smb2.RDMATransformSigning)
