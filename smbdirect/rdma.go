@@ -18,7 +18,10 @@ import (
 // rdmaSide implements transport.RDMA for its Conn.
 type rdmaSide struct{ c *Conn }
 
-var _ transport.RDMA = (*rdmaSide)(nil)
+var (
+	_ transport.RDMA       = (*rdmaSide)(nil)
+	_ transport.OffsetRDMA = (*rdmaSide)(nil)
+)
 
 // Provider implements transport.RDMA.
 func (s *rdmaSide) Provider() string { return s.c.dev.name }
@@ -98,15 +101,15 @@ func (c *Conn) lease(ctx context.Context, n int) (*lease, error) {
 
 // checkTransfer checks what the caller and the peer's descriptors say, before
 // anything is sent (SD-104, SD-105).
-func (c *Conn) checkTransfer(n int, remote []transport.Descriptor) error {
+func (c *Conn) checkTransfer(n int, remote []transport.Descriptor, at uint64) error {
 	if n <= 0 || n > c.maxReadWrite {
 		return fmt.Errorf("smbdirect: transfer of %d bytes: %w", n, ErrTooLarge)
 	}
 	if len(remote) > MaxDescriptors {
 		return fmt.Errorf("smbdirect: %d descriptors: %w", len(remote), transport.ErrDescriptors)
 	}
-	if sum := transport.DescriptorsLen(remote); sum < uint64(n) {
-		return fmt.Errorf("smbdirect: %d bytes to descriptors of %d: %w", n, sum, transport.ErrDescriptors)
+	if sum := transport.DescriptorsLen(remote); sum < at || sum-at < uint64(n) {
+		return fmt.Errorf("smbdirect: %d bytes from %d on to descriptors of %d: %w", n, at, sum, transport.ErrDescriptors)
 	}
 	for _, d := range remote {
 		if d.Length > 0 && d.Offset > math.MaxUint64-uint64(d.Length-1) {
@@ -116,9 +119,10 @@ func (c *Conn) checkTransfer(n int, remote []transport.Descriptor) error {
 	return nil
 }
 
-// transfer runs a Write or Read of the first n bytes of b.
-func (c *Conn) transfer(ctx context.Context, k requestKind, b transport.Buffer, n int, remote []transport.Descriptor) error {
-	if err := c.checkTransfer(n, remote); err != nil {
+// transfer runs a Write or Read of the first n bytes of b, from at on in the peer's
+// buffers.
+func (c *Conn) transfer(ctx context.Context, k requestKind, b transport.Buffer, n int, remote []transport.Descriptor, at uint64) error {
+	if err := c.checkTransfer(n, remote, at); err != nil {
 		return err
 	}
 	l, ok := b.(*lease)
@@ -130,28 +134,44 @@ func (c *Conn) transfer(ctx context.Context, k requestKind, b transport.Buffer, 
 	}
 	r := c.dev.requests.get(k)
 	r.buf, r.n, r.remote = l, n, remote
+	for at >= uint64(remote[r.desc].Length) { // checkTransfer made sure that more follow
+		at -= uint64(remote[r.desc].Length)
+		r.desc++
+	}
+	r.descOff = uint32(at)
 	_, err := c.do(ctx, r)
 	return err
 }
 
 // Write implements transport.RDMA.
 func (s *rdmaSide) Write(ctx context.Context, b transport.Buffer, n int, remote []transport.Descriptor) error {
-	return s.c.transfer(ctx, reqWrite, b, n, remote)
+	return s.c.transfer(ctx, reqWrite, b, n, remote, 0)
 }
 
-// Read implements transport.RDMA.
+// WriteAt implements transport.OffsetRDMA.
+func (s *rdmaSide) WriteAt(ctx context.Context, b transport.Buffer, n int, remote []transport.Descriptor, at uint64) error {
+	return s.c.transfer(ctx, reqWrite, b, n, remote, at)
+}
+
+// Read implements transport.RDMA. Errors: those of Write, and ErrReadLimits if the
+// peer takes no reads.
 func (s *rdmaSide) Read(ctx context.Context, b transport.Buffer, n int, remote []transport.Descriptor) error {
+	return s.ReadAt(ctx, b, n, remote, 0)
+}
+
+// ReadAt implements transport.OffsetRDMA.
+func (s *rdmaSide) ReadAt(ctx context.Context, b transport.Buffer, n int, remote []transport.Descriptor, at uint64) error {
 	if s.c.readLimit == 0 {
 		return fmt.Errorf("smbdirect: read: %w", ErrReadLimits)
 	}
-	return s.c.transfer(ctx, reqRead, b, n, remote)
+	return s.c.transfer(ctx, reqRead, b, n, remote, at)
 }
 
 // WriteFile implements transport.RDMA. Without support of the provider the file
 // is read into a leased buffer.
 func (s *rdmaSide) WriteFile(ctx context.Context, f *os.File, off int64, n int, remote []transport.Descriptor) (int, error) {
 	c := s.c
-	if err := c.checkTransfer(n, remote); err != nil {
+	if err := c.checkTransfer(n, remote, 0); err != nil {
 		return 0, err
 	}
 	if off < 0 || off > math.MaxInt64-int64(n) {
@@ -179,7 +199,7 @@ func (c *Conn) writeFileByBuffer(ctx context.Context, f *os.File, off int64, n i
 		return 0, fmt.Errorf("smbdirect: write file: %w", err)
 	}
 	clear(b.mem[k:n])
-	return k, c.transfer(ctx, reqWrite, b, n, remote)
+	return k, c.transfer(ctx, reqWrite, b, n, remote, 0)
 }
 
 // pushTransfers posts what waits, as far as the shares of the initiator queue and

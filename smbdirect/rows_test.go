@@ -295,6 +295,69 @@ func TestSD104SD105LocalErrors(t *testing.T) {
 	receive(t, server).Release()
 }
 
+// 3.1.4.5, 3.1.4.6: an offset into the peer's buffers is consumed over their
+// lengths, the first and last that are touched are trimmed, and one past them fails
+// here.
+func TestSD103SD104Offset(t *testing.T) {
+	client, server := pair(t, Config{}, Config{})
+	ctx := context.Background()
+	for name, c := range map[string][2]*Conn{"initiator": {client, server}, "acceptor": {server, client}} {
+		from, to := c[0], c[1]
+		rdma := from.RDMA().(transport.OffsetRDMA)
+		mem := make([]byte, 1000)
+		reg, err := to.RDMA().Register(ctx, mem, transport.PeerReads|transport.PeerWrites)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Send(ctx, msg([]byte("go"))); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, from).Release()
+		ds := cut(reg.Descriptors()[0], 100, 0, 1, 399, 500)
+		b, err := from.RDMA().Lease(ctx, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]byte, 1000)
+		for i, tc := range []struct {
+			at uint64
+			n  int
+		}{{0, 10}, {99, 1}, {99, 2}, {100, 1}, {101, 399}, {99, 402}, {500, 500}, {999, 1}} {
+			data := pattern(tc.n, int64(i))
+			copy(b.Bytes(), data)
+			if err := rdma.WriteAt(ctx, b, tc.n, ds, tc.at); err != nil {
+				t.Fatalf("%s: write %d at %d: %v", name, tc.n, tc.at, err)
+			}
+			copy(want[tc.at:], data)
+			clear(b.Bytes())
+			if err := rdma.ReadAt(ctx, b, tc.n, ds, tc.at); err != nil {
+				t.Fatalf("%s: read %d at %d: %v", name, tc.n, tc.at, err)
+			}
+			if !bytes.Equal(b.Bytes()[:tc.n], data) {
+				t.Errorf("%s: read %d at %d: not what was written", name, tc.n, tc.at)
+			}
+		}
+		for _, tc := range []struct {
+			at uint64
+			n  int
+		}{{1000, 1}, {999, 2}, {0, 1001}, {1 << 40, 1}, {1<<64 - 1, 2}} {
+			if err := rdma.WriteAt(ctx, b, tc.n, ds, tc.at); !errors.Is(err, transport.ErrDescriptors) {
+				t.Errorf("%s: write %d at %d: %v", name, tc.n, tc.at, err)
+			}
+			if err := rdma.ReadAt(ctx, b, tc.n, ds, tc.at); !errors.Is(err, transport.ErrDescriptors) {
+				t.Errorf("%s: read %d at %d: %v", name, tc.n, tc.at, err)
+			}
+		}
+		b.Release()
+		if err := reg.Deregister(ctx, 0, false); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(mem, want) {
+			t.Errorf("%s: memory differs", name)
+		}
+	}
+}
+
 // 3.1.4.6: an acceptor whose peer takes no reads says so, and is not stuck; the depth
 // comes from the transport where there is no header.
 func TestSD113NoReads(t *testing.T) {

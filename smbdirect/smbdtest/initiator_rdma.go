@@ -146,8 +146,8 @@ var _ = register(
 			c.Talks()
 		}),
 	initiatorCase("ReachesOut", "3.1.4.5, 3.1.4.6",
-		"The initiator's own Write and Read go through an array of descriptors in order, with the first and last trimmed, and touch nothing else.",
-		rows("SD-103"), func(t *T) {
+		"The initiator's own Write and Read go through an array of descriptors in order, from an offset on, with the first and last trimmed, and touch nothing else.",
+		rows("SD-103", "SD-104"), func(t *T) {
 			c := t.Meet(PeerConfig{}, Response())
 			for _, cuts := range [][]int{{9000}, {1, 4095, 0, 100, 4804}, {9000, 5}, {3000, 3000, 3000}} {
 				g, err := c.Register(t.ctx, 9005, ndk.AllowRemoteWrite|ndk.AllowRemoteRead)
@@ -170,6 +170,20 @@ var _ = register(
 				clear(b.Bytes())
 				t.Must("Read", wait(t, "Read", later(func() error { return c.Conn.RDMA().Read(t.ctx, b, n, ds) }), t.Times.React))
 				t.Check(bytes.Equal(b.Bytes()[:n], want), "%v: what was read is not what is there", cuts)
+				// From an offset on, which lies in one of them or between two.
+				part := c.Conn.RDMA().(transport.OffsetRDMA)
+				for _, at := range []int{0, 1, 4095, 4096, 4196, 6000} {
+					copy(b.Bytes(), pattern(300, byte(at)))
+					copy(want[at:], pattern(300, byte(at)))
+					t.Must("WriteAt", wait(t, "WriteAt", later(func() error { return part.WriteAt(t.ctx, b, 300, ds, uint64(at)) }), t.Times.React))
+				}
+				clear(b.Bytes())
+				t.Must("ReadAt", wait(t, "ReadAt", later(func() error { return part.ReadAt(t.ctx, b, 8000, ds, 77) }), t.Times.React))
+				t.Check(bytes.Equal(b.Bytes()[:8000], want[77:8077]), "%v: what was read from an offset is not what is there", cuts)
+				for _, at := range []uint64{uint64(len(g.Bytes)) - 299, 1 << 40, 1<<64 - 1} {
+					err := part.WriteAt(t.ctx, b, 300, ds, at)
+					t.Check(errors.Is(err, transport.ErrDescriptors), "WriteAt %d: %v", at, err)
+				}
 				b.Release()
 				t.Must("guards", g.CheckGuards())
 				t.Must("deregister", g.Deregister(t.ctx))
