@@ -19,7 +19,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz mutate bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz mutate bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table smbd-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ ndk-table: ## docs/ndk-coverage.md, from what the conformance suite finds on eve
 	rm -f docs/ndk-coverage/iwarp*.tsv docs/ndk-coverage/sim*.tsv
 	NDKTEST_RESULTS=$(CURDIR)/docs/ndk-coverage $(GO) test -count=1 -run '^TestConformance$$' ./transport/ndk/iwarp ./transport/ndk/sim
 	$(GO) run ./transport/ndk/ndktest/ndktable -results docs/ndk-coverage -columns 'iwarp;sim;verbs, rxe;verbs, siw' -o docs/ndk-coverage.md
+
+smbd-table: ## docs/smbdirect-coverage.md, from the tests that are named after rows of [MS-SMBD] and [MS-SMB2]
+	$(GO) test -json ./smbdirect/... ./server ./client ./internal/smb2 | $(GO) run ./smbdirect/smbdtest/smbdtable -o docs/smbdirect-coverage.md
 
 clean:
 	rm -rf bin coverage.out

@@ -47,9 +47,9 @@ func TestRender(t *testing.T) {
 		t.Errorf("problems:\n%s\nwant\n%s", strings.Join(problems, "\n"), strings.Join(want, "\n"))
 	}
 	for _, line := range []string{
-		`| SD-01 | 2.2 | a\|b | both | **open: initiator** |  |  | 1 | 1 |  |  |  |  |`,
-		`| SD-02 | 2.2.1 |  | initiator | **open: initiator** | 1 |  |  |  |  |  |  |  |`,
-		`| SD-100 | 3.1.4.3 |  | both | proved |  | 1 |  |  |  |  |  |  |`,
+		`| SD-01 | 2.2 | a\|b | both | **open: initiator** |  |  | yes | yes |  |  |  |  |`,
+		`| SD-02 | 2.2.1 |  | initiator | **open: initiator** | yes |  |  |  |  |  |  |  |`,
+		`| SD-100 | 3.1.4.3 |  | both | proved |  | yes |  |  |  |  |  |  |`,
 		`| SM-11 | MS-SMB2 3.3.5.12 |  | acceptor | **open: acceptor** |  |  |  | skipped |  |  |  |  |`,
 		`| SM-12 | MS-SMB2 3.3.5.12 |  | acceptor | **FAIL: server** |  |  |  |  | **FAIL** |  |  |  |`,
 		`| **all 5 rows** | | | | **1 proved, 4 not** | **1** | **1** | **1** | **1** | **0** | **0** | **0** | **0** |`,

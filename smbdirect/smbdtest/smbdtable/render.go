@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/smbdtest"
@@ -61,7 +60,8 @@ func render(rows []smbdtest.Row, res *results) (text string, problems []string) 
 Every requirement of [MS-SMBD], and of [MS-SMB2] where it uses RDMA, and the tests
 that prove it. Written by ` + "`make smbd-table`" + ` from the results of the tests; do not
 edit. A test proves the rows that its name has, as
-` + "`TestConformance/sim/acceptor/SD-24/...`" + `. A cell is the number of tests that passed.
+` + "`TestConformance/sim/acceptor/SD-24/...`" + `, and a cell says
+where there are some that passed. The last line counts the rows of each column.
 
 * engine: the codec and the state machine (smbdirect/wire, smbdirect/core, internal/smb2)
 * API: two connections with each other (smbdirect); it counts for both roles in rows
@@ -104,8 +104,8 @@ A row is open if a role that it applies to has no proof beside the engine's.
 			case c[col].failed > 0:
 				text = "**FAIL**"
 			case c[col].passed > 0:
-				text = strconv.Itoa(c[col].passed)
-				sum[col] += c[col].passed
+				text = "yes"
+				sum[col]++
 			case c[col].skipped > 0:
 				text = "skipped"
 			}
