@@ -152,7 +152,6 @@ func (s *Server) TransportStats() map[string]transport.Stats {
 		sum.Registrations += x.Registrations
 		sum.LeasedBuffers += x.LeasedBuffers
 		sum.RDMAOutstanding += x.RDMAOutstanding
-		sum.PeerBytesKnown = sum.PeerBytesKnown || x.PeerBytesKnown
 		out[c.scheme] = sum
 	}
 	return out

@@ -264,6 +264,7 @@ func (s *Stats) Add(t *Stats) {
 	s.RDMAReads += t.RDMAReads
 	s.PeerBytesWritten += t.PeerBytesWritten
 	s.PeerBytesRead += t.PeerBytesRead
+	s.PeerBytesKnown = s.PeerBytesKnown || t.PeerBytesKnown
 	s.RDMABytesFromFile += t.RDMABytesFromFile
 	s.BytesCopied += t.BytesCopied
 	s.RegistrationsMade += t.RegistrationsMade

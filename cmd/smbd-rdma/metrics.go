@@ -16,14 +16,15 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descOpen     = desc("open", "What is open now.", "kind")
-	descConns    = desc("connections_total", "Connections, by what became of them.", "result")
-	descLogons   = desc("logon_failures_total", "Authentications that were refused.")
-	descBytes    = desc("file_bytes_total", "File bytes moved, by direction and path.", "direction", "path")
-	descFromFile = desc("file_bytes_from_page_cache_total", "File bytes read by RDMA that went out without passing through user space.")
-	descCopied   = desc("file_bytes_copied_total", "File bytes copied from one user-space buffer to another.")
-	descRequests = desc("requests_total", "Requests, by command.", "command")
-	descErrors   = desc("errors_total", "Answers with an error status, by command.", "command")
+	descOpen      = desc("open", "What is open now.", "kind")
+	descConns     = desc("connections_total", "Connections, by what became of them.", "result")
+	descLogons    = desc("logon_failures_total", "Authentications that were refused.")
+	descBytes     = desc("file_bytes_total", "File bytes moved, by direction and path.", "direction", "path")
+	descFromFile  = desc("file_bytes_from_page_cache_total", "File bytes read by RDMA that went out without passing through user space.")
+	descCopied    = desc("file_bytes_copied_total", "File bytes copied from one user-space buffer to another.")
+	descProtected = desc("file_bytes_rdma_protected_total", "File bytes moved by RDMA under a transform.", "transform")
+	descRequests  = desc("requests_total", "Requests, by command.", "command")
+	descErrors    = desc("errors_total", "Answers with an error status, by command.", "command")
 )
 
 // Describe implements prometheus.Collector.
@@ -52,6 +53,9 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descBytes, st.WriteRDMA, "write", "rdma")
 	count(descFromFile, st.ReadFromFile)
 	count(descCopied, st.BytesCopied)
+	count(descProtected, st.RDMASigned, "signed")
+	count(descProtected, st.RDMAEncrypted, "encrypted")
+	collectTransports(ch, c.srv)
 	for cmd, v := range st.Requests {
 		count(descRequests, v, cmd)
 	}
