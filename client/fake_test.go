@@ -167,16 +167,17 @@ func (f *fake) reply(h smb2.Header, st ntstatus.Status, m body) {
 
 func (f *fake) replyWith(h smb2.Header, st ntstatus.Status, m body, invalidate *uint32) {
 	f.out = f.encode(f.out[:0], h, st, m)
+	if f.signer != nil && (f.sign || h.IsSigned() && !f.sealed) {
+		if err := f.signer.Sign(f.out); err != nil {
+			f.t.Error(err)
+		}
+	}
 	if f.sealed {
 		b, err := f.sealer.Seal(nil, h.SessionID, f.out)
 		if err != nil {
 			f.t.Error(err)
 		}
 		f.out = b
-	} else if f.signer != nil && (f.sign || h.IsSigned()) {
-		if err := f.signer.Sign(f.out); err != nil {
-			f.t.Error(err)
-		}
 	}
 	f.send(f.out, invalidate)
 }

@@ -229,7 +229,7 @@ func (c *chunk) unprotect(k *call, m *smb2.ReadResponse, n int) error {
 	}
 	sig, nonce := tr.Crypto.Signature, tr.Crypto.Nonce
 	switch typ := tr.Crypto.TransformType; {
-	case typ == smb2.RDMATransformTypeEncryption && c.path == PathRDMAEncrypted && k.answerSealed:
+	case typ == smb2.RDMATransformTypeEncryption && c.path == PathRDMAEncrypted: // so was the answer, or it were none
 		if len(sig) != smbcrypto.SignatureSize || len(nonce) != sec.opener.NonceSize() {
 			return c.c.badTransform("signature of %d and nonce of %d bytes", len(sig), len(nonce))
 		}
@@ -240,6 +240,7 @@ func (c *chunk) unprotect(k *call, m *smb2.ReadResponse, n int) error {
 	case typ == smb2.RDMATransformTypeSigning && c.path != PathRDMAEncrypted && !k.answerSealed &&
 		k.resp.IsSigned() && sec.signer != nil && slices.Contains(c.c.neg.transforms, RDMASigning):
 		if sec.signer.VerifyPayload(sig, nonce, c.p[:n]) != nil {
+			clear(c.p)
 			return c.c.tampered(k, n, ntstatus.InvalidSignature)
 		}
 		return nil

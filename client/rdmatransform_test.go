@@ -352,7 +352,7 @@ func TestSM30(t *testing.T) {
 	})
 	t.Run("transform that was not negotiated", func(t *testing.T) {
 		f, l := newFake(t, linkConfig{rdma: true})
-		f.auth = true
+		f.auth, f.sign = true, true
 		f.on[smb2.CommandRead] = placing(random(5000), func(*placedRead) {})
 		file := f.open(l, Config{})
 		_, err := file.ReadAt(make([]byte, 5000), 0)
@@ -360,6 +360,52 @@ func TestSM30(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("signed data in an encrypted answer", func(t *testing.T) {
+		f, l, cfg := protectedFake(t, false)
+		f.on[smb2.CommandRead] = placing(random(5000), func(*placedRead) { f.sealed, f.sign = true, true })
+		file := f.open(l, cfg)
+		_, err := file.ReadAt(make([]byte, 5000), 0)
+		if ended(t, file.Share().Session(), err); !errors.Is(err, ntstatus.InvalidNetworkResponse) {
+			t.Errorf("got %v", err)
+		}
+	})
+	// A session that need not sign, and a server that signs data all the same: that is
+	// worth something only in a message that is signed.
+	for _, c := range []struct {
+		name  string
+		sign  bool
+		spoil func(*placedRead)
+		ok    bool
+		err   ntstatus.Status
+	}{
+		{"data signed unasked", true, func(*placedRead) {}, true, 0},
+		{"data signed unasked, in an unsigned message", false, func(*placedRead) {}, false, ntstatus.InvalidNetworkResponse},
+		{"data signed unasked, and changed", true, func(r *placedRead) { r.data[7] ^= 1 }, false, ntstatus.InvalidSignature},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, l, _ := protectedFake(t, false)
+			f.sign = c.sign
+			f.on[smb2.CommandRead] = placing(random(5000), c.spoil)
+			file := f.open(l, Config{})
+			if p := file.Share().DataPath(); p != PathRDMA {
+				t.Fatalf("path %v", p)
+			}
+			p := make([]byte, 5000)
+			n, err := file.ReadAt(p, 0)
+			if c.ok {
+				if n != 5000 || !bytes.Equal(p, random(5000)) {
+					t.Errorf("%d octets, %v", n, err)
+				}
+				return
+			}
+			if n != 0 || !errors.Is(err, c.err) {
+				t.Errorf("%d octets, %v, want %v", n, err, c.err)
+			}
+			if c.err == ntstatus.InvalidSignature && !bytes.Equal(p, make([]byte, 5000)) {
+				t.Error("octets that were not verified are left in the buffer")
+			}
+		})
+	}
 	t.Run("below 3.1.1 the flags are reserved", func(t *testing.T) {
 		f, l := newFake(t, linkConfig{})
 		f.dialect = smb2.DialectSMB302

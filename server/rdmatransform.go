@@ -118,13 +118,8 @@ func (r *request) parseWriteChannel(req *smb2.WriteRequest) (w rdmaWrite, st nts
 	if w.descs, ok = r.chain.descriptors(info); !ok || w.descs[0].Length == 0 || transport.DescriptorsLen(w.descs) < n {
 		return w, ntstatus.InvalidParameter
 	}
-	if w.guard == guardEncrypted {
-		if len(w.crypto.Signature) != smbcrypto.SignatureSize || len(w.crypto.Nonce) != r.sess.opener.NonceSize() {
-			return w, ntstatus.AuthTagMismatch
-		}
-		if transport.DescriptorsLen(w.descs) != n {
-			return w, ntstatus.BadData // the data is as long decrypted as encrypted
-		}
+	if w.guard == guardEncrypted && transport.DescriptorsLen(w.descs) != n {
+		return w, ntstatus.BadData // the data is as long decrypted as encrypted
 	}
 	return w, ntstatus.Success
 }
@@ -159,6 +154,7 @@ func (r *request) unguard(w *rdmaWrite, data []byte) ntstatus.Status {
 		}
 		r.srv.count.rdmaSigned.Add(uint64(len(data)))
 	case guardEncrypted:
+		// Lengths of signature and nonce that do not fit the cipher fail here too.
 		if err := r.sess.opener.OpenPayload(data, data, w.crypto.Signature, w.crypto.Nonce); err != nil {
 			return ntstatus.AuthTagMismatch
 		}
