@@ -118,6 +118,8 @@ func TestProtectedTransferAllocations(t *testing.T) {
 		{"AES-GMAC", Config{Signing: SigningRequired}, 0},
 		{"AES-CMAC", Config{Signing: SigningRequired, SigningAlgorithms: []SigningAlgorithm{AESCMAC}}, 6},
 		{"AES-128-GCM", Config{Encryption: EncryptRequired}, 0},
+		// A key stream each for the request, the answer and the payload, at each end.
+		{"AES-128-CCM", Config{Encryption: EncryptRequired, Ciphers: []Cipher{AES128CCM}}, 6},
 		{"AES-256-GCM", Config{Encryption: EncryptRequired, Ciphers: []Cipher{AES256GCM}}, 0},
 	} {
 		r, w := measure(c.cfg)

@@ -18,7 +18,7 @@
 // session share theirs.
 //
 // Steady-state signing and AES-GCM allocate nothing, but for the 16 bytes that
-// the CMAC library returns. The CCM library allocates some hundred bytes to seal
-// a message, and the message's size to open one. AES-GMAC and AES-GCM are also the
+// the CMAC library returns. AES-CCM allocates the standard library's key stream,
+// some hundred bytes, whatever the size of the message. AES-GMAC and AES-GCM are also the
 // fastest by far, so they are what to prefer where a peer has them.
 package smbcrypto

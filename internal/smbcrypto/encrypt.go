@@ -9,8 +9,6 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
-
-	"github.com/pion/dtls/v3/pkg/crypto/ccm"
 )
 
 // Cipher is a CipherId of [MS-SMB2] 2.2.3.1.2.
@@ -63,11 +61,7 @@ func (c Cipher) aead(key []byte) (cipher.AEAD, error) {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	if c == AES128CCM || c == AES256CCM {
-		a, err := ccm.NewCCM(block, tagSize, 11)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
-		}
-		return a, nil
+		return newCCM(block), nil
 	}
 	a, err := cipher.NewGCM(block)
 	if err != nil {
