@@ -324,7 +324,11 @@ func (t *transfer) take(ctx context.Context) {
 func (t *transfer) sendAgain(ctx context.Context, c *chunk, k *call) bool {
 	s := t.f.sh.s
 	if c.c.failed() != nil {
-		return s.failover(ctx, c.c, &t.again) != nil
+		if s.failover(ctx, c.c, &t.again) == nil {
+			return false
+		}
+		s.counters.replays.Add(1)
+		return true
 	}
 	return k.state == callAnswered && k.err == nil && s.busy(ctx, k, &t.again)
 }
