@@ -28,8 +28,26 @@
 // the server and matches the errors of io/fs, io and syscall that mean the same,
 // with errors.Is. When the connection is lost every call under way and to come
 // fails with an error that matches net.ErrClosed and says why it was lost; there
-// is no reconnection. A server that breaks the protocol loses the connection:
+// is no reconnection of a session. A server that breaks the protocol loses the connection:
 // [*ProtocolError].
+//
+// # Channels
+//
+// With [ChannelConfig] a session has several connections, [MS-SMB2] 3.2.1.3: it
+// begins on one, asks the server for its interfaces, and binds connections to the
+// best of them, by default one to each RDMA interface. READ and WRITE go there at
+// once; other requests stay on the oldest connection. The requests of a connection
+// that dies, or is silent although it has some, are sent again on another, with a
+// higher ChannelSequence and, where they change something, as replays: the server
+// does not carry out late what came by the dead one, and callers see no error. The
+// memory of a READ or WRITE is revoked before it is used again. LockSequence and
+// CreateGuid keep a lock or a new file from being made twice, and while there are
+// several channels an operation on a name that changes something is made of single
+// requests rather than of a compound, because only these can be sent again. Two
+// things can't: a listing that is cut starts over, without giving a name twice, and
+// [Watcher.Next] returns that it may have missed something. A hard link whose answer
+// was lost may be refused as existing. [Session.Channels] and [Stats] tell what
+// moved what.
 //
 // # Contexts
 //
@@ -48,13 +66,13 @@
 // in flight together, as far as the server's credits go ([MS-SMB2] 3.2.4.1.5).
 // Only the file position (Read, Write, Seek) and the directory position (ReadDir)
 // are one per File and serialise their users. A connection has a goroutine that
-// receives and one that watches Config.Timeout; Close stops both and returns after
-// they have ended. No lock is held across I/O but those of the two positions, of
+// receives and one that watches Config.Timeout, and a session with Config.Channels
+// one that makes connections; Close stops them and returns after they have ended. No lock is held across I/O but those of the two positions, of
 // Watcher.Next, and of a renewal of the session.
 //
 // # Limits
 //
-// Not there: DFS referrals, SMB1, Kerberos, multichannel, compression, leases and
+// Not there: DFS referrals, SMB1, Kerberos, compression, leases and
 // client-side caching, durable handles. A session that signs or encrypts uses RDMA
 // only with a server that has RDMA transforms ([MS-SMB2] 2.2.43);
 // [Session.RDMAStatus] and [Share.DataPath] say what is done.
