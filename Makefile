@@ -1,6 +1,9 @@
 # Targets that CI runs are the ones that people run. `make help` lists them.
 GO      ?= go
 FUZZTIME ?= 30s
+SIMTIME  ?= 120s
+# The first seed of make sim.
+FIRST    ?= 1
 BIN     := bin/smbd-rdma
 # The linter is built from source by the go command and cached by it.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -19,7 +22,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz mutate bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table smbd-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table smbd-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +60,9 @@ fmt: ## rewrite with gofmt
 
 nocgo: ## everything builds without a C compiler
 	CGO_ENABLED=0 $(GO) build ./...
+
+sim: ## the credit protocol simulated for SIMTIME (default 120s) or SEEDS=n seeds, from FIRST (1) on: engines, and whole connections
+	$(GO) test -count=1 -v -timeout 0 -run '^Test(Simulation|Network)$$' ./fuzz/simulate ./fuzz/network -first=$(FIRST) $(if $(SEEDS),-seeds=$(SEEDS),-simtime=$(SIMTIME))
 
 fuzz: ## every fuzz target for FUZZTIME each (default 30s)
 	@bash test/fuzz-all $(FUZZTIME)

@@ -27,7 +27,8 @@ type Kind uint8
 const (
 	// Start: the end begins; its negotiation timer runs.
 	Start Kind = iota + 1
-	// Post: of Asked receives of Size bytes N were posted.
+	// Post: of Asked receives of Size bytes N were posted. A whole connection
+	// posts one by one, and says -1 where the adapter refused the one before.
 	Post
 	// Send: Bytes are sent, a negotiate or Data Transfer message, invalidating
 	// Token if HasToken. ID is the message of the payload.
@@ -48,8 +49,8 @@ const (
 	HoldOn
 	HoldOff
 	// Connected: the negotiation is done. Interval and Timeout are the end's
-	// keepalive times with this peer. MaxRequested, if not 0, bounds the credits
-	// that it asks this peer for, and Reserve is how many send credits it may keep
+	// keepalive times with this peer. MaxRequested and MaxFragmented, if not
+	// 0, bound the credits that it asks this peer for and the messages to it, and Reserve is how many send credits it may keep
 	// for messages that grant or answer.
 	Connected
 	// Terminate: the end ends the connection, for Cause.
@@ -135,6 +136,7 @@ type Event struct {
 	Interval              time.Duration
 	Timeout               time.Duration
 	MaxRequested, Reserve int
+	MaxFragmented         uint32
 	Claim                 Claim
 }
 

@@ -74,7 +74,17 @@ func (m *Model) hearNegotiate(e *end, ev *Event) {
 	default:
 		e.h += int64(r.CreditsGranted)
 		e.adopt(r.CreditsRequested, r.PreferredSendSize, r.MaxReceiveSize, r.MaxFragmentedSize)
+		if !e.Prompt {
+			m.open(e, ev)
+		}
 	}
+}
+
+// open begins what a whole connection, which does not say Connected, does after
+// the negotiation.
+func (m *Model) open(e *end, ev *Event) {
+	e.phase, e.arrivedAt = established, ev.At
+	m.stir(ev)
 }
 
 // adopt takes over what the peer said.
@@ -95,6 +105,9 @@ func (m *Model) connected(e *end, ev *Event) {
 	want := e.SendCreditTarget
 	if ev.MaxRequested > 0 {
 		want = min(want, ev.MaxRequested)
+	}
+	if ev.MaxFragmented > 0 {
+		e.fragSend = min(e.fragSend, ev.MaxFragmented)
 	}
 	obey(e.Foreign || e.Role == Initiator || e.requested == want, Request, "%d credits were requested, want %d", e.requested, want)
 	e.requested, e.reserve = want, int64(ev.Reserve)

@@ -15,9 +15,13 @@ const (
 func (m *Model) post(e *end, ev *Event) {
 	if !e.heard {
 		obey(ev.Size >= negotiateReceive, Negotiation, "a receive of %d bytes for the negotiation", ev.Size)
+		if ev.N < 0 {
+			e.negotiatePosted = false
+			return
+		}
 		obey(!e.negotiatePosted && ev.N <= 1, Negotiation, "more than one receive for the negotiation")
 		e.negotiatePosted = ev.N == 1
-		e.short = ev.N == 0
+		e.short = ev.N < ev.Asked
 		return
 	}
 	obey(ev.Size == e.recvSize, OneReceive, "a receive of %d bytes, %d negotiated", ev.Size, e.recvSize)
@@ -28,11 +32,17 @@ func (m *Model) post(e *end, ev *Event) {
 		m.stats.Shortfalls++
 		e.room = max(int(e.p), 1) // the adapter has less room than it said
 	}
-	if e.Foreign || ev.N == 0 {
+	if e.Foreign || ev.N <= 0 {
 		return
 	}
 	if e.phase == negotiating {
+		obey(e.p <= e.spareMax(), Limit, "%d receives posted, ReceiveCreditMax is %d", e.p, e.ReceiveCreditMax)
 		obey(e.p <= e.wish(), Target, "%d posted; the peer wants %d", e.p, e.wish())
+		return
+	}
+	if !e.Prompt {
+		// What was polled from a whole connection's queue, the connection may not
+		// have looked at yet: it knows of fewer credits than the model.
 		return
 	}
 	spare := e.credits() == 1 && e.unannounced() == 1
@@ -56,7 +66,14 @@ func (m *Model) send(e, o *end, ev *Event) {
 	}
 	if e.phase == negotiating {
 		m.sendNegotiate(e, ev)
+		if e.answered && !e.Prompt && !e.refuse && e.p > 0 {
+			m.open(e, ev)
+		}
 		return
+	}
+	if e.requested == 0 {
+		e.requested = int(parseRequested(ev.Bytes)) // of a whole connection; it stays
+		obey(e.requested > 0 && e.requested <= e.SendCreditTarget, Request, "%d credits requested, target %d", e.requested, e.SendCreditTarget)
 	}
 	obey(e.phase == established, Negotiation, "a message before the negotiation")
 	h, ok := parse(ev.Bytes)
@@ -69,9 +86,10 @@ func (m *Model) send(e, o *end, ev *Event) {
 	e.s++
 	e.g += int64(h.CreditsGranted)
 	obey(e.outstanding() <= e.p, PostedFirst, "%d granted in all, %d posted", e.outstanding(), e.p)
-	obey(e.unannounced() == 0, Announced, "%d receives are posted and not announced", e.unannounced())
+	// A whole connection may hold a send back while it posts receives for the next.
+	obey(e.unannounced() == 0 || !e.Prompt, Announced, "%d receives are posted and not announced", e.unannounced())
 	limit := int64(e.ReceiveCreditMax)
-	if c == 1 {
+	if c == 1 || !e.Prompt {
 		limit = e.spareMax()
 	}
 	obey(h.CreditsGranted == 0 || e.outstanding() <= limit, Limit, "%d outstanding, limit %d", e.outstanding(), limit)
@@ -87,6 +105,12 @@ func (m *Model) send(e, o *end, ev *Event) {
 	e.answer, e.blocked, e.emptied = false, false, false
 	m.stats.Sends++
 	m.stats.Grants += uint64(h.CreditsGranted)
+}
+
+// parseRequested is the CreditsRequested of a Data Transfer message.
+func parseRequested(b []byte) uint16 {
+	h, _ := parse(b)
+	return h.CreditsRequested
 }
 
 // sendFlags is 3.1.5.1 and 3.1.6.2: a probe is sent when the peer was silent for
@@ -124,8 +148,12 @@ func (m *Model) sendPayload(e, o *end, h wire.DataTransfer, ev *Event) {
 	obey(ok && int(payloadAt+h.DataLength) == len(ev.Bytes), Octets, "%d octets of payload in %d bytes", h.DataLength, len(ev.Bytes))
 	obey(e.following == 0 || e.following == uint64(h.DataLength)+uint64(h.RemainingDataLength), Octets, "%d and %d octets, %d were to follow", h.DataLength, h.RemainingDataLength, e.following)
 	e.following = uint64(h.RemainingDataLength)
-	if !e.Prompt {
-		return // what it submits is not told
+	if !e.Prompt { // what it submits is not told
+		obey(!ev.HasToken || e.following == 0, Token, "a token with a fragment that is not the last")
+		if ev.HasToken {
+			m.stats.Tokens++
+		}
+		return
 	}
 	obey(len(e.queue) > 0, Octets, "payload of nothing that waits")
 	q := &e.queue[0]

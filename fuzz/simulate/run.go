@@ -20,12 +20,14 @@ func law(err error) model.Law {
 
 // Minimise returns a scenario with fewer and smaller actions that breaks the same
 // law as s, which must fail. It runs at most budget scenarios.
-func Minimise(s Scenario, budget int) Scenario {
-	want := law(Run(s).Err)
+func Minimise(s Scenario, budget int) Scenario { return shrink(s, Run, budget) }
+
+func shrink(s Scenario, run func(Scenario) Result, budget int) Scenario {
+	want := law(run(s).Err)
 	fails := func(actions []Action) bool {
 		try := s
 		try.Actions = actions
-		err := Run(try).Err
+		err := run(try).Err
 		return err != nil && law(err) == want
 	}
 	s.Actions = minimise.List(s.Actions, fails, budget/2)

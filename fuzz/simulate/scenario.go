@@ -44,6 +44,7 @@ const (
 	HoldOff  Op = "resume"   //
 	Cancel   Op = "cancel"   // the message submitted N before the latest
 	Shorten  Op = "shorten"  // the next post takes N receives less
+	Room     Op = "room"     // the adapter takes N receives in all; 0: any number
 	Mutate   Op = "mutate"   // field and value N of the oldest message on the way to the end
 	Repeat   Op = "repeat"   // the oldest message on the way to the end comes twice
 	Drop     Op = "drop"     // it is lost
@@ -73,11 +74,11 @@ func Generate(seed uint64) Scenario {
 	for i := range s.Ends {
 		s.Ends[i] = setting(r)
 	}
-	if r.IntN(5) == 0 {
+	if r.IntN(4) == 0 {
 		s.Ends[r.IntN(2)] = lenient(r)
 	}
 	m := mood{
-		hostile: r.IntN(6) == 0, storm: r.IntN(8) == 0, short: r.IntN(6) == 0, holds: r.IntN(3) == 0,
+		hostile: r.IntN(4) == 0, storm: r.IntN(8) == 0, short: r.IntN(6) == 0, holds: r.IntN(3) == 0,
 		slowLink: 1 + r.IntN(12), slowSends: 1 + r.IntN(8), eager: 1 + r.IntN(8), biggest: pick(r, 200, 3000, 30000, 140000),
 	}
 	if min(s.Ends[0].ReceiveCreditMax, s.Ends[1].ReceiveCreditMax) < 4 && m.biggest > 30000 {
@@ -85,10 +86,10 @@ func Generate(seed uint64) Scenario {
 	}
 	switch {
 	case m.hostile && r.IntN(2) == 0:
-		i := int64(r.Uint32()&^31 | r.Uint32N(14))
+		i := int64(r.Uint32()&^31 | 14 + r.Uint32N(6))
 		s.Actions = append(s.Actions, Action{Op: Mutate, End: 1, N: i}, Action{Op: Deliver, End: 1, N: 1})
 	case m.hostile && r.IntN(3) == 0:
-		i := int64(r.Uint32()&^31 | r.Uint32N(20))
+		i := int64(r.Uint32()&^31 | 14 + r.Uint32N(8))
 		s.Actions = append(s.Actions, Action{Op: Deliver, End: 1, N: 1}, Action{Op: Mutate, End: 0, N: i}, Action{Op: Deliver, End: 0, N: 1})
 	case r.IntN(80) == 0: // not within the time for it
 		s.Actions = append(s.Actions, Action{Op: Deliver, End: 1, N: int64(r.IntN(2))}, Action{Op: Advance, N: pick[int64](r, 5_100_000, 121_000_000)})
@@ -145,7 +146,7 @@ func (m *mood) action(r *rand.Rand, s *Scenario) Action {
 	a := Action{End: end}
 	if s.Ends[end].Make == Lenient && r.IntN(3) == 0 {
 		a.Op, a.N = Speak, int64(r.Uint32())
-		if m.hostile && r.IntN(12) == 0 {
+		if m.hostile && r.IntN(6) == 0 {
 			a.M = 1 + int64(r.Uint32())
 		}
 		return a
@@ -162,9 +163,12 @@ func (m *mood) action(r *rand.Rand, s *Scenario) Action {
 	case 3:
 		if m.short {
 			a.Op, a.N = Shorten, int64(1+r.IntN(6))
+			if r.IntN(4) == 0 {
+				a.Op = Room
+			}
 			return a
 		}
-	case 4:
+	case 4, 7, 8:
 		if m.hostile {
 			a.Op, a.N = pick(r, Mutate, Mutate, Mutate, Mutate, Repeat, Drop), int64(r.Uint32())
 			return a

@@ -178,7 +178,8 @@ func (w *world) probe(steady bool) {
 		w.flow(1000)
 		w.leap(end)
 	}
-	if w.err != nil || !steady || w.ports[0].eng == nil || w.ports[1].eng == nil {
+	// With too few receives an end may have nothing to grant with its last credit.
+	if w.err != nil || !steady || w.ports[0].eng == nil || w.ports[1].eng == nil || w.ports[0].room+w.ports[1].room > 0 {
 		return
 	}
 	if w.ports[0].dead || w.ports[1].dead {

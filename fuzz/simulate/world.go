@@ -35,6 +35,7 @@ type port struct {
 	in    []packet
 	out   int // sends not completed
 	short int // receives that the next post takes less
+	room  int // receives that the adapter takes in all; 0: any number
 	ids   []uint64
 	data  map[uint64][]byte
 	up    bool
@@ -50,6 +51,7 @@ type world struct {
 	odd    bool // a message was changed, or a lenient peer did what Linux does not
 	err    error
 	out    io.Writer
+	spoil  func(*model.Event)
 }
 
 // contents is where messages get their octets from: far from periodic, so that
@@ -72,14 +74,21 @@ func octets(id uint64, n int) []byte {
 	return contents[off : off+n]
 }
 
+// maxActions is what may follow from one input: a window of sends is a thousandth
+// of it.
+const maxActions = 100_000
+
 const epoch = time.Second // a clock that starts at 0 would hide times that are not set
 
 // Run runs a scenario to its end.
-func Run(s Scenario) Result { return Trace(s, nil) }
+func Run(s Scenario) Result { return run(s, nil, nil) }
 
 // Trace is Run, and writes a line for each event to out, if it is not nil.
-func Trace(s Scenario, out io.Writer) Result {
-	w := &world{now: epoch, out: out}
+func Trace(s Scenario, out io.Writer) Result { return run(s, out, nil) }
+
+// run is Run; spoil may change what the model is told, to see that it notices.
+func run(s Scenario, out io.Writer, spoil func(*model.Event)) Result {
+	w := &world{now: epoch, out: out, spoil: spoil}
 	var ends [2]model.End
 	for i, set := range s.Ends {
 		p := &port{side: model.Side(i), set: set, data: map[uint64][]byte{}}
@@ -139,6 +148,9 @@ func (w *world) fail(format string, args ...any) {
 // tell tells the model.
 func (w *world) tell(p *port, ev model.Event) {
 	ev.At, ev.End = w.now, p.side
+	if w.spoil != nil {
+		w.spoil(&ev)
+	}
 	if w.out != nil && ev.Kind != model.Rest {
 		_, _ = fmt.Fprintln(w.out, ev.String()) // a trace that cannot be written is not missed
 	}
@@ -163,11 +175,21 @@ func (w *world) start(p *port) {
 
 // carry carries out what an engine asks for, and lets it rest.
 func (w *world) carry(p *port) {
-	for a, ok := p.eng.Next(); ok && w.err == nil; a, ok = p.eng.Next() {
+	for i := 0; w.err == nil; i++ {
+		a, ok := p.eng.Next()
+		if !ok {
+			break
+		}
+		if i > maxActions {
+			w.fail("%v: no end of actions, the latest is %+v", model.Progress, a)
+		}
 		switch a.Kind {
 		case core.PostReceives:
 			n := max(a.Count-p.short, 0)
 			p.short = 0
+			if p.room > 0 && p.eng.Connection().Protocol != 0 {
+				n = min(n, max(p.room-w.model.Posted(p.side), 0))
+			}
 			w.tell(p, model.Event{Kind: model.Post, N: n, Asked: a.Count, Size: a.Size})
 			p.eng.Posted(w.now, n)
 		case core.SendRequest:
@@ -193,7 +215,7 @@ func (w *world) carry(p *port) {
 		case core.Connected:
 			p.up = true
 			c := p.eng.Connection()
-			w.tell(p, model.Event{Kind: model.Connected, MaxRequested: int(p.eng.Profile().MaxCreditsRequested), Reserve: int(p.eng.Profile().ReserveCredits), Interval: c.KeepaliveInterval, Timeout: max(or(p.set.KeepaliveTimeout, 5*time.Second), p.eng.Profile().MinKeepaliveTimeout)})
+			w.tell(p, model.Event{Kind: model.Connected, MaxFragmented: p.eng.Profile().MaxFragmentedSize, MaxRequested: int(p.eng.Profile().MaxCreditsRequested), Reserve: int(p.eng.Profile().ReserveCredits), Interval: c.KeepaliveInterval, Timeout: max(or(p.set.KeepaliveTimeout, 5*time.Second), p.eng.Profile().MinKeepaliveTimeout)})
 		case core.ArmTimer:
 			p.timer = max(a.At, w.now) + p.set.Late
 		case core.Terminate:
@@ -399,6 +421,8 @@ func (w *world) do(a Action) {
 		w.cancel(p, n)
 	case Shorten:
 		p.short = n
+	case Room:
+		p.room = n
 	case Cut:
 		w.cut()
 	case Speak:
@@ -439,15 +463,17 @@ func (w *world) hold(p *port, on bool) {
 // mutate changes one field of a message, or its length.
 func mutate(b []byte, how uint32) []byte {
 	b = append([]byte(nil), b...)
-	fields := [...]struct{ off, size int }{
-		{0, 2}, {2, 2}, {4, 2}, {6, 2}, {8, 4}, {12, 4}, {16, 4}, // Data Transfer
-		{8, 2}, {10, 2}, {12, 4}, {16, 4}, {20, 4}, {24, 4}, {28, 4}, // Negotiate
-	}
+	type field struct{ off, size int }
+	transfer := [...]field{{0, 2}, {2, 2}, {4, 2}, {6, 2}, {8, 4}, {12, 4}, {16, 4}}
+	negotiate := [...]field{{0, 2}, {2, 2}, {8, 2}, {10, 2}, {12, 4}, {16, 4}, {20, 4}, {24, 4}, {28, 4}}
 	values := [...]uint32{0, 1, 2, 7, 8, 16, 20, 23, 24, 25, 32, 127, 128, 0x100, 131071, 1 << 20, 0x7fffffff, 0x80000000, 0xfffffff8, 0xffffffff}
 	k, v := int(how%32), int(how>>8)%(len(values)+2)
 	switch {
-	case k < len(fields):
-		f := fields[k]
+	case k < 20:
+		f := transfer[k%len(transfer)]
+		if k >= 14 {
+			f = negotiate[int(how>>5)%len(negotiate)]
+		}
 		if f.off+f.size > len(b) {
 			break
 		}
@@ -467,9 +493,9 @@ func mutate(b []byte, how uint32) []byte {
 		for i := range f.size {
 			b[f.off+i] = byte(x >> (8 * i))
 		}
-	case k < 20:
+	case k < 22:
 		b = b[:min(len(b), v)]
-	case k < 24:
+	case k < 25:
 		b = append(b, make([]byte, v)...)
 	case len(b) > wire.DataTransferSize:
 		b[wire.DataTransferSize+int(how>>8)%(len(b)-wire.DataTransferSize)] ^= 1 << (how % 8)

@@ -84,7 +84,7 @@ func (j *judged) run() {
 			}
 			j.send(model.Event{Bytes: b, ID: a.ID, Token: a.Invalidate, HasToken: a.HasInvalidate})
 		case Connected:
-			j.tell(model.Event{Kind: model.Connected, MaxRequested: int(j.e.Profile().MaxCreditsRequested), Reserve: int(j.e.Profile().ReserveCredits), Interval: j.e.Connection().KeepaliveInterval, Timeout: max(j.cfg.KeepaliveTimeout, j.e.Profile().MinKeepaliveTimeout)})
+			j.tell(model.Event{Kind: model.Connected, MaxFragmented: j.e.Profile().MaxFragmentedSize, MaxRequested: int(j.e.Profile().MaxCreditsRequested), Reserve: int(j.e.Profile().ReserveCredits), Interval: j.e.Connection().KeepaliveInterval, Timeout: max(j.cfg.KeepaliveTimeout, j.e.Profile().MinKeepaliveTimeout)})
 		case ArmTimer:
 			j.timer = max(a.At, j.now)
 		case Terminate:
