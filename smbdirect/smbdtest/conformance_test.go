@@ -100,7 +100,7 @@ func inBubble(t *testing.T, f func(t *testing.T)) {
 
 // shortTimer stands for the timers of the specification on the clock of the
 // machine.
-const shortTimer = 400 * time.Millisecond
+const shortTimer = 600 * time.Millisecond
 
 // openAdapter opens an adapter whose use is audited.
 func openAdapter(t *testing.T, p ndk.Provider, a netip.Addr) ndk.Adapter {

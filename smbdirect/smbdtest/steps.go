@@ -9,12 +9,14 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
 )
 
-// Request is the Negotiate Request of an initiator that is not odd: the values of
-// Microsoft's suite, 10 credits and messages of 1024 bytes.
+// Request is the Negotiate Request of an initiator that is not odd, and whose values
+// every end takes: 10 credits, and messages of sizes that nobody refuses, which those of
+// Microsoft's suite are for ksmbd. They are not Linux's: an end that knows its
+// peers would take this one for cifs.ko.
 func Request() wire.NegotiateRequest {
 	return wire.NegotiateRequest{
 		MinVersion: wire.Version, MaxVersion: wire.Version, CreditsRequested: 10,
-		PreferredSendSize: 1024, MaxReceiveSize: 1024, MaxFragmentedSize: 1 << 17,
+		PreferredSendSize: 1364, MaxReceiveSize: 2048, MaxFragmentedSize: 1 << 18,
 	}
 }
 
