@@ -123,7 +123,7 @@ func (m *RDMATransform) AppendBinary(b []byte) ([]byte, error) {
 		return b, tooLong(name, "descriptors", len(m.Descriptors))
 	}
 	start := len(b)
-	if len(m.Descriptors) > 0 {
+	if m.Channel != ChannelNone || len(m.Descriptors) > 0 {
 		off := alignUp(rdmaTransformSize+rdmaCryptoTransformSize+len(m.Crypto.Signature)+len(m.Crypto.Nonce), 8)
 		b = le.AppendUint16(b, uint16(off))
 		b = le.AppendUint16(b, uint16(len(m.Descriptors)))
