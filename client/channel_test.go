@@ -571,7 +571,9 @@ func TestBindingAsAnother(t *testing.T) {
 	}
 }
 
-type usersNow struct{ p *atomic.Pointer[server.UserMap] }
+type usersNow struct {
+	p *atomic.Pointer[server.UserMap]
+}
 
 func (u usersNow) NTHash(ctx context.Context, domain, user string) (server.NTHash, error) {
 	return (*u.p.Load()).NTHash(ctx, domain, user)

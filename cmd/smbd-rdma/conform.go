@@ -31,6 +31,8 @@ type conformFlags struct {
 	markdown string
 	name     string
 	tcpPort  int
+	// transport is not that of connFlags: making a flag writes its default.
+	transport string
 }
 
 // errNotConforming is the result of a run with failures, which were printed.
@@ -78,7 +80,7 @@ mistake on the command line.`,
 	fs.StringVarP(&a.conn.credentials, "authentication-file", "A", "", "file with lines username=, password= and domain=")
 	fs.BoolVarP(&a.conn.noPass, "no-pass", "N", false, "do not ask for a password")
 	fs.IntVarP(&a.conn.port, "port", "p", 0, "port of SMB Direct (default 5445 on iWARP, 445 on RoCE and InfiniBand)")
-	fs.StringVar(&a.conn.transport, "transport", "iwarp", "iwarp or verbs")
+	fs.StringVar(&f.transport, "transport", "iwarp", "iwarp or verbs")
 	fs.IntVar(&f.tcpPort, "tcp-port", tcp.DefaultPort, "port of SMB2 over TCP on the same server, for the cases that use both; 0 for none")
 	fs.StringVar(&f.run, "run", "", "only cases whose name, or one of whose rows, matches this regular expression")
 	fs.BoolVar(&f.list, "list", false, "list the cases, with what each does, and play none")
@@ -153,7 +155,7 @@ func (a *app) conform(ctx context.Context, where string, filter *regexp.Regexp, 
 	if err != nil {
 		return err
 	}
-	tg, done, err := a.conformTarget(ctx, t.host)
+	tg, done, err := a.conformTarget(ctx, t.host, f.transport)
 	if err != nil {
 		return err
 	}
@@ -207,22 +209,22 @@ func reach(ctx context.Context, tg smbdtest.Target) error {
 
 // conformTarget is where the server is, with an adapter on the way to it that done
 // closes.
-func (a *app) conformTarget(ctx context.Context, host string) (tg smbdtest.Target, done func(), err error) {
+func (a *app) conformTarget(ctx context.Context, host, by string) (tg smbdtest.Target, done func(), err error) {
 	host = strings.Trim(host, "[]")
 	if a.conn.port < 0 || a.conn.port > 65535 {
 		return tg, nil, usagef("--port %d is not a port", a.conn.port)
 	}
 	var p ndk.Provider
-	switch a.conn.transport {
+	switch by {
 	case "iwarp":
 		p, err = iwarp.New(iwarp.Config{Logger: a.log})
 	case "verbs":
 		p, err = verbs.New(verbs.Config{Logger: a.log})
 	default:
-		return tg, nil, usagef("--transport %q is not iwarp or verbs", a.conn.transport)
+		return tg, nil, usagef("--transport %q is not iwarp or verbs", by)
 	}
 	if err != nil {
-		return tg, nil, fmt.Errorf("--transport %s: %w", a.conn.transport, err)
+		return tg, nil, fmt.Errorf("--transport %s: %w", by, err)
 	}
 	ips, err := lookup(ctx, host)
 	if err != nil {
@@ -234,7 +236,7 @@ func (a *app) conformTarget(ctx context.Context, host string) (tg smbdtest.Targe
 	}
 	ad, err := p.Open(ctx, local, ndk.Version12)
 	if err != nil {
-		return tg, nil, fmt.Errorf("%s adapter of %v: %w", a.conn.transport, local, err)
+		return tg, nil, fmt.Errorf("%s adapter of %v: %w", by, local, err)
 	}
 	port := uint16(a.conn.port)
 	if port == 0 {
@@ -247,7 +249,7 @@ func (a *app) conformTarget(ctx context.Context, host string) (tg smbdtest.Targe
 			port = smbdirect.DefaultIWARPPort
 		}
 	}
-	return smbdtest.Target{Provider: a.conn.transport, Adapter: ad, Address: netip.AddrPortFrom(ips[0], port)}, ad.Close, nil
+	return smbdtest.Target{Provider: by, Adapter: ad, Address: netip.AddrPortFrom(ips[0], port)}, ad.Close, nil
 }
 
 // conformOutput prints results as they come, and keeps them.
