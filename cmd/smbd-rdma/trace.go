@@ -83,7 +83,7 @@ made for its owner's eyes only.`,
 	fs := c.Flags()
 	fs.SetInterspersed(false) // the flags of the command are its own
 	fs.StringVar(&f.pcap, "pcap", "", "file to write, in the format of libpcap; - is standard output")
-	fs.IntVar(&f.snaplen, "snaplen", 0, "octets of each MPA frame to keep; 0 is all")
+	fs.IntVar(&f.snaplen, "snaplen", 0, "octets of each MPA frame to keep; 0 is all; Wireshark shows a frame that was cut as TCP only")
 	fs.StringVar(&f.socket, "socket", "", "control socket of the server (default: that of the only server of this user)")
 	fs.Uint64Var(&f.conn, "conn", 0, "only the connection with this ID, as status lists it (default all)")
 	fs.DurationVar(&f.forTime, "for", 0, "how long; 0 is until it is interrupted")
