@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"testing"
 
@@ -485,5 +486,43 @@ func TestSM25(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The RDMA channel of a session that signs or encrypts dies again and again: what was
+// under way is sent again, protected afresh, on whichever channel there is, and no
+// byte ever goes by RDMA without protection.
+func TestProtectedFailover(t *testing.T) {
+	for _, c := range []struct {
+		cfg  Config
+		path DataPath
+	}{
+		{Config{Signing: SigningRequired}, PathRDMASigned},
+		{Config{Encryption: EncryptRequired}, PathRDMAEncrypted},
+	} {
+		t.Run(c.path.String(), func(t *testing.T) {
+			m := newMultiSite(t, nil)
+			cfg := c.cfg
+			cfg.Window, cfg.MaxIOSize = 3, 60_000
+			sh := m.share(t, cfg)
+			s := sh.Session()
+			if p := sh.DataPath(); p != c.path {
+				t.Fatalf("path %v, want %v", p, c.path)
+			}
+			f, err := sh.OpenFile(context.Background(), "f", os.O_RDWR|os.O_CREATE, 0o666)
+			must(t, err)
+			cuts := 0
+			storm(t, f, func(stop <-chan struct{}) { cuts = m.cutAgainAndAgain(s, true, 5, stop) })
+			if t.Failed() {
+				return
+			}
+			must(t, f.Close())
+			st := s.Stats()
+			moved := map[DataPath]uint64{c.path: st.RDMABytesRead + st.RDMABytesWritten}
+			if cuts == 0 || st.Failovers == 0 || moved[c.path] == 0 ||
+				st.RDMABytesSigned != moved[PathRDMASigned] || st.RDMABytesEncrypted != moved[PathRDMAEncrypted] {
+				t.Errorf("%d cuts, %+v", cuts, st)
+			}
+		})
 	}
 }

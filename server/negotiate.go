@@ -155,12 +155,8 @@ func negotiate(r *request) ntstatus.Status {
 		}
 	}
 	c.negotiated.Store(true)
-	if c.rdma != nil && c.serverMode&smb2.NegotiateSigningRequired != 0 {
-		if c.transforms.has(transformSigning) {
-			c.log.Info("signing is required, of RDMA data too: each byte of it passes through the processor, and none is sent from the page cache")
-		} else {
-			c.log.Warn("signing is required, and the client cannot sign RDMA data: it has to send and get all of it in messages")
-		}
+	if c.serverMode&smb2.NegotiateSigningRequired != 0 {
+		c.noteCost("signing", transformSigning)
 	}
 	c.log.Debug("negotiated", "dialect", smb2.Dialect(chosen), "cipher", c.cipher, "signing", c.signing)
 	return ntstatus.Success

@@ -54,6 +54,18 @@ func (c *conn) negotiateTransforms(data []byte) ([]byte, error) {
 	return (&smb2.RDMATransformCapabilities{RDMATransformIDs: ids}).AppendBinary(nil)
 }
 
+// noteCost tells the operator what it costs on this connection that signing or
+// encryption is required.
+func (c *conn) noteCost(what string, t rdmaTransforms) {
+	switch {
+	case c.rdma == nil:
+	case c.transforms.has(t):
+		c.log.Info(what + " is required, of RDMA data too: each byte of it passes through the processor, and none is sent from the page cache")
+	default:
+		c.log.Warn(what + " is required, and the client cannot do that to RDMA data: it has to send and get all of it in messages")
+	}
+}
+
 // payloadGuard is what protects the data of a READ or WRITE while RDMA moves it.
 type payloadGuard uint8
 

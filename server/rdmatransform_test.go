@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/dcerpc"
@@ -553,6 +555,38 @@ func TestRDMATransformOnPipe(t *testing.T) {
 		}
 		if err != nil || len(data) < 16 || data[0] != 5 || data[2] != 12 { // version 5, bind_ack
 			t.Errorf("encrypted %v: %x, %v", seal, data, err)
+		}
+	}
+}
+
+// Who requires protection is told what it costs on a connection with RDMA.
+func TestCostIsLogged(t *testing.T) {
+	for _, c := range []struct {
+		rdma    bool
+		ids     []uint16
+		signing Policy
+		encrypt Policy
+		want    string // in the log; empty for nothing
+	}{
+		{true, bothTransforms, PolicyDefault, 0, "signing is required, of RDMA data too"},
+		{true, []uint16{2}, PolicyRequired, 0, "signing is required, of RDMA data too"},
+		{true, nil, PolicyRequired, 0, "signing is required, and the client cannot do that to RDMA data"},
+		{true, bothTransforms, PolicyOffered, PolicyRequired, "encryption is required, of RDMA data too"},
+		{true, []uint16{2}, PolicyOffered, PolicyRequired, "encryption is required, and the client cannot do that to RDMA data"},
+		{true, bothTransforms, PolicyOffered, 0, ""},
+		{true, nil, PolicyDefault, 0, ""},
+		{false, bothTransforms, PolicyRequired, PolicyRequired, ""},
+	} {
+		var log bytes.Buffer
+		s := newSite(t, memconn.Config{RDMA: c.rdma}, func(cfg *Config) {
+			cfg.Signing, cfg.Encryption = c.signing, c.encrypt
+			cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		s.loginProtected(protected{ids: c.ids, seal: c.encrypt == PolicyRequired})
+		s.srv.Close() // nobody writes any more
+		got := log.String()
+		if said := strings.Contains(got, "is required"); said != (c.want != "") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: the log says %q", c, got)
 		}
 	}
 }

@@ -230,7 +230,9 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	sess.user, sess.domain = who.User, who.Domain
 	sess.guest, sess.anonymous = who.Guest, who.Anonymous
 	sess.signer, sess.sealer, sess.opener = ch.signer, sealer, opener
-	sess.encryptData = policy == PolicyRequired
+	if sess.encryptData = policy == PolicyRequired; sess.encryptData {
+		c.noteCost("encryption", transformEncryption)
+	}
 	sess.applicationKey = application
 	sess.cipher = c.cipher
 	if !c.replaceChannel(ch) {

@@ -246,13 +246,51 @@ func fuzzCompound(t *testing.T, b []byte) {
 	}
 }
 
-// FuzzTransforms has the headers in front of encrypted and compressed messages.
+// fuzzRDMATransform: what was decoded lies within the input, and encodes to what
+// decodes the same, unless its signature or nonce is longer than any.
+func fuzzRDMATransform(t *testing.T, b []byte) {
+	m, err := ParseRDMATransform(b)
+	if err != nil {
+		wantMalformed(t, err, "RDMA transform")
+		return
+	}
+	if n := 24 + len(m.Crypto.Signature) + len(m.Crypto.Nonce) + len(m.Descriptors); n > len(b) {
+		t.Fatalf("%d octets of %d", n, len(b))
+	}
+	out, err := m.AppendBinary(nil)
+	if err != nil {
+		if !isTooLong(err) {
+			t.Fatal(err)
+		}
+		return
+	}
+	if len(out) != m.Len() {
+		t.Fatalf("%d octets, Len %d", len(out), m.Len())
+	}
+	if len(m.Descriptors) == 0 {
+		m.Channel = ChannelNone // of others the decoder wants a place for descriptors
+		out, _ = m.AppendBinary(nil)
+	}
+	if again, err := ParseRDMATransform(out); err != nil || !reflect.DeepEqual(again, m) {
+		t.Fatalf("got %+v, %v\nwant %+v", again, err, m)
+	}
+}
+
+// FuzzTransforms has the headers in front of encrypted and compressed messages, and
+// the structure beside RDMA data.
 func FuzzTransforms(f *testing.F) {
+	for _, sig := range []int{0, 16} {
+		m := RDMATransform{Channel: ChannelRDMAV1Invalidate, Descriptors: make([]byte, 32),
+			Crypto: RDMACryptoTransform{RDMATransformTypeEncryption, make([]byte, sig), make([]byte, 12)}}
+		b, _ := m.AppendBinary(nil)
+		f.Add(b)
+	}
 	h := TransformHeader{OriginalMessageSize: 64, Flags: 1, SessionID: 3}
 	f.Add(append(h.Append(nil), make([]byte, 64)...))
 	c := CompressionHeader{OriginalCompressedSegmentSize: 100, Offset: 1}
 	f.Add(append(c.Append(nil), 1, 2, 3))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzzRDMATransform(t, b)
 		if h, rest, err := ParseTransformHeader(b); err != nil {
 			wantMalformed(t, err, "transform")
 		} else if h2, rest2, err := ParseTransformHeader(append(h.Append(nil), rest...)); err != nil || h2 != h || !bytes.Equal(rest, rest2) {
