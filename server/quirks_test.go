@@ -24,6 +24,7 @@ func TestQuirks(t *testing.T) {
 	t.Run("6 answers fit the MaxFragmentedSize of cifs.ko", quirkAnswersFit)
 	t.Run("7 READ of cifs.ko leaves RemainingBytes 0", quirkRemainingBytes)
 	t.Run("7 INVALIDATE on every final answer", quirkInvalidateAlways)
+	t.Run("7 no INVALIDATE on an interim answer", quirkInterim)
 	t.Run("7 dialect 3.0 where answers cannot invalidate", quirkNoInvalidation)
 	t.Run("7 no RDMA channel on TCP", quirkChannelOnTCP)
 	t.Run("8 signing is not required on SMB Direct", quirkSigningPolicy)
@@ -122,6 +123,31 @@ func quirkInvalidateAlways(t *testing.T) {
 			t.Errorf("%s: invalidated %v, want %#x", c.name, p.lastInv, g.Descriptors()[0].Token)
 		}
 		g.Deregister(s.ctx, 0, false)
+	}
+}
+
+// The data of a request that waits still has to find its way.
+func quirkInterim(t *testing.T) {
+	s := newSite(t, memconn.Config{RDMA: true}, nil)
+	p := s.login(smb2.DialectSMB311).mustConnect("IPC$")
+	id := p.create(createRequest("srvsvc", smb2.FileOpen))
+	g, ci := p.register(make([]byte, 4096), transport.PeerWrites)
+	defer g.Deregister(s.ctx, 0, false)
+	// Nothing was written to the pipe, so the READ waits until that is closed.
+	read := p.post(p.header(smb2.CommandRead), &smb2.ReadRequest{FileID: id, Length: 100, Channel: smb2.ChannelRDMAV1Invalidate, ChannelInfo: ci})
+	h, _ := p.answer()
+	if h.MessageID != read || h.Status != ntstatus.Pending || p.lastInv != nil {
+		t.Errorf("interim: message %d, %v, invalidated %v", h.MessageID, h.Status, p.lastInv)
+	}
+	p.post(p.header(smb2.CommandClose), &smb2.CloseRequest{FileID: id})
+	for range 2 {
+		h, _ := p.answer()
+		switch token := g.Descriptors()[0].Token; {
+		case h.MessageID == read && (h.Status != ntstatus.PipeBroken || p.lastInv == nil || *p.lastInv != token):
+			t.Errorf("final: %v, invalidated %v, want %#x", h.Status, p.lastInv, token)
+		case h.MessageID != read && p.lastInv != nil:
+			t.Errorf("CLOSE: invalidated %v", p.lastInv)
+		}
 	}
 }
 
