@@ -120,7 +120,11 @@ func (s *smb2Server) takeWrite(what string, kind uint16, off uint64, content []b
 // giveRead answers a READ of n octets with what make makes of the memory, a copy of
 // content, and the transform that belongs to it.
 func (s *smb2Server) giveRead(n int, content []byte, make func(data []byte) readAnswer) {
-	r := s.next()
+	s.giveReadTo(s.next(), n, content, make)
+}
+
+// giveReadTo does that to a READ, which says how the response is protected.
+func (s *smb2Server) giveReadTo(r clientRequest, n int, content []byte, make func(data []byte) readAnswer) {
 	s.wantHeader(r, smb2.CommandRead, n)
 	_, info := r.channelInfo()
 	off := binary.LittleEndian.Uint64(r.msg[72:])
@@ -227,6 +231,9 @@ type forgedRead struct {
 	answer func(a *readAnswer)
 	// want is the status; 0 is any error.
 	want ntstatus.Status
+	// other protects the response in the other way than the request was: by a
+	// signature instead of encryption, or the reverse.
+	other bool
 }
 
 func badTransformReads(t *T) {
@@ -236,15 +243,15 @@ func badTransformReads(t *T) {
 		return func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { f(&m.crypto[0]) }
 	}
 	structures := []forgedRead{
-		{"TransformCount 0", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { m.count = 0 }, nil, badResponse},
-		{"TransformCount 2 of one", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { m.count = 2 }, nil, badResponse},
+		{"TransformCount 0", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { m.count = 0 }, nil, badResponse, false},
+		{"TransformCount 2 of one", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { m.count = 2 }, nil, badResponse, false},
 		{"two transforms of the type", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) {
 			m.count, m.crypto = 2, append(m.crypto, m.crypto[0])
-		}, nil, badResponse},
+		}, nil, badResponse, false},
 		{"a transform of each type", func(s *smb2Server, kind uint16, m *rdmaTransform, _ []byte, _ *int) {
 			other := uint16(typeEncryption + typeSigning - kind)
 			m.count, m.crypto = 2, append(m.crypto, cryptoTransform{kind: other, signature: random(16), nonce: random(12)})
-		}, nil, badResponse},
+		}, nil, badResponse, false},
 		{"a transform of the other type", func(s *smb2Server, kind uint16, m *rdmaTransform, data []byte, _ *int) {
 			other := uint16(typeEncryption + typeSigning - kind)
 			copy(data, octets(91, len(data)))
@@ -253,23 +260,24 @@ func badTransformReads(t *T) {
 				return
 			}
 			m.crypto = []cryptoTransform{s.protect(other, data)}
-		}, nil, badResponse},
-		{"transform type 0", crypto(func(c *cryptoTransform) { c.kind = 0 }), nil, badResponse},
-		{"transform type 3", crypto(func(c *cryptoTransform) { c.kind = 3 }), nil, badResponse},
-		{"no crypto transform", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { m.crypto = nil }, nil, badResponse},
-		{"15 octets of transform", nil, func(a *readAnswer) { a.data, a.dataLength = a.data[:15], 15 }, badResponse},
-		{"a transform without an octet", nil, func(a *readAnswer) { a.data, a.dataLength = nil, 0 }, badResponse},
-		{"a signature that the response does not reach", nil, func(a *readAnswer) { a.data, a.dataLength = a.data[:30], 30 }, badResponse},
+		}, nil, badResponse, false},
+		{"transform type 0", crypto(func(c *cryptoTransform) { c.kind = 0 }), nil, badResponse, false},
+		{"transform type 3", crypto(func(c *cryptoTransform) { c.kind = 3 }), nil, badResponse, false},
+		{"no crypto transform", func(_ *smb2Server, _ uint16, m *rdmaTransform, _ []byte, _ *int) { m.crypto = nil }, nil, badResponse, false},
+		{"15 octets of transform", nil, func(a *readAnswer) { a.data, a.dataLength = a.data[:15], 15 }, badResponse, false},
+		{"a transform without an octet", nil, func(a *readAnswer) { a.data, a.dataLength = nil, 0 }, badResponse, false},
+		{"a signature that the response does not reach", nil, func(a *readAnswer) { a.data, a.dataLength = a.data[:30], 30 }, badResponse, false},
 		{"no transform, payload as it is in the file", func(_ *smb2Server, _ uint16, _ *rdmaTransform, data []byte, _ *int) {
 			copy(data, octets(91, len(data)))
-		}, func(a *readAnswer) { *a = readAnswer{remaining: a.remaining} }, 0},
-		{"DataRemaining above Length", func(_ *smb2Server, _ uint16, _ *rdmaTransform, _ []byte, m *int) { *m = n + 1 }, nil, 0},
+		}, func(a *readAnswer) { *a = readAnswer{remaining: a.remaining} }, 0, false},
+		{"the response protected in the other way", nil, nil, 0, true},
+		{"DataRemaining above Length", func(_ *smb2Server, _ uint16, _ *rdmaTransform, _ []byte, m *int) { *m = n + 1 }, nil, 0, false},
 	}
 	tampered := []forgedRead{
-		{"its first octet changed", func(_ *smb2Server, _ uint16, _ *rdmaTransform, data []byte, _ *int) { data[0] ^= 1 }, nil, 0},
-		{"its last octet changed", func(_ *smb2Server, _ uint16, _ *rdmaTransform, data []byte, _ *int) { data[n-1] ^= 0x80 }, nil, 0},
-		{"its tag changed", crypto(func(c *cryptoTransform) { c.signature[7] ^= 1 }), nil, 0},
-		{"DataRemaining an octet less", func(_ *smb2Server, _ uint16, _ *rdmaTransform, _ []byte, m *int) { *m = n - 1 }, nil, 0},
+		{"its first octet changed", func(_ *smb2Server, _ uint16, _ *rdmaTransform, data []byte, _ *int) { data[0] ^= 1 }, nil, 0, false},
+		{"its last octet changed", func(_ *smb2Server, _ uint16, _ *rdmaTransform, data []byte, _ *int) { data[n-1] ^= 0x80 }, nil, 0, false},
+		{"its tag changed", crypto(func(c *cryptoTransform) { c.signature[7] ^= 1 }), nil, 0, false},
+		{"DataRemaining an octet less", func(_ *smb2Server, _ uint16, _ *rdmaTransform, _ []byte, m *int) { *m = n - 1 }, nil, 0, false},
 	}
 	for _, ts := range transformServers() {
 		list := append([]forgedRead(nil), structures...)
@@ -281,27 +289,34 @@ func badTransformReads(t *T) {
 		}
 		if ts.kind == typeEncryption {
 			list = append(list,
-				forgedRead{"SignatureLength 17", crypto(func(c *cryptoTransform) { c.signature = append(c.signature, 0) }), nil, badResponse},
-				forgedRead{"a nonce that is an octet too long", crypto(func(c *cryptoTransform) { c.nonce = append(c.nonce, 0) }), nil, badResponse},
-				forgedRead{"a nonce that is an octet too short", crypto(func(c *cryptoTransform) { c.nonce = c.nonce[1:] }), nil, badResponse},
-				forgedRead{"no nonce", crypto(func(c *cryptoTransform) { c.nonce = nil }), nil, badResponse},
-				forgedRead{"another nonce", crypto(func(c *cryptoTransform) { c.nonce[3] ^= 1 }), nil, 0},
-				forgedRead{"a tag of 15 octets", crypto(func(c *cryptoTransform) { c.signature = c.signature[:15] }), nil, 0},
+				forgedRead{"SignatureLength 17", crypto(func(c *cryptoTransform) { c.signature = append(c.signature, 0) }), nil, badResponse, false},
+				forgedRead{"a nonce that is an octet too long", crypto(func(c *cryptoTransform) { c.nonce = append(c.nonce, 0) }), nil, badResponse, false},
+				forgedRead{"a nonce that is an octet too short", crypto(func(c *cryptoTransform) { c.nonce = c.nonce[1:] }), nil, badResponse, false},
+				forgedRead{"no nonce", crypto(func(c *cryptoTransform) { c.nonce = nil }), nil, badResponse, false},
+				forgedRead{"another nonce", crypto(func(c *cryptoTransform) { c.nonce[3] ^= 1 }), nil, 0, false},
+				forgedRead{"a tag of 15 octets", crypto(func(c *cryptoTransform) { c.signature = c.signature[:15] }), nil, 0, false},
 			)
 		} else {
 			list = append(list,
-				forgedRead{"a signature of 15 octets", crypto(func(c *cryptoTransform) { c.signature = c.signature[:15] }), nil, 0},
-				forgedRead{"no signature", crypto(func(c *cryptoTransform) { c.signature = nil }), nil, 0},
+				forgedRead{"a signature of 15 octets", crypto(func(c *cryptoTransform) { c.signature = c.signature[:15] }), nil, 0, false},
+				forgedRead{"no signature", crypto(func(c *cryptoTransform) { c.signature = nil }), nil, 0, false},
 			)
 		}
 		for _, row := range list {
+			if row.other && ts.opt.cipher == 0 {
+				continue // there is no key for it
+			}
 			t.Logf("%s: %s", ts.name, row.name)
 			s := serveFile(t, ts.opt)
 			content := octets(91, n)
 			var sent []byte
 			p := make([]byte, n)
 			c := s.readAt(p, 0)
-			s.giveRead(n, content, func(data []byte) readAnswer {
+			r := s.next()
+			if row.other {
+				r.sealed, r.hdr.Flags = !r.sealed, r.hdr.Flags^smb2.FlagSigned
+			}
+			s.giveReadTo(r, n, content, func(data []byte) readAnswer {
 				m := rdmaTransform{count: 1, crypto: []cryptoTransform{s.protect(ts.kind, data)}}
 				remaining := n
 				if row.make != nil {
