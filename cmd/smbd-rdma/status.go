@@ -137,7 +137,7 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 			protection = "signed"
 		}
 		sessions = append(sessions, []string{
-			fmt.Sprintf("%x", s.ID), a.shown(s.User), strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Connections), " ", ","), "[]"),
+			fmt.Sprint(s.ID), a.shown(s.User), strings.Trim(strings.ReplaceAll(fmt.Sprint(s.Connections), " ", ","), "[]"),
 			ago(rep.Now, s.Since), s.Dialect, protection, or(a.shown(strings.Join(shares, ","))), fmt.Sprint(s.OpenCount),
 		})
 		for _, o := range s.Opens {
@@ -145,7 +145,7 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 			if o.Directory {
 				kind = "dir"
 			}
-			files = append(files, []string{fmt.Sprintf("%x", s.ID), o.Share, kind, fmt.Sprintf("%#08x", o.Access), a.shown(o.Name)})
+			files = append(files, []string{fmt.Sprint(s.ID), o.Share, kind, fmt.Sprintf("%#08x", o.Access), a.shown(o.Name)})
 		}
 	}
 	for _, x := range []struct {
