@@ -576,7 +576,6 @@ func (c *Conn) awaitLoss() {
 // of the silent ones before.
 func (c *Conn) completed(e *entry, r *ndk.ResultEx) {
 	l := &c.l
-	l.note(evComplete, uint8(r.Type), 0, 0, uint32(r.Status), uint32(l.n))
 	for {
 		h := &l.queue[l.head]
 		l.head = (l.head + 1) % len(l.queue)
@@ -591,6 +590,7 @@ func (c *Conn) completed(e *entry, r *ndk.ResultEx) {
 		c.settle(h, r.Status, r.Bytes)
 		break
 	}
+	l.note(evComplete, uint8(r.Type), 0, 0, uint32(r.Status), uint32(l.n))
 	switch {
 	case r.Status == ntstatus.Success:
 	case r.Status == ntstatus.Cancelled:
