@@ -387,6 +387,9 @@ func (s *Session) reach(ctx context.Context, sh *Share, addrs []NetworkInterface
 func (s *Session) dialChannel(ctx context.Context, sh *Share, i NetworkInterface) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Channels.DialTimeout)
 	defer cancel()
+	if i.RDMA {
+		s.keeper.setWhy("SMB Direct to %v is being tried", i.Addr)
+	}
 	tr, err := s.cfg.Channels.Dial(ctx, i)
 	if err != nil {
 		return err

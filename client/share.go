@@ -61,7 +61,11 @@ func (s *Session) mount(ctx context.Context, share string) (*Share, error) {
 		sh.protect = protectEncrypt
 	}
 	if err := s.validateNegotiate(ctx, k.conn, sh); err != nil {
-		return nil, err
+		// What is lost with its channel need not be validated; the one that is left
+		// has been, when it was bound.
+		if pe := (*ProtocolError)(nil); errors.As(err, &pe) || !s.survives(ctx, k) {
+			return nil, err
+		}
 	}
 	return sh, nil
 }
