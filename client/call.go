@@ -47,6 +47,8 @@ type call struct {
 	// that must not be lost, or the end of the server's use of the memory.
 	// once marks one that must not be sent again on another channel.
 	long, hold, once bool
+	// resent says that it was sent again after its channel was lost.
+	resent bool
 
 	buf     []byte // header and body, appended to by the owner
 	payload []byte // the caller's bytes that follow; nil after the message was sent
@@ -121,7 +123,7 @@ func (s *Session) newCall(cmd smb2.Command) *call {
 	}
 	c.cmd = cmd
 	c.flags, c.treeID, c.charge, c.protect = 0, 0, 1, 0
-	c.long, c.hold, c.once = false, false, false
+	c.long, c.hold, c.once, c.resent = false, false, false, false
 	c.buf = append(c.buf[:0], zeroHeader[:]...)
 	c.payload = nil
 	c.state = callIdle

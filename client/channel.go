@@ -188,6 +188,7 @@ func (s *Session) failover(ctx context.Context, c *conn, r *retry, calls ...*cal
 	for _, k := range calls {
 		k.dropAnswer()
 		k.replay()
+		k.resent = true
 	}
 	s.counters.replays.Add(uint64(len(calls)))
 	return next

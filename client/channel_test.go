@@ -358,6 +358,12 @@ func cycle(ctx context.Context, sh *Share, name string) error {
 	if err := sh.Rename(ctx, name+"/a", name+"/b", false); err != nil {
 		return err
 	}
+	if err := sh.Link(ctx, name+"/b", name+"/c"); err != nil {
+		return err
+	}
+	if err := sh.Remove(ctx, name+"/c"); err != nil {
+		return err
+	}
 	es, err := sh.ReadDir(ctx, name)
 	if err != nil {
 		return err

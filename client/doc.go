@@ -45,9 +45,8 @@
 // several channels an operation on a name that changes something is made of single
 // requests rather than of a compound, because only these can be sent again. Two
 // things can't: a listing that is cut starts over, without giving a name twice, and
-// [Watcher.Next] returns that it may have missed something. A hard link whose answer
-// was lost may be refused as existing. [Session.Channels] and [Stats] tell what
-// moved what.
+// [Watcher.Next] returns that it may have missed something. [Session.Channels] and
+// [Stats] tell what moved what.
 //
 // # Contexts
 //

@@ -179,12 +179,30 @@ func (sh *Share) Rename(ctx context.Context, oldName, newName string, replace bo
 
 // Link makes newName a hard link to oldName.
 func (sh *Share) Link(ctx context.Context, oldName, newName string) error {
+	return wrap("link", oldName, sh.link(ctx, oldName, newName))
+}
+
+func (sh *Share) link(ctx context.Context, oldName, newName string) error {
 	wire, err := wireName(newName)
-	if err == nil {
-		err = sh.setOn(ctx, oldName, CreateOptions{Access: AccessWriteAttributes | AccessSynchronize, Options: OptOpenReparsePoint},
-			smb2.ClassFileLinkInformation, &smb2.FileLinkInformation{FileName: wire})
+	if err != nil {
+		return err
 	}
-	return wrap("link", oldName, err)
+	k, err := sh.setCall(smb2.AnyFileID, smb2.ClassFileLinkInformation, &smb2.FileLinkInformation{FileName: wire})
+	if err != nil {
+		return err
+	}
+	defer k.free()
+	o := CreateOptions{Access: AccessWriteAttributes | AccessSynchronize, Options: OptOpenReparsePoint}
+	err = sh.on(ctx, oldName, o, k)
+	if k.resent && errors.Is(err, ntstatus.ObjectNameCollision) {
+		// Is it the first one, whose answer was lost, that has made it?
+		is, err1 := sh.stat(ctx, oldName, OptOpenReparsePoint)
+		was, err2 := sh.stat(ctx, newName, OptOpenReparsePoint)
+		if err1 == nil && err2 == nil && is.id != 0 && is.id == was.id {
+			return nil
+		}
+	}
+	return err
 }
 
 // Truncate sets the size of a file in bytes.
