@@ -75,7 +75,7 @@ func (e *end) canSend() bool {
 // something waits for credits.
 func (m *Model) progress(e *end, ev *Event) {
 	can := e.canSend()
-	kept := e.credits() <= e.reserve && !e.held
+	kept := e.credits() <= e.reserve
 	obey(len(e.queue) == 0 || !can || kept, Progress, "%d messages wait and could be sent", len(e.queue))
 	obey(!e.answer || !can, Keepalive, "a probe is not answered")
 	half := e.least() / 2

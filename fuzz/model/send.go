@@ -51,7 +51,9 @@ func (m *Model) post(e *end, ev *Event) {
 		m.stats.Spares++
 	}
 	if e.held {
-		obey(spare, Hold, "%d receives posted while the user is behind", ev.N)
+		// A peer without a credit may be lent one out of the reserve.
+		lent := e.credits() <= e.reserve && e.outstanding() == 0 && e.unannounced() == 1
+		obey(spare || lent, Hold, "%d receives posted while the user is behind", ev.N)
 	}
 }
 

@@ -10,14 +10,18 @@ import (
 // peer is an end that keeps only the rules that Linux keeps: it may spend its last
 // credit without a grant, grants late and more than it was asked for, puts empty
 // messages between fragments, varies the size of fragments, and leaves probes
-// without an answer. It never sends without a credit, and never leaves the other
-// end without one for ever.
+// without an answer. It never sends without a credit. One that the engine knows for
+// Linux, and that gave it as many credits as Linux does, may leave it without any
+// and keep the receives of a message until it has all of it; another sees to it
+// that the engine can grant again, as nothing else could save the two.
 type peer struct {
 	w       *world
 	p       *port
 	up      bool
 	credits int // what it may send
 	given   int // what the other end has of it, or is on the way there
+	most    int // that the other end ever had
+	kept    int // receives of the message that has come in part
 	left    uint32
 	fresh   uint32 // where in contents its messages come from
 
@@ -66,6 +70,12 @@ func (q *peer) hear(b []byte) {
 	}
 	q.given--
 	q.credits += int(h.CreditsGranted)
+	if h.DataLength > 0 && q.keeps() {
+		q.kept++
+	}
+	if h.RemainingDataLength == 0 {
+		q.kept = 0
+	}
 	p, ok := h.Payload(b)
 	if !ok || h.DataLength == 0 || q.w.odd {
 		return
@@ -103,7 +113,7 @@ func (q *peer) negotiate(b []byte) {
 		return
 	}
 	q.up, q.p.up = true, true
-	q.given = min(int(set.ReceiveCreditMax), int(r.CreditsRequested))
+	q.gave(min(int(set.ReceiveCreditMax), int(r.CreditsRequested)))
 	recv := max(128, min(set.MaxReceiveSize, r.PreferredSendSize))
 	res, _ := wire.NegotiateResponse{
 		MinVersion: wire.Version, MaxVersion: wire.Version, NegotiatedVersion: wire.Version, CreditsRequested: set.SendCreditTarget, CreditsGranted: uint16(q.given),
@@ -112,18 +122,39 @@ func (q *peer) negotiate(b []byte) {
 	q.emit(res)
 }
 
+// reckless reports whether it may go to its last credit as Linux does.
+func (q *peer) reckless() bool {
+	return q.most >= 128 && q.w.other(q.p).eng.Profile().ReserveCredits > 0
+}
+
+// keeps reports whether it holds on to the receives of a message, as cifs.ko does:
+// half of them hold the longest one.
+func (q *peer) keeps() bool {
+	c := q.w.other(q.p).eng.Connection()
+	return q.reckless() && uint64(c.MaxSendSize-wire.PayloadOffset)*uint64(q.p.set.ReceiveCreditMax)/2 >= uint64(c.MaxFragmentedSendSize)
+}
+
+// owed is how many receives it has that the other end was not told of.
+func (q *peer) owed() int { return max(int(q.p.set.ReceiveCreditMax)-q.given-q.kept, 0) }
+
 // grant is how many credits it gives now; how decides whether it is in the mood.
 func (q *peer) grant(how uint32) int {
-	owed := int(q.p.set.ReceiveCreditMax) - q.given
 	switch {
-	case q.given <= 1:
-		return max(owed, 1)
+	case q.given <= 1 && !q.reckless():
+		return max(q.owed(), 1)
+	case how%4 == 0 && q.keeps():
+		return q.owed()
 	case how%4 == 0:
-		return max(owed, 0) + int(how>>2)%3 // more than it was asked for
+		return q.owed() + int(how>>2)%3 // more than it was asked for
 	case how%4 == 1:
-		return min(max(owed, 0), 1)
+		return min(q.owed(), 1)
 	}
 	return 0
+}
+
+func (q *peer) gave(n int) {
+	q.given += n
+	q.most = max(q.most, q.given)
 }
 
 // speak sends something if it may.
@@ -138,7 +169,7 @@ func (q *peer) speak(how, change uint32) {
 	}
 	h := wire.DataTransfer{CreditsRequested: q.p.set.SendCreditTarget}
 	g := q.grant(how)
-	if q.credits == 1 && g == 0 && q.given < 2 {
+	if q.credits == 1 && g == 0 && q.given < 2 && !q.reckless() {
 		g = 1
 	}
 	h.CreditsGranted = uint16(min(g, 65535))
@@ -165,12 +196,23 @@ func (q *peer) speak(how, change uint32) {
 	b, _ := h.AppendBinary(nil)
 	b = append(b, payload...)
 	q.credits--
-	q.given += int(h.CreditsGranted)
+	q.gave(int(h.CreditsGranted))
 	if change != 0 {
 		q.w.tamper()
 		b = mutate(b, change)
 	}
 	q.emit(b)
+}
+
+// flood sends up to n fragments of long messages and grants nothing that it need
+// not.
+func (q *peer) flood(n int) {
+	for ; n > 0 && q.credits > 0; n-- {
+		if q.left == 0 {
+			q.left = min(100_000, q.p.set.MaxFragmentedSize)
+		}
+		q.speak(2|1<<8|(1<<10*1339), 0)
+	}
 }
 
 // settle does what a well-meaning peer does in the end: it finishes its message
@@ -179,14 +221,14 @@ func (q *peer) settle() bool {
 	if !q.up || q.credits == 0 {
 		return false
 	}
-	if q.left == 0 && q.given > int(q.p.set.ReceiveCreditMax)/2 {
+	if q.left == 0 && q.owed() <= int(q.p.set.ReceiveCreditMax)/2 {
 		return false
 	}
 	if q.left == 0 {
-		g := int(q.p.set.ReceiveCreditMax) - q.given
+		g := q.owed()
 		b, _ := wire.DataTransfer{CreditsRequested: q.p.set.SendCreditTarget, CreditsGranted: uint16(g)}.AppendBinary(nil)
 		q.credits--
-		q.given += g
+		q.gave(g)
 		q.emit(b)
 		return true
 	}

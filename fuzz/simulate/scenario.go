@@ -49,6 +49,7 @@ const (
 	Repeat   Op = "repeat"   // the oldest message on the way to the end comes twice
 	Drop     Op = "drop"     // it is lost
 	Cut      Op = "cut"      // the connection breaks
+	Flood    Op = "flood"    // a lenient end sends N fragments of a long message and grants nothing
 	Speak    Op = "speak"    // a lenient end sends something, as N says; M changes it
 )
 
@@ -78,8 +79,11 @@ func Generate(seed uint64) Scenario {
 		s.Ends[r.IntN(2)] = lenient(r)
 	}
 	m := mood{
-		hostile: r.IntN(4) == 0, storm: r.IntN(8) == 0, short: r.IntN(6) == 0, holds: r.IntN(3) == 0,
+		hostile: r.IntN(4) == 0, storm: r.IntN(8) == 0, short: r.IntN(6) == 0, holds: r.IntN(3) == 0, flood: r.IntN(3) == 0,
 		slowLink: 1 + r.IntN(12), slowSends: 1 + r.IntN(8), eager: 1 + r.IntN(8), biggest: pick(r, 200, 3000, 30000, 140000),
+	}
+	if m.flood && s.Ends[0].Make != s.Ends[1].Make {
+		m.biggest = 140000
 	}
 	if min(s.Ends[0].ReceiveCreditMax, s.Ends[1].ReceiveCreditMax) < 4 && m.biggest > 30000 {
 		m.biggest = 30000 // a message of a thousand fragments of one credit each says nothing new
@@ -136,9 +140,9 @@ func lenient(r *rand.Rand) Setting {
 
 // mood is the character of a run.
 type mood struct {
-	hostile, storm, short, holds bool
-	slowLink, slowSends, eager   int
-	biggest                      int
+	hostile, storm, short, holds, flood bool
+	slowLink, slowSends, eager          int
+	biggest                             int
 }
 
 func (m *mood) action(r *rand.Rand, s *Scenario) Action {
@@ -146,6 +150,10 @@ func (m *mood) action(r *rand.Rand, s *Scenario) Action {
 	a := Action{End: end}
 	if s.Ends[end].Make == Lenient && r.IntN(3) == 0 {
 		a.Op, a.N = Speak, int64(r.Uint32())
+		if m.flood && r.IntN(20) != 0 {
+			a.Op, a.N = Flood, int64(1+r.IntN(120))
+			return a
+		}
 		if m.hostile && r.IntN(6) == 0 {
 			a.M = 1 + int64(r.Uint32())
 		}
@@ -194,8 +202,14 @@ func (m *mood) action(r *rand.Rand, s *Scenario) Action {
 		a.M = int64(r.IntN(5) / 4)
 	case k < m.eager+m.slowSends:
 		a.Op, a.N = Complete, int64(1+r.IntN(8))
+		if m.flood {
+			a.N *= 16
+		}
 	default:
 		a.Op, a.N = Deliver, int64(pick(r, 1, 1, 2, 5, 40))
+		if m.flood {
+			a.N *= 8
+		}
 	}
 	return a
 }

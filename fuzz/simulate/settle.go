@@ -97,6 +97,8 @@ func (w *world) drain() {
 			stuck = 0
 		}
 		switch {
+		case stuck > 3 && !w.odd && w.ports[0].up && w.ports[1].up && w.model.Stats().Shortfalls == 0:
+			w.fail("%v: deadlock: %d messages wait, nothing is on the way, and the clock changes nothing", model.Progress, w.waiting())
 		case stuck > 40 || round > 60_000:
 			w.fail("%v: %d messages wait, and nothing comes of it", model.Progress, w.waiting())
 		case stuck > 3:

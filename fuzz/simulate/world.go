@@ -425,6 +425,10 @@ func (w *world) do(a Action) {
 		p.room = n
 	case Cut:
 		w.cut()
+	case Flood:
+		if p.peer != nil && !p.dead {
+			p.peer.flood(min(n, 1000))
+		}
 	case Speak:
 		if p.peer != nil && !p.dead {
 			p.peer.speak(uint32(a.N), uint32(a.M))

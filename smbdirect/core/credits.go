@@ -40,7 +40,19 @@ func (e *Engine) creditsWanted() Credits {
 	if waits && c.SendCredits == 1 && c.NewCredits == 0 && c.ReceiveCredits < spareLimit(c.ReceiveCreditMax) && !e.spareless {
 		return 1
 	}
+	if e.lends() && e.granted() == 0 && c.NewCredits == 0 && c.ReceiveCredits < spareLimit(c.ReceiveCreditMax) && !e.spareless {
+		return 1
+	}
 	return 0
+}
+
+// lends reports whether a message that waits may go out of the reserve although the
+// user is behind, with a credit for a peer that has none: it may have some to give
+// and nothing to send them with. Half of the reserve is left for the grants that
+// are due when the user has caught up, as nobody else could make them.
+func (e *Engine) lends() bool {
+	c, kept := &e.conn, e.reserve()
+	return e.held && e.queue.n > 0 && c.SendCredits <= kept && c.SendCredits > kept/2
 }
 
 // maySpend reports whether a send credit may go now. The last one goes only with a
@@ -53,17 +65,13 @@ func (e *Engine) maySpend() bool {
 		return false
 	}
 	return c.SendCredits > e.reserve() || c.SendImmediate || c.KeepaliveRequested == Pending ||
-		e.grantWanted && c.NewCredits > 0
+		c.NewCredits > 0 && (e.grantWanted || e.lends())
 }
 
 // reserve is how many send credits are kept for grants beyond the rule of the last
 // one: at most a sixteenth of what the peer ever gave, so that a peer which gives
-// few gets its messages. There are no grants to keep them for while the user is
-// behind.
+// few gets its messages.
 func (e *Engine) reserve() Credits {
-	if e.held {
-		return 0
-	}
 	return min(e.profile.ReserveCredits, e.mostCredits/16)
 }
 

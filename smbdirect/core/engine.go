@@ -157,7 +157,7 @@ func (e *Engine) Posted(now time.Duration, n int) {
 				return
 			}
 			e.conn.ReceiveCreditMax = e.conn.ReceiveCredits
-			if e.conn.NewCredits == 0 && e.conn.SendCredits == 1 {
+			if e.conn.NewCredits == 0 {
 				e.spareless = true
 			}
 		}
