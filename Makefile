@@ -93,7 +93,7 @@ bin/verbs.test: force
 	$(BUILDENV) $(GO) test $(TAGS) -c -o $@ ./transport/ndk/verbs
 
 # In this order, of the columns of docs/interop.md: each takes a virtual machine.
-INTEROP ?= server-iwarp server-siw server-rxe client-iwarp client-siw client-rxe quirks
+INTEROP ?= server-iwarp server-siw server-rxe client-iwarp client-siw client-rxe quirks conform
 interop: build bin/nbdpeer bin/quirkpeer bin/ksmbd.tools ## SMB Direct with cifs.ko and ksmbd at the other end, large loads; rewrites the tables of docs/interop.md (INTEROP="COLUMN ...")
 	bash test/vm/interop $(INTEROP)
 
