@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -295,3 +296,23 @@ func (discardSink) Opened(*TapConn)           {}
 func (discardSink) Frame(*TapConn, *TapFrame) {}
 func (discardSink) Closed(*TapConn)           {}
 func (discardSink) Snap() int                 { return 1 << 16 }
+
+// To a peer that wants markers the tap shows the stream with them, as it went out.
+func TestTapShowsMarkers(t *testing.T) {
+	for _, crc := range []bool{false, true} {
+		tap := NewTap()
+		a := &memorySink{snap: 1 << 20}
+		tap.Attach(a)
+		_, stream := markedSend(t, Config{CRC: crc, Tap: tap}, []int{0, 1, 100, 511, 512, 513, 9001, 60_000})
+		a.mu.Lock()
+		var got []byte
+		for _, f := range a.sent {
+			got = append(got, f...)
+		}
+		marked := slices.ContainsFunc(a.opened, func(c *TapConn) bool { return c.Markers })
+		a.mu.Unlock()
+		if !marked || !bytes.Equal(got, stream) {
+			t.Errorf("crc %v: %d octets shown of %d sent; said to be marked: %v", crc, len(got), len(stream), marked)
+		}
+	}
+}
