@@ -249,11 +249,11 @@ func badTransformReads(t *T) {
 			m.count, m.crypto = 2, append(m.crypto, m.crypto[0])
 		}, nil, badResponse, false},
 		{"a transform of each type", func(s *smb2Server, kind uint16, m *rdmaTransform, _ []byte, _ *int) {
-			other := uint16(typeEncryption + typeSigning - kind)
+			other := typeEncryption + typeSigning - kind
 			m.count, m.crypto = 2, append(m.crypto, cryptoTransform{kind: other, signature: random(16), nonce: random(12)})
 		}, nil, badResponse, false},
 		{"a transform of the other type", func(s *smb2Server, kind uint16, m *rdmaTransform, data []byte, _ *int) {
-			other := uint16(typeEncryption + typeSigning - kind)
+			other := typeEncryption + typeSigning - kind
 			copy(data, octets(91, len(data)))
 			if other == typeEncryption && s.cipher == 0 { // which nobody has a key for
 				m.crypto = []cryptoTransform{{kind: other, signature: random(16), nonce: random(12)}}

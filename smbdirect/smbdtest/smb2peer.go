@@ -247,11 +247,12 @@ func (p *smb2Peer) receive() *smb2Answer {
 
 // decode opens a message and checks its signature.
 func (p *smb2Peer) decode(m UpperMessage) *smb2Answer {
-	msg, err := m.Data, error(nil)
+	var err error
+	msg := m.Data
 	a := &smb2Answer{token: uint32(m.Token), invalidated: m.Invalidated}
 	if smbcrypto.IsTransform(msg) {
-		if p.opener == nil {
-			p.t.Fatalf("an encrypted answer, and no session has keys")
+		if p.opener == nil || len(msg) < smb2.TransformHeaderSize {
+			p.t.Fatalf("an encrypted answer of %d octets; the session has keys: %v", len(msg), p.opener != nil)
 		}
 		p.freshNonce(typeEncryption, slices.Clone(msg[20:20+nonceSize(p.cipher)]), 0)
 		if msg, err = p.opener.Open(msg); err != nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
-	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
 
 // Requests by RDMA that a server refuses, [MS-SMB2] 3.3.5.12 and 3.3.5.13, and
@@ -157,10 +156,7 @@ func wrongDescriptors() (cases []Case) {
 				Name: "Smb2OverRdmaChannel_InvalidBufferDescriptor_Right", Rows: []string{"SD-100"},
 				Doc: "The memory has the other right than the one that is needed.",
 			}, cmd, func(p *smb2Peer, r *Region) []wire.Descriptor {
-				other := ndk.OpFlags(ndk.AllowRemoteRead)
-				if cmd == "WRITE" {
-					other = ndk.AllowRemoteWrite
-				}
+				other := rights("READ") ^ rights("WRITE") ^ rights(cmd)
 				return descriptors(p.register(ioSize, other))
 			}),
 			smb2Case(Case{

@@ -167,8 +167,8 @@ func (s *smb2Server) receive() clientRequest {
 	}
 	r := clientRequest{msg: m.Data}
 	if smbcrypto.IsTransform(r.msg) {
-		if s.opener == nil {
-			s.t.Fatalf("an encrypted request before there are keys")
+		if s.opener == nil || len(r.msg) < smb2.TransformHeaderSize {
+			s.t.Fatalf("an encrypted request of %d octets; the session has keys: %v", len(r.msg), s.opener != nil)
 		}
 		s.fresh("encryption", r.msg[20:20+nonceSize(s.cipher)])
 		if r.msg, err = s.opener.Open(r.msg); err != nil {
