@@ -111,7 +111,8 @@ func quirkRequests(t *testing.T) {
 		if place > 3 {
 			t.Errorf("%v is the %dth request of a compound", h.Command, place)
 		}
-		info, at := []byte(nil), 0
+		var info []byte
+		var at int
 		switch h.Command {
 		case smb2.CommandRead:
 			m, err := smb2.ParseReadRequest(msg)

@@ -188,6 +188,10 @@ func TestHostileAcceptors(t *testing.T) {
 		{"SD-65 longer than we take", func(c *oddConn) error {
 			return send(c, func(h *smbdwire.DataTransfer) { h.RemainingDataLength = 1 << 24 }, 40)
 		}, violation("DataLength + RemainingDataLength")},
+		{"SD-68 longer than announced", func(c *oddConn) error {
+			_ = send(c, func(h *smbdwire.DataTransfer) { h.RemainingDataLength = 10 }, 40)
+			return send(c, func(h *smbdwire.DataTransfer) {}, 40)
+		}, violation("DataLength")},
 		{"SD-69 cut short", func(c *oddConn) error {
 			_ = send(c, func(h *smbdwire.DataTransfer) { h.RemainingDataLength = 100 }, 40)
 			return send(c, func(h *smbdwire.DataTransfer) {}, 40)
