@@ -732,3 +732,58 @@ func TestFileNotAvailable(t *testing.T) {
 		t.Fatalf("refused %d times, %d replays, want 3 and 3", refused, flagged)
 	}
 }
+
+// SM-31, SM-33: whatever a server lists, the session goes on, what is dialled is
+// bounded, and RDMAStatus says what is wrong.
+func TestSM33HostileInterfaceLists(t *testing.T) {
+	entry := func(next, index uint32, addr string, capability uint32) []byte {
+		b := smb2.AppendNetworkInterfaceInfos(nil, []smb2.NetworkInterfaceInfo{
+			{IfIndex: index, Capability: capability, LinkSpeed: 1<<64 - 1, Addr: netip.MustParseAddr(addr)}})
+		b[0], b[1], b[2], b[3] = byte(next), byte(next>>8), byte(next>>16), byte(next>>24)
+		return b
+	}
+	var flood []byte
+	for i := range 400 {
+		next := uint32(152)
+		if i == 399 {
+			next = 0
+		}
+		flood = append(flood, entry(next, uint32(i+1), fmt.Sprintf("198.51.%d.%d", 100+i/250, i%250+1), smb2.InterfaceRDMACapable)...)
+	}
+	for _, c := range []struct {
+		name string
+		list []byte
+		most int // dials of the first attempt
+		why  string
+	}{
+		{"nothing", nil, 0, "none of the server's 0 interfaces"},
+		{"cut off", entry(0, 1, "198.51.100.1", 2)[:151], 0, "list of interfaces"},
+		{"Next beyond the end", entry(1<<31, 1, "198.51.100.1", 2), 0, "list of interfaces"},
+		{"Next to itself", entry(1, 1, "198.51.100.1", 2), 0, "list of interfaces"},
+		{"Next unaligned", append(entry(153, 1, "198.51.100.1", 2), make([]byte, 160)...), 1, ""},
+		{"addresses of nobody", append(entry(152, 1, "0.0.0.0", 2), entry(0, 2, "239.0.0.1", 2)...), 0, "none of the server's 0 interfaces"},
+		{"far too many", flood, maxInterfaces, "no route"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, l := newFake(t, linkConfig{})
+			f.auth, f.caps = true, smb2.GlobalCapLargeMTU|smb2.GlobalCapMultiChannel
+			f.on[smb2.CommandIoctl] = func(f *fake, h smb2.Header, msg []byte) bool {
+				f.reply(h, 0, &smb2.IoctlResponse{CtlCode: smb2.FsctlQueryNetworkInterfaceInfo, FileID: smb2.AnyFileID, Output: c.list})
+				return true
+			}
+			var dials atomic.Int32
+			s, err := f.start(l, Config{Channels: ChannelConfig{Retry: time.Hour, Dial: func(context.Context, NetworkInterface) (transport.Conn, error) {
+				dials.Add(1)
+				return nil, errors.New("no route")
+			}}})
+			must(t, err)
+			s.AwaitChannels(context.Background())
+			used, why := s.RDMAStatus()
+			if n := int(dials.Load()); used || n > c.most || !bytes.Contains([]byte(why), []byte(c.why)) {
+				t.Errorf("%d dials, at most %d wanted; RDMAStatus %v, %q, want %q", n, c.most, used, why, c.why)
+			}
+			must(t, s.Err())
+			must(t, s.Echo(context.Background()))
+		})
+	}
+}

@@ -339,7 +339,9 @@ func (sh *Share) interfaces(ctx context.Context) ([]NetworkInterface, error) {
 	var list []NetworkInterface
 	for e, err := range smb2.NetworkInterfaceInfos(out) {
 		if err != nil {
-			return nil, k.badBody(err)
+			// Nothing depends on it: no reason to end a connection that nobody asked
+			// to be more than one.
+			return nil, fmt.Errorf("the server's list of interfaces: %w: %w", ntstatus.InvalidNetworkResponse, err)
 		}
 		list = append(list, NetworkInterface{
 			Index: e.IfIndex, Addr: e.Addr, LinkSpeed: e.LinkSpeed,
