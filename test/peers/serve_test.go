@@ -129,7 +129,14 @@ func smbclientRun(t *testing.T, s *binServer, dir, commands string, extra ...str
 func ours(t *testing.T, s *binServer, args ...string) string {
 	t.Helper()
 	args = append(args, "-U", "tester%secret", "--transport", "iwarp", "-p", port(t, s.rdma))
-	return command(t, "", binary(t), args...)
+	c := exec.Command(binary(t), args...)
+	var stderr strings.Builder
+	c.Stderr = &stderr // the log, which is not the result
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, tail(stderr.String(), 3000))
+	}
+	return string(out)
 }
 
 // sums has the SHA-256 of every regular file below root, by relative name.
