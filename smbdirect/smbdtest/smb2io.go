@@ -274,7 +274,7 @@ func smb2Cases(c Case, opts []smb2Options, run func(p *smb2Peer)) Case {
 		for _, opt := range opts {
 			t.Logf("%v", opt)
 			p := dialSMB2(t, opt)
-			if missing := p.login(); missing != "" {
+			if missing := p.loginForRDMA(); missing != "" {
 				t.Logf("left out: %s", missing)
 				left, why = left+1, missing
 				p.Close()

@@ -22,10 +22,11 @@ import (
 // server says so.
 type smb2Options struct {
 	dialects   []smb2.Dialect          // 3.1.1 if empty
-	ciphers    []smb2.Cipher           // of the encryption context; none, no context
+	ciphers    []smb2.Cipher           // of the encryption context; any, if empty
 	signing    []smb2.SigningAlgorithm // of the signing context; none, no context
 	transforms []smb2.RDMATransformID  // of the RDMA transform context; none, no context
 	sign, seal bool                    // what requests get after the log-on
+	noData     bool                    // nothing is moved by RDMA
 	depth      int                     // RDMA Reads that the server may have under way; 0 for the peer's own choice
 }
 
@@ -319,9 +320,11 @@ func (p *smb2Peer) contexts() []smb2.NegotiateContext {
 	}
 	add(smb2.ContextPreauthIntegrityCapabilities, &smb2.PreauthIntegrityCapabilities{
 		HashAlgorithms: []smb2.HashAlgorithm{smb2.HashSHA512}, Salt: salt[:]})
-	if len(p.opt.ciphers) > 0 {
-		add(smb2.ContextEncryptionCapabilities, &smb2.EncryptionCapabilities{Ciphers: p.opt.ciphers})
+	offer := p.opt.ciphers
+	if len(offer) == 0 { // for servers that demand encryption
+		offer = []smb2.Cipher{smb2.CipherAES128GCM, smb2.CipherAES128CCM}
 	}
+	add(smb2.ContextEncryptionCapabilities, &smb2.EncryptionCapabilities{Ciphers: offer})
 	if len(p.opt.signing) > 0 {
 		add(smb2.ContextSigningCapabilities, &smb2.SigningCapabilities{SigningAlgorithms: p.opt.signing})
 	}
@@ -423,6 +426,36 @@ func (p *smb2Peer) login() (missing string) {
 	p.logon(0, 0)
 	p.treeConnect()
 	return ""
+}
+
+// loginForRDMA is login for cases that move data by RDMA. missing also says that the
+// server moves none for these options.
+func (p *smb2Peer) loginForRDMA() (missing string) {
+	seal := p.opt.seal
+	if missing = p.login(); missing != "" || p.opt.noData {
+		return missing
+	}
+	if p.opt.seal && !seal && len(p.opt.transforms) > 0 {
+		return "the server demands encryption, and the case is about data that is signed"
+	}
+	return p.plainMissing()
+}
+
+// plainMissing says so where a server that demands signing or encryption moves no
+// data by RDMA without it. Its clients do not ask for that, [MS-SMB2] 3.2.4.6, so it
+// may do either.
+func (p *smb2Peer) plainMissing() string {
+	demands := p.neg.SecurityMode&smb2.NegotiateSigningRequired != 0 || p.opt.seal && len(p.opt.ciphers) == 0
+	if !demands || len(p.transforms) > 0 {
+		return ""
+	}
+	id := p.create([]byte{1})
+	r := p.sink(1)
+	a := p.read(id, rdmaIO{channel: smb2.ChannelRDMAV1, n: 1, at: descriptors(r)})
+	if a.lost != nil || a.hdr.Status != ntstatus.InvalidParameter {
+		return ""
+	}
+	return "the server demands signing or encryption, and moves no data by RDMA that is neither"
 }
 
 // logon sets up a session; with a session id given it binds this connection to
