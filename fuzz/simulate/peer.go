@@ -12,8 +12,9 @@ import (
 // messages between fragments, varies the size of fragments, and leaves probes
 // without an answer. It never sends without a credit. One that the engine knows for
 // Linux, and that gave it as many credits as Linux does, may leave it without any
-// and keep the receives of a message until it has all of it; another sees to it
-// that the engine can grant again, as nothing else could save the two.
+// for a while, three grants long, and keep the receives of a message until it has
+// all of it; another sees to it that the engine can always grant again, as nothing
+// else could save the two.
 type peer struct {
 	w       *world
 	p       *port
@@ -21,6 +22,7 @@ type peer struct {
 	credits int // what it may send
 	given   int // what the other end has of it, or is on the way there
 	most    int // that the other end ever had
+	unpaid  int // messages that granted since it granted itself
 	kept    int // receives of the message that has come in part
 	left    uint32
 	fresh   uint32 // where in contents its messages come from
@@ -70,6 +72,9 @@ func (q *peer) hear(b []byte) {
 	}
 	q.given--
 	q.credits += int(h.CreditsGranted)
+	if h.CreditsGranted > 0 {
+		q.unpaid++
+	}
 	if h.DataLength > 0 && q.keeps() {
 		q.kept++
 	}
@@ -122,6 +127,11 @@ func (q *peer) negotiate(b []byte) {
 	q.emit(res)
 }
 
+// mostUnpaid is how many times a Linux peer gets credits before it gives some: its
+// receives come back when it has taken what was in them, and then each message of
+// its own grants all there are.
+const mostUnpaid = 3
+
 // reckless reports whether it may go to its last credit as Linux does.
 func (q *peer) reckless() bool {
 	return q.most >= 128 && q.w.other(q.p).eng.Profile().ReserveCredits > 0
@@ -142,6 +152,8 @@ func (q *peer) grant(how uint32) int {
 	switch {
 	case q.given <= 1 && !q.reckless():
 		return max(q.owed(), 1)
+	case q.unpaid >= mostUnpaid && q.reckless():
+		return q.owed()
 	case how%4 == 0 && q.keeps():
 		return q.owed()
 	case how%4 == 0:
@@ -153,6 +165,9 @@ func (q *peer) grant(how uint32) int {
 }
 
 func (q *peer) gave(n int) {
+	if n > 0 {
+		q.unpaid = 0
+	}
 	q.given += n
 	q.most = max(q.most, q.given)
 }
