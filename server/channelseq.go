@@ -89,7 +89,7 @@ func (r *request) beginSequence(o *open) ntstatus.Status {
 // them waiting before their connections are ended. As a rule it has ended long
 // before; but a path may go silent without either end being told, and an RDMA
 // operation on it takes as long to fail as the transport takes to give up.
-const stragglerGrace = 3 * time.Second
+const stragglerGrace = 5 * time.Second
 
 // overdue notes whether a replay was refused, and reports whether replays have been
 // for longer than grace.

@@ -15,6 +15,9 @@ func closeFile(ctx context.Context, r *request) ntstatus.Status {
 	}
 	o, st := r.open(req.FileID)
 	if st != ntstatus.Success {
+		// One that comes again because the answer to the first was lost with a channel
+		// means that the file is closed: it must be.
+		r.sess.opens.awaitGone(ctx, req.FileID)
 		return st
 	}
 	defer o.release()
@@ -39,6 +42,7 @@ func closeFile(ctx context.Context, r *request) ntstatus.Status {
 		}
 	}
 	if !o.shut(ctx) {
+		r.sess.opens.awaitGone(ctx, o.id)
 		return ntstatus.FileClosed // another CLOSE was first
 	}
 	r.out, err = resp.AppendBinary(r.out)

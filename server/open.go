@@ -53,11 +53,11 @@ type open struct {
 	// replayable is Open.IsReplayEligible: known by its CreateGuid, replayKey.
 	replayable atomic.Bool
 	replayKey  replayKey // set before replayable
-	search   searchState
-	notify   notifyState
-	times    timeState
-	pipe     *pipe
-	nlocks   atomic.Int32 // byte-range locks held or waited for
+	search     searchState
+	notify     notifyState
+	times      timeState
+	pipe       *pipe
+	nlocks     atomic.Int32 // byte-range locks held or waited for
 
 	lockMu   sync.Mutex
 	lockSeqs lockSeqs // guarded by lockMu
@@ -169,7 +169,8 @@ func (o *open) shut(ctx context.Context) bool {
 	if !first {
 		return false
 	}
-	o.sess.opens.remove(o)
+	gone := o.sess.opens.remove(o)
+	defer gone()
 	o.endReplay()
 	close(o.closing)
 	o.notify.close()
@@ -210,6 +211,7 @@ type openSet struct {
 	m        map[uint64]*open
 	reserved int // opens to be added
 	closed   bool
+	leaving  map[smb2.FileID]chan struct{} // opens being closed, until they are
 
 	watches atomic.Int32 // CHANGE_NOTIFY watches of the opens
 }
@@ -267,12 +269,39 @@ func (s *openSet) add(o *open) bool {
 	return true
 }
 
-// remove makes the open unknown.
-func (s *openSet) remove(o *open) {
+// remove makes the open unknown. gone is to be called when it is closed.
+func (s *openSet) remove(o *open) (gone func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.m[o.id.Volatile] == o {
-		delete(s.m, o.id.Volatile)
+	if s.m[o.id.Volatile] != o {
+		return func() {}
+	}
+	delete(s.m, o.id.Volatile)
+	if s.leaving == nil {
+		s.leaving = make(map[smb2.FileID]chan struct{})
+	}
+	done := make(chan struct{})
+	s.leaving[o.id] = done
+	return func() {
+		s.mu.Lock()
+		delete(s.leaving, o.id)
+		s.mu.Unlock()
+		close(done)
+	}
+}
+
+// awaitGone waits for an open that is being closed to be closed, and the file to be
+// deleted if it goes with it.
+func (s *openSet) awaitGone(ctx context.Context, id smb2.FileID) {
+	s.mu.RLock()
+	done := s.leaving[id]
+	s.mu.RUnlock()
+	if done == nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

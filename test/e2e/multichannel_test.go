@@ -299,9 +299,9 @@ func TestLongTransferOverBrokenTCP(t *testing.T) {
 // out by themselves.
 func TestLongTransferOverSilentRDMA(t *testing.T) {
 	size := bulk() / 8
-	x := newCrossroads(t, client.Config{Channels: client.ChannelConfig{Stall: 100 * time.Millisecond}},
+	x := newCrossroads(t, client.Config{Channels: client.ChannelConfig{Stall: time.Second}},
 		func(to string) *road { return newRoad(t, to, 4, 0, 0, 0, false) },
-		func(to string) *road { return newRoad(t, to, 4, 3, 100_000, int(size/4), true) })
+		func(to string) *road { return newRoad(t, to, 4, 2, 100_000, int(size/4), true) })
 	x.moveBothWays(size)
 	if st := x.sess.Stats(); st.Failovers == 0 || x.rdmaRoad.brokenNow() == 0 {
 		t.Fatalf("%+v", st)
