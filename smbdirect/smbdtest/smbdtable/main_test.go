@@ -42,6 +42,7 @@ func TestRender(t *testing.T) {
 		"SM-12 FAIL: server",
 		"SM-99 is in the name of a test and is no row",
 		"github.com/smbd-rdma/smbd-rdma/server failed",
+		"github.com/smbd-rdma/smbd-rdma/server: TestSM12Invalidate failed",
 	}
 	if !slices.Equal(problems, want) {
 		t.Errorf("problems:\n%s\nwant\n%s", strings.Join(problems, "\n"), strings.Join(want, "\n"))

@@ -87,6 +87,9 @@ func read(r io.Reader) (*results, error) {
 		if parents[k] {
 			continue
 		}
+		if action == "fail" {
+			res.failures = append(res.failures, k.pkg+": "+k.test+" failed")
+		}
 		col, ok := columnOf(k.pkg, k.test)
 		if !ok {
 			continue
