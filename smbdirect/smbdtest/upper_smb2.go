@@ -117,7 +117,7 @@ func (k *smb2Talk) request(r smb2Request, check func(*smb2Answer) error) ([]byte
 		case a.hdr.MessageID != id, a.hdr.Status == ntstatus.Pending:
 			return errInterim
 		case a.hdr.Status != ntstatus.Success:
-			return fmt.Errorf("%v response: %v", a.hdr.Command, a.hdr.Status)
+			return fmt.Errorf("%v response: %w", a.hdr.Command, a.hdr.Status)
 		case check == nil:
 			return nil
 		}
