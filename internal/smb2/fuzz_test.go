@@ -161,9 +161,12 @@ func FuzzLists(f *testing.F) {
 	f.Add(n+7, append(compound(4, 8), 1))
 	errs, _ := AppendErrorContext(nil, ErrorIDDefault, []byte{1})
 	f.Add(n+8, errs)
+	f.Add(n+9, make([]byte, 32))
+	f.Add(n+10, BufferDescriptor{Offset: 1 << 63, Token: 7, Length: 1<<32 - 1}.Append(BufferDescriptor{Length: 1<<32 - 1}.Append(nil)))
+	f.Add(n+11, AppendCompressionFormat(nil, CompressionFormatLZNT1))
 
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
-		k := int(kind) % (len(directoryClasses) + 9)
+		k := int(kind) % (len(directoryClasses) + 12)
 		if k < len(directoryClasses) {
 			class := directoryClasses[k]
 			list(t, b, func(b []byte) iter.Seq2[DirectoryEntry, error] { return DirectoryEntries(b, class) },
@@ -185,6 +188,41 @@ func FuzzLists(f *testing.F) {
 			})
 		case 5:
 			fuzzCreateContexts(t, b)
+		case 9:
+			ranges, err := ParseAllocatedRanges(b)
+			if err != nil {
+				wantMalformed(t, err, "ranges")
+				return
+			}
+			var again []byte
+			for _, r := range ranges {
+				again, _ = r.AppendBinary(again)
+			}
+			if !bytes.Equal(again, b) {
+				t.Fatalf("%x of %x", again, b)
+			}
+		case 10:
+			ds, err := ParseBufferDescriptors(b)
+			if err != nil {
+				wantMalformed(t, err, "descriptors")
+				return
+			}
+			var again []byte
+			total := uint64(0)
+			for d := range ds.All() {
+				again = d.Append(again)
+				total += uint64(d.Length)
+			}
+			if !bytes.Equal(again, b) || total != ds.TotalLength() {
+				t.Fatalf("%x of %x, %d octets of %d", again, b, ds.TotalLength(), total)
+			}
+		case 11:
+			v, err := ParseCompressionFormat(b)
+			if err != nil {
+				wantMalformed(t, err, "format")
+			} else if !bytes.Equal(AppendCompressionFormat(nil, v), b[:2]) {
+				t.Fatalf("%v of %x", v, b)
+			}
 		case 6:
 			want, err := collect(NetworkInterfaceInfos(b))
 			if err != nil {
