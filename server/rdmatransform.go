@@ -144,7 +144,7 @@ func (r *request) fetch(w *rdmaWrite, n int) (transport.Buffer, ntstatus.Status)
 	if err != nil {
 		return nil, r.rdmaStatus(err)
 	}
-	st := ntstatus.Success
+	var st ntstatus.Status
 	if err := c.rdma.Read(c.ctx, b, n, w.descs); err != nil {
 		st = r.rdmaStatus(err)
 	} else if st = r.unguard(w, b.Bytes()[:n]); st != ntstatus.Success {

@@ -406,11 +406,10 @@ func TestSM26(t *testing.T) {
 				p.sign = false
 			}
 			data := octets(5000)
-			st := ntstatus.Success
 			if c.spoil == nil {
 				c.spoil = func(w *writer) { w.info = rawTransform(w.channel, w.typ, w.sig, w.nonce, w.desc) }
 			}
-			st = p.write3(f, data, c.spoil)
+			st := p.write3(f, data, c.spoil)
 			want(t, "WRITE", st, ntstatus.InvalidParameter)
 			if len(s.read("f")) != 0 {
 				t.Error("the file has changed")

@@ -33,7 +33,6 @@ type Capture struct {
 	w     *pcapgo.Writer           // guarded by mu, as all below; to buf
 	buf   *bytes.Buffer            // what nobody has taken
 	pack  gopacket.SerializeBuffer // of one packet
-	conns int
 	ended bool
 	stats Stats
 }
@@ -116,8 +115,9 @@ func (c *Capture) Copy(ctx context.Context, w io.Writer) error {
 	}
 }
 
-// put adds the packet p of which length octets were on the wire. c.mu is held. vital packets may exceed the limit by as much again, as
-// nothing of their connection can be decoded without them.
+// put adds the packet p of which length octets were on the wire. vital packets may
+// exceed the limit by as much again, as nothing of their connection can be decoded
+// without them. c.mu is held.
 func (c *Capture) put(at time.Time, p []byte, length int, vital bool) {
 	room := c.limit
 	if vital {

@@ -18,6 +18,6 @@
 //
 // # Limits
 //
-// TCP checksums of packets that were cut are those of what is there. There are no
-// TCP options and no retransmissions.
+// TCP checksums of packets that were cut are those of what is there. The window scale
+// is the only TCP option, and there are no retransmissions.
 package pcap
