@@ -9,13 +9,13 @@ var (
 var mutations = []mutation{
 	{
 		name: "a credit too many is taken over", rule: "SD-76", file: "smbdirect/core/receive.go", pkgs: engine,
-		old: "c.SendCredits.plus(Credits(h.CreditsGranted))",
-		new: "c.SendCredits.plus(Credits(h.CreditsGranted) + 1)",
+		old: "e.gain(Credits(h.CreditsGranted))",
+		new: "e.gain(Credits(h.CreditsGranted) + 1)",
 	},
 	{
 		name: "a credit of the peer's is lost", rule: "SD-76", file: "smbdirect/core/receive.go", pkgs: engine,
-		old: "c.SendCredits.plus(Credits(h.CreditsGranted))",
-		new: "c.SendCredits.plus(Credits(max(h.CreditsGranted, 1) - 1))",
+		old: "e.gain(Credits(h.CreditsGranted))",
+		new: "e.gain(Credits(max(h.CreditsGranted, 1) - 1))",
 	},
 	{
 		name: "a send costs no credit", rule: "SD-41", file: "smbdirect/core/send.go", pkgs: engine,
@@ -39,8 +39,8 @@ var mutations = []mutation{
 		old: "	c.NewCredits = 0\n	c.SendImmediate = false", new: "	c.SendImmediate = false",
 	},
 	{
-		name: "the last credit goes without a grant", rule: "SD-42", file: "smbdirect/core/send.go", pkgs: engine,
-		old: "		if e.conn.SendCredits == 1 && e.conn.NewCredits == 0 {\n			break // the last credit goes only with a grant\n		}\n", new: "",
+		name: "the last credit goes without a grant", rule: "SD-42", file: "smbdirect/core/credits.go", pkgs: engine,
+		old: "	if c.SendCredits == 1 && c.NewCredits == 0 {\n		return false\n", new: "	if false {\n		return false\n",
 	},
 	{
 		name: "no receive is spared for the last credit", rule: "SD-80", file: "smbdirect/core/credits.go", pkgs: engine,
@@ -197,7 +197,7 @@ var mutations = []mutation{
 	},
 	{
 		name: "a transfer may be longer than its descriptors", rule: "SD-104", file: "smbdirect/rdma.go", pkgs: whole,
-		old: "sum < uint64(n) {", new: "sum < 1 {",
+		old: "sum-at < uint64(n) {", new: "sum-at < 1 {",
 	},
 	{
 		name: "a Read is posted where the peer allows none", rule: "SD-113", file: "smbdirect/rdma.go", pkgs: whole,
