@@ -189,7 +189,7 @@ func (a *app) rootCommand() *cobra.Command {
 	for _, c := range []*cobra.Command{
 		a.serveCommand(), a.demoCommand(), a.lsCommand(), a.statCommand(), a.catCommand(),
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.mkdirCommand(), a.mvCommand(),
-		a.conformCommand(), a.devicesCommand(), a.statusCommand(), a.traceCommand(), a.versionCommand(),
+		a.conformCommand(), a.devicesCommand(), a.doctorCommand(), a.statusCommand(), a.traceCommand(), a.versionCommand(),
 	} {
 		// The profile is written also when the command fails.
 		if work := c.RunE; work != nil {

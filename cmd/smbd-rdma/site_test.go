@@ -36,7 +36,12 @@ func newSite(t *testing.T, more ...string) *site {
 	t.Cleanup(func() { os.RemoveAll(ctl) })
 	s := &site{t: t, dir: t.TempDir(), sock: filepath.Join(ctl, "s"), port: map[string]string{}}
 	args := append([]string{"serve", "--share", "data=" + s.dir, "--share", "ro=" + s.dir + ",ro", "--user", "alice%secret",
-		"--tcp", "127.0.0.1:0", "--rdma", "iwarp://127.0.0.1:0", "--http", "127.0.0.1:0", "--control", s.sock}, more...)
+		"--http", "127.0.0.1:0", "--control", s.sock}, more...)
+	for _, l := range [][2]string{{"--tcp", "127.0.0.1:0"}, {"--rdma", "iwarp://127.0.0.1:0"}} {
+		if i := slices.Index(more, l[0]); i < 0 || more[i+1] != "none" {
+			args = append(args, l[0], l[1])
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	pr, pw := io.Pipe()
 	var stderr bytes.Buffer

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"internal/dcerpc":             {"ntstatus"},
 	"internal/arch":               {},
 	"internal/pcap":               {},
+	"internal/doctor":             {"ntstatus", "transport", "transport/ndk", "smbdirect", "smbdirect/smbdtest", "smbdirect/wire", "client", "internal/smb2"},
 	"server/vfs":                  {},
 	"server/vfs/posix":            {"server/vfs", "server/vfs/posix/..."},
 	"server/vfs/vfstest":          {"server/vfs"},
@@ -49,7 +50,7 @@ var allowed = map[string][]string{
 	"fuzz/model":                  {"smbdirect/wire"},
 	"fuzz/minimise":               {},
 	"test":                        {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/...", "test/vm/way"},
-	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "cmd/smbd-rdma/..."},
+	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "internal/doctor", "cmd/smbd-rdma/..."},
 }
 
 func rule(dir string) ([]string, bool) {
