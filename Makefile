@@ -1,6 +1,7 @@
 # Targets that CI runs are the ones that people run. `make help` lists them.
 GO      ?= go
 FUZZTIME ?= 30s
+FUZZ    ?= .
 SIMTIME  ?= 120s
 # The first seed of make sim.
 FIRST    ?= 1
@@ -64,8 +65,8 @@ nocgo: ## everything builds without a C compiler
 sim: ## the credit protocol simulated for SIMTIME (default 120s) or SEEDS=n seeds, from FIRST (1) on: engines, and whole connections
 	$(GO) test -count=1 -v -timeout 0 -run '^Test(Simulation|Network)$$' ./fuzz/simulate ./fuzz/network -first=$(FIRST) $(if $(SEEDS),-seeds=$(SEEDS),-simtime=$(SIMTIME))
 
-fuzz: ## every fuzz target for FUZZTIME each (default 30s)
-	@bash test/fuzz-all $(FUZZTIME)
+fuzz: ## every fuzz target for FUZZTIME each (default 30s); FUZZ=REGEXP chooses some by PACKAGE:TARGET
+	@bash test/fuzz-all $(FUZZTIME) '$(FUZZ)'
 
 mutate: ## breaks SMB Direct in dozens of ways, one at a time, and shows which test notices each
 	$(GO) run ./test/mutate
