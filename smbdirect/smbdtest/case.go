@@ -229,11 +229,25 @@ func (c Case) Match(filter *regexp.Regexp) bool {
 	return false
 }
 
+// errTooLong ends a case whose waits, each of them bounded, find no end together: the
+// end under test says something over and over.
+var errTooLong = errors.New("smbdtest: the case is far beyond its time")
+
+// limit is far above what a case takes.
+func (t Times) limit(c Case) time.Duration {
+	d := 100 * t.React
+	if c.Timers {
+		d += 3 * (t.Negotiate + t.Keepalive + t.KeepaliveAnswer + t.Credit)
+	}
+	return d
+}
+
 // RunCase runs one case, checks that nothing of it is left in an end that lets us
 // see, and that an acceptor serves the next connection.
 func RunCase(ctx context.Context, tg Target, c Case) Result {
 	tg.Times = tg.Times.withDefaults(c.Role)
-	ctx, cancel := context.WithCancel(ctx)
+	limit := tg.Times.limit(c)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	t := &T{Target: tg, Case: c, ctx: ctx, start: time.Now()}
 	t.guard(func() {
@@ -247,7 +261,10 @@ func RunCase(ctx context.Context, tg Target, c Case) Result {
 		t.guard(t.after)
 		t.guard(t.cleanUp)
 	}
-	if err := context.Cause(ctx); err != nil {
+	switch err := context.Cause(ctx); {
+	case errors.Is(err, errTooLong):
+		t.Errorf("it has no end: given up after %v", limit)
+	case err != nil:
 		t.outcome, t.why = Skipped, []string{"interrupted: " + err.Error()}
 	}
 	if t.outcome == "" {
@@ -335,7 +352,7 @@ func (t *T) Must(what string, err error) {
 func (t *T) Skipf(format string, args ...any) {
 	s := fmt.Sprintf(format, args...)
 	if t.outcome == "" {
-		t.outcome, t.why = Skipped, []string{s}
+		t.outcome, t.why = Skipped, append(t.why, s)
 	}
 	t.Logf("skipped: %s", s)
 	runtime.Goexit()
@@ -360,14 +377,16 @@ func (t *T) after() {
 	if t.Case.Role == Acceptor && t.Upper != nil && !t.noAlive {
 		outcome := t.outcome
 		t.outcome = ""
+		defer func() { // also where this ends early
+			if t.outcome == "" || outcome == Fail {
+				t.outcome = outcome
+			}
+		}()
 		s := t.Establish(PeerConfig{}, Request())
 		if err := exchange(t, s, t.Upper.Open(t, s), 0); err != nil {
 			t.Errorf("the next connection is not served: %v", err)
 		}
 		s.Close()
-		if t.outcome == "" {
-			t.outcome = outcome
-		}
 	}
 }
 

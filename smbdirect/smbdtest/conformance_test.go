@@ -167,6 +167,12 @@ func (f fabric) acceptor(t *testing.T, c Case) {
 		f.smb2Acceptor(t, c)
 		return
 	}
+	f.served(t, c, Echo{}, func(r Result) { report(t, r) })
+}
+
+// served runs c against a Listener of ours with an echo above it, which c takes for
+// upper.
+func (f fabric) served(t *testing.T, c Case, upper Upper, result func(Result)) {
 	cfg, times := f.settings(c)
 	p, host, underHost := f.open(t)
 	peer, under := openAdapter(t, p, host), openAdapter(t, p, underHost)
@@ -188,12 +194,12 @@ func (f fabric) acceptor(t *testing.T, c Case) {
 		Provider: f.name,
 		Adapter:  peer,
 		Address:  netip.MustParseAddrPort(l.Addr().String()),
-		Upper:    Echo{},
+		Upper:    upper,
 		Times:    times,
 		Probe:    Probe{Settled: counted.settled},
 		Limits:   Limits{ReceiveCreditMax: 255},
 	}, c)
-	report(t, res)
+	result(res)
 }
 
 // initiator runs c against a Dialer of ours.

@@ -375,6 +375,11 @@ func (p *Peer) Next(d time.Duration) (Message, error) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	for {
+		select {
+		case <-p.stop: // also where there is always a next message
+			return Message{}, ErrStopped
+		default:
+		}
 		over := p.hasEnded()
 		p.poll()
 		if len(p.inbox) > 0 {

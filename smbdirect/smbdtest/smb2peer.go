@@ -220,6 +220,9 @@ func (p *smb2Peer) do(r smb2Request) *smb2Answer {
 // await waits for the final answer to a request.
 func (p *smb2Peer) await(id uint64) *smb2Answer {
 	for {
+		if p.ctx.Err() != nil {
+			p.t.Fatalf("waiting for an answer: %v", ErrStopped)
+		}
 		if a, ok := p.early[id]; ok {
 			delete(p.early, id)
 			return a
