@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -53,6 +54,14 @@ func TestSM31InterfaceGroups(t *testing.T) {
 	}
 	if n := len(groups(flood, true)); n != maxInterfaces {
 		t.Errorf("%d interfaces of 500, want %d", n, maxInterfaces)
+	}
+	mixed := slices.Concat(flood[:10], one, flood[10:])
+	total := 0
+	for _, g := range groups(mixed, true) {
+		total += len(g)
+	}
+	if total != maxInterfaces {
+		t.Errorf("%d addresses of %d, want %d", total, len(mixed), maxInterfaces)
 	}
 	if g := groups(one, true); len(g) != 1 || len(g[0]) != maxInterfaces {
 		t.Errorf("%d interfaces, want 1 with %d addresses", len(g), maxInterfaces)
@@ -144,5 +153,48 @@ func TestSM33HostileInterfaceLists(t *testing.T) {
 			must(t, s.Err())
 			must(t, s.Echo(context.Background()))
 		})
+	}
+}
+
+// at is a connection to an address.
+type at struct {
+	transport.Conn
+	remote string
+}
+
+func (c at) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.remote)) }
+
+// SM-33: a server somewhere else has no say in which services of this machine are
+// spoken to.
+func TestSM33LoopbackIsNotElsewhere(t *testing.T) {
+	list := smb2.AppendNetworkInterfaceInfos(nil, []smb2.NetworkInterfaceInfo{
+		{IfIndex: 1, Capability: smb2.InterfaceRDMACapable, Addr: netip.MustParseAddr("127.0.0.1")},
+		{IfIndex: 2, Capability: smb2.InterfaceRDMACapable, Addr: netip.MustParseAddr("::1")},
+		{IfIndex: 3, Capability: smb2.InterfaceRDMACapable, Addr: netip.MustParseAddr("198.51.100.1")},
+	})
+	for remote, want := range map[string]int{"192.0.2.1:445": 1, "127.0.0.1:445": 3, "[::1]:445": 3} {
+		f, l := newFake(t, linkConfig{})
+		f.auth, f.caps = true, smb2.GlobalCapLargeMTU|smb2.GlobalCapMultiChannel
+		f.on[smb2.CommandIoctl] = func(f *fake, h smb2.Header, msg []byte) bool {
+			f.reply(h, 0, &smb2.IoctlResponse{CtlCode: smb2.FsctlQueryNetworkInterfaceInfo, FileID: smb2.AnyFileID, Output: list})
+			return true
+		}
+		go f.serve() // ends with the connection, which the session closes
+		var dials atomic.Int32
+		s, err := New(context.Background(), at{l, remote}, Config{User: "ann", Password: "secret",
+			Channels: ChannelConfig{Retry: time.Hour, Dial: func(_ context.Context, i NetworkInterface) (transport.Conn, error) {
+				if remote == "192.0.2.1:445" && i.Addr.IsLoopback() {
+					t.Errorf("%v was dialled by a session with %s", i.Addr, remote)
+				}
+				dials.Add(1)
+				return nil, errors.New("no route")
+			}}})
+		must(t, err)
+		s.AwaitChannels(context.Background())
+		if n := int(dials.Load()); n != want {
+			t.Errorf("%d dials by a session with %s, want %d", n, remote, want)
+		}
+		must(t, s.Close())
+		<-f.done
 	}
 }

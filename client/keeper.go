@@ -30,7 +30,7 @@ const (
 // Limits of ChannelConfig and of what is believed of a server.
 const (
 	maxChannels   = 32 // as many as a Windows server binds to a session
-	maxInterfaces = 64 // interfaces that are looked at
+	maxInterfaces = 64 // addresses of each kind that are looked at
 	maxRetry      = time.Minute
 	unknownSpeed  = 1000 // Mbit/s
 	// refreshInterfaces is how often the server is asked again while nothing is
@@ -48,6 +48,12 @@ const (
 // connection that dies is sent again on another, and callers see nothing of it; the
 // error of the last connection is the session's. A connection that is missing is
 // tried again from time to time.
+//
+// The addresses are the server's word, in an answer that is signed. At most 64 with
+// and 64 without RDMA are tried; those of loopback only by a session that began on
+// one, as anything else would be a service of this machine. Who answers there learns
+// of the user only if it gives the server's GUID, and becomes part of the session only
+// if it has the session's keys.
 type ChannelConfig struct {
 	// Dial connects to an interface of the server: by SMB Direct if i.RDMA, else by
 	// TCP. Nil means that the session has one connection. An interface that can't be
@@ -212,6 +218,7 @@ func (s *Session) extend(ctx context.Context) (complete bool) {
 		return errors.Is(err, errors.ErrUnsupported) // which will not change
 	}
 	defer sh.unmountQuietly(ctx)
+	list = s.elsewhere(list)
 	s.placeFirst(list)
 	rdma, plain := groups(list, true), groups(list, false)
 	complete = true
@@ -273,6 +280,15 @@ func (s *Session) placeFirst(list []NetworkInterface) {
 	}
 }
 
+// elsewhere leaves out addresses of loopback, but for a session that began on one.
+func (s *Session) elsewhere(list []NetworkInterface) []NetworkInterface {
+	ap, err := netip.ParseAddrPort(s.main().tr.RemoteAddr().String())
+	if err != nil || ap.Addr().Unmap().IsLoopback() {
+		return list
+	}
+	return slices.DeleteFunc(list, func(i NetworkInterface) bool { return i.Addr.Unmap().IsLoopback() })
+}
+
 // place is the interface of the server's that the connection leads to, if known.
 func (c *conn) place() NetworkInterface {
 	c.mu.Lock()
@@ -294,20 +310,27 @@ func (i *NetworkInterface) weight() int64 {
 }
 
 // groups sorts the interfaces of one kind as they are to be used: by RSS, by speed.
+// It looks at no more than maxInterfaces addresses, the first of the list.
 // Those of one index are one interface with several addresses.
 func groups(list []NetworkInterface, rdma bool) [][]NetworkInterface {
 	var gs [][]NetworkInterface
+	n := 0
 	for _, i := range list {
+		if n == maxInterfaces {
+			break
+		}
 		if i.RDMA != rdma || !i.Addr.IsValid() || i.Addr.IsUnspecified() || i.Addr.IsMulticast() ||
 			i.Addr.Is6() && i.Addr.IsLinkLocalUnicast() { // its zone is ours, and not told
 			continue
 		}
 		at := slices.IndexFunc(gs, func(g []NetworkInterface) bool { return g[0].Index == i.Index })
 		switch {
-		case at < 0 && len(gs) < maxInterfaces:
+		case at < 0:
 			gs = append(gs, []NetworkInterface{i})
-		case at >= 0 && len(gs[at]) < maxInterfaces && !slices.ContainsFunc(gs[at], func(o NetworkInterface) bool { return o.Addr == i.Addr }):
+			n++
+		case !slices.ContainsFunc(gs[at], func(o NetworkInterface) bool { return o.Addr == i.Addr }):
 			gs[at] = append(gs[at], i)
+			n++
 		}
 	}
 	slices.SortStableFunc(gs, func(a, b []NetworkInterface) int {

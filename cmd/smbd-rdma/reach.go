@@ -187,12 +187,25 @@ func (w *ways) auto(ctx context.Context, host string, cfg client.Config) (*clien
 	cfg.Channels = client.ChannelConfig{}
 	d, err := w.open(try, host, cfg, w.direct(try, host, port))
 	if err == nil {
-		log.Debug("SMB Direct at its own port", "host", host, "why", why)
-		s.Close()
-		return d, nil
+		if err = proved(s.Info(), d.Info()); err == nil {
+			log.Debug("SMB Direct at its own port", "host", host, "why", why)
+			s.Close()
+			return d, nil
+		}
+		d.Close()
 	}
 	log.Warn("no SMB Direct, falling back to TCP", "host", host, "why", strings.ReplaceAll(why, "\n", "; "), "err", oneLine(err))
 	return s, nil
+}
+
+// proved says whether who answers at the port of SMB Direct, which any user of the
+// server may listen on, has shown as much as the server on TCP did: that it knows the
+// user. One that makes everybody a guest needs to know nothing.
+func proved(tcp, direct client.Info) error {
+	if (direct.Guest || direct.Anonymous) && !tcp.Guest && !tcp.Anonymous {
+		return errors.New("who answers there takes the user for a guest, and on TCP the server knows the user")
+	}
+	return nil
 }
 
 // open tries ways in order until one leads to a session.

@@ -75,6 +75,21 @@ func TestAutoFindsSMBDirectAlone(t *testing.T) {
 	}
 }
 
+// A server on TCP that knows the user is not left for one at the port of SMB Direct
+// that would take anybody, and may be anybody's.
+func TestAutoDoesNotBecomeAGuest(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "smb.conf")
+	writeFile(t, conf, "[global]\nserver max protocol = SMB2_10\n") // which has no multichannel
+	known := newSite(t, "--user", "bob%known", "--rdma", "none", "-c", conf)
+	writeFile(t, filepath.Join(known.dir, "real"), "")
+	rogue := newSite(t, "--guest")
+	writeFile(t, filepath.Join(rogue.dir, "rogue"), "")
+	code, out, stderr := execute("ls", "//127.0.0.1/data", "-U", "bob%known", "-p", known.port["tcp"], "--rdma-port", rogue.port["iwarp"])
+	if code != exitDone || !strings.Contains(out, "real") || !strings.Contains(stderr, "guest") {
+		t.Errorf("exit status %d, %q, %s", code, out, stderr)
+	}
+}
+
 // A wrong password is tried once.
 func TestAutoTriesAPasswordOnce(t *testing.T) {
 	s := newSite(t)
