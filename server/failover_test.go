@@ -179,6 +179,59 @@ func TestWaitingLockHoldsUpNoReplay(t *testing.T) {
 	want(t, "replay of a WRITE", st, ntstatus.Success)
 }
 
+// 3.3.5.14: a LOCK that comes again while the first still waits gets what that gets,
+// and does not wait for the lock that the first has taken for the same open.
+func TestLockThatWaitsIsReplayed(t *testing.T) {
+	s := newSite(t, memconn.Config{}, multichannel)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	f, holder := p.openFile("f"), p.openFile("f")
+	q, other := p.bound(), p.bound()
+	p.sign = true
+	do := func(c *peer, id smb2.FileID, number uint8, flags smb2.LockFlags, status ntstatus.Status) {
+		t.Helper()
+		m := &smb2.LockRequest{FileID: id, LockSequenceNumber: number, Locks: []smb2.LockElement{{Offset: 100, Length: 1, Flags: flags}}}
+		if id == f {
+			m.LockSequenceIndex = 3
+		}
+		if status == ntstatus.Pending {
+			c.post(c.at(0, false, smb2.CommandLock), m)
+			if h, _ := c.answer(); h.Status != status {
+				t.Fatalf("LOCK that has to wait: %v", h.Status)
+			}
+			return
+		}
+		st, _ := c.doHeader(c.at(0, false, smb2.CommandLock), m)
+		want(t, "LOCK", st, status)
+	}
+	const exclusive = smb2.LockFlagExclusiveLock
+	for round, end := range []func(){
+		func() { // the first gets its lock, and the answer is lost with its channel
+			do(other, holder, 0, smb2.LockFlagUnlock, ntstatus.Success)
+			h, _ := p.answer()
+			want(t, "the first", h.Status, ntstatus.Success)
+		},
+		func() { // the first ends with its channel
+			p.c.Close()
+			for deadline := time.Now().Add(patience); s.srv.Stats().Connections > 2; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the connection stays")
+				}
+			}
+			do(other, holder, 0, smb2.LockFlagUnlock, ntstatus.Success)
+		},
+	} {
+		n := uint8(3 * round)
+		do(other, holder, 0, exclusive|smb2.LockFlagFailImmediately, ntstatus.Success)
+		do(p, f, n+1, exclusive, ntstatus.Pending)
+		do(q, f, n+1, exclusive, ntstatus.Pending)
+		end()
+		h, _ := q.answer()
+		want(t, "the repetition", h.Status, ntstatus.Success)
+		do(q, f, n+2, smb2.LockFlagUnlock, ntstatus.Success)
+		do(q, f, n+3, smb2.LockFlagUnlock, ntstatus.RangeNotLocked) // it was locked once
+	}
+}
+
 // createWith is a CREATE with a CreateGuid.
 func createWith(t testing.TB, name string, d smb2.CreateDisposition, guid byte) *smb2.CreateRequest {
 	t.Helper()

@@ -21,18 +21,18 @@ func lock(ctx context.Context, r *request) ntstatus.Status {
 	if o.state == nil || o.isDir {
 		return ntstatus.InvalidParameter // [MS-FSA] 2.1.5.8
 	}
-	seq, replay := o.lockSequence(r.conn, &req)
-	if replay {
-		st = ntstatus.Success
-	} else if req.Locks[0].Flags&smb2.LockFlagUnlock != 0 {
+	seq, replay, st := r.lockSequence(ctx, o, &req)
+	switch {
+	case st != ntstatus.Success || replay:
+	case req.Locks[0].Flags&smb2.LockFlagUnlock != 0:
 		st = o.unlockRanges(req.Locks)
-	} else {
+	default:
 		st = o.lockRanges(ctx, r, req.Locks)
 	}
+	seq.end(st == ntstatus.Success)
 	if st != ntstatus.Success {
 		return st
 	}
-	seq.done()
 	r.out, err = (&smb2.LockResponse{}).AppendBinary(r.out)
 	return r.appended(err)
 }
@@ -41,42 +41,66 @@ func lock(ctx context.Context, r *request) ntstatus.Status {
 type lockSeqs [64]struct {
 	valid  bool
 	number uint8
+	busy   chan struct{} // closed when the request with the number has been served
 }
 
-// lockSeq is the entry that a request names, to be marked done.
+// lockSeq is the entry that a request has taken, to be given back by end. The zero
+// value is none.
 type lockSeq struct {
-	o      *open
-	index  uint32 // 0: none
-	number uint8
+	o     *open
+	index uint32
+	busy  chan struct{}
 }
 
-func (s lockSeq) done() {
-	if s.index == 0 {
+// end says whether the request did what it was to do.
+func (s lockSeq) end(done bool) {
+	if s.busy == nil {
 		return
 	}
 	s.o.lockMu.Lock()
-	e := &s.o.lockSeqs[s.index-1]
-	e.valid, e.number = true, s.number
+	if e := &s.o.lockSeqs[s.index-1]; e.busy == s.busy {
+		e.valid, e.busy = done, nil
+	}
 	s.o.lockMu.Unlock()
+	close(s.busy)
 }
 
 // lockSequence recognises a request that was carried out already and comes again
 // because its answer was lost with a channel. It only does so where the server
-// offers several channels.
-func (o *open) lockSequence(c *conn, req *smb2.LockRequest) (lockSeq, bool) {
-	if c.dialect < Dialect300 || c.serverCaps&smb2.GlobalCapMultiChannel == 0 ||
+// offers several channels. One that is still under way is waited for: the second
+// would find the range locked, by the same open, and wait for ever.
+func (r *request) lockSequence(ctx context.Context, o *open, req *smb2.LockRequest) (s lockSeq, replay bool, st ntstatus.Status) {
+	if r.conn.dialect < Dialect300 || r.conn.serverCaps&smb2.GlobalCapMultiChannel == 0 ||
 		req.LockSequenceIndex == 0 || req.LockSequenceIndex > uint32(len(o.lockSeqs)) {
-		return lockSeq{}, false
+		return s, false, ntstatus.Success
 	}
-	s := lockSeq{o, req.LockSequenceIndex, req.LockSequenceNumber}
-	o.lockMu.Lock()
-	defer o.lockMu.Unlock()
-	e := &o.lockSeqs[s.index-1]
-	if e.valid && e.number == s.number {
-		return s, true
+	e := &o.lockSeqs[req.LockSequenceIndex-1]
+	for {
+		o.lockMu.Lock()
+		first := e.busy
+		switch {
+		case first != nil && e.number == req.LockSequenceNumber:
+		case first == nil && e.valid && e.number == req.LockSequenceNumber:
+			o.lockMu.Unlock()
+			return s, true, ntstatus.Success
+		default:
+			s = lockSeq{o, req.LockSequenceIndex, make(chan struct{})}
+			e.valid, e.number, e.busy = false, req.LockSequenceNumber, s.busy
+			o.lockMu.Unlock()
+			return s, false, ntstatus.Success
+		}
+		o.lockMu.Unlock()
+		if st := r.goAsync(); st != ntstatus.Success {
+			return s, false, st
+		}
+		select {
+		case <-first:
+		case <-o.closing:
+			return s, false, ntstatus.RangeNotLocked
+		case <-ctx.Done():
+			return s, false, ntstatus.Cancelled
+		}
 	}
-	e.valid = false
-	return s, false
 }
 
 // unlockRanges is 3.3.5.14.1: it stops at the first that fails and takes nothing
