@@ -103,15 +103,21 @@ func (c *Conn) request(r *request) bool {
 		c.mu.Unlock()
 		return false
 	}
-	if c.driving {
+	// An owner that ran out of rounds left its inbox to the next: what is in it
+	// comes first, as a cancellation must not overtake its request.
+	driving, behind := c.driving, len(c.inbox) > 0
+	if driving || behind {
 		c.inbox = append(c.inbox, r)
-		c.mu.Unlock()
-		return true
 	}
 	c.driving = true
 	c.mu.Unlock()
+	if driving {
+		return true
+	}
 	c.tick()
-	c.take(r)
+	if !behind {
+		c.take(r)
+	}
 	c.drive(driveRounds)
 	return true
 }
