@@ -590,7 +590,9 @@ func (c *Conn) completed(e *entry, r *ndk.ResultEx) {
 		c.settle(h, r.Status, r.Bytes)
 		break
 	}
-	l.note(evComplete, uint8(r.Type), 0, 0, uint32(r.Status), uint32(l.n))
+	if r.Status != ntstatus.Cancelled || !l.wait { // one flush is told, not what led to it overwritten
+		l.note(evComplete, uint8(r.Type), 0, 0, uint32(r.Status), uint32(l.n))
+	}
 	switch {
 	case r.Status == ntstatus.Success:
 	case r.Status == ntstatus.Cancelled:
