@@ -65,11 +65,20 @@ func TestConform(t *testing.T) {
 // What does not conform fails, and what is not there is said once.
 func TestConformFails(t *testing.T) {
 	s := newSite(t)
-	stdout, stderr := s.do(exitFailed, "iwarp", "conform", "//127.0.0.1/nothing", "--run", "UncompletedMessage|BVT_Smb2OverRdmaChannel_Read")
-	if !strings.Contains(stdout, "FAIL") || !strings.Contains(stdout, "TREE_CONNECT") || !strings.Contains(stderr, "cases failed") {
+	// In a share that cannot be written to there is no file to move.
+	stdout, stderr := s.do(exitFailed, "iwarp", "conform", "//127.0.0.1/ro", "--run", "UncompletedMessage|BVT_Smb2OverRdmaChannel_Read")
+	if !strings.Contains(stdout, "FAIL") || !strings.Contains(stdout, "CREATE") || !strings.Contains(stderr, "1 of 3 cases failed\n") {
 		t.Errorf("standard output: %s\nstandard error: %s", stdout, stderr)
 	}
-	code, stdout, stderr := execute("conform", "//127.0.0.1/data", "-U", "alice%secret", "-p", s.port["tcp"], "--log-level", "error")
+	stdout, stderr = s.do(exitFailed, "iwarp", "conform", "//127.0.0.1/nothing")
+	if stdout != "" || !strings.Contains(stderr, "//127.0.0.1/nothing: TREE_CONNECT: got STATUS_BAD_NETWORK_NAME") {
+		t.Errorf("no share: standard output %q, standard error %q", stdout, stderr)
+	}
+	code, stdout, stderr := execute("conform", "//127.0.0.1/data", "-U", "alice%wrong", "-p", s.port["iwarp"], "--log-level", "error")
+	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "//127.0.0.1/data: SESSION_SETUP: STATUS_LOGON_FAILURE") {
+		t.Errorf("wrong password: exit status %d, standard output %q, standard error %q", code, stdout, stderr)
+	}
+	code, stdout, stderr = execute("conform", "//127.0.0.1/data", "-U", "alice%secret", "-p", s.port["tcp"], "--log-level", "error")
 	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "no SMB Direct at 127.0.0.1:"+s.port["tcp"]+" by iwarp") {
 		t.Errorf("exit status %d, standard output %q, standard error %q", code, stdout, stderr)
 	}

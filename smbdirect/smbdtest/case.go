@@ -283,7 +283,6 @@ type T struct {
 	why     []string
 	steps   []string
 	cleanup []func()
-	noAlive bool
 }
 
 // guard runs f on a goroutine, so that Fatalf and Skipf can end it, and waits.
@@ -374,7 +373,7 @@ func (t *T) after() {
 			t.Errorf("left behind: %v", err)
 		}
 	}
-	if t.Case.Role == Acceptor && t.Upper != nil && !t.noAlive {
+	if t.Case.Role == Acceptor && t.Upper != nil {
 		outcome := t.outcome
 		t.outcome = ""
 		defer func() { // also where this ends early
