@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -184,6 +185,10 @@ func (d *doctor) fabrics(ctx context.Context) {
 			d.best = a
 		}
 	}
+	if s := d.step(StepPorts); d.best != nil && !d.best.fabric.OverTCP && s.Outcome == Problem {
+		s.Outcome, s.Change = OK, ""
+		s.Summary = cut(s.Summary + "; " + d.best.fabric.Name + " needs no TCP port")
+	}
 }
 
 // tryAll returns the attempt that came furthest.
@@ -249,8 +254,12 @@ func (d *doctor) tellConnect(s *Step, a *attempt) {
 	if a.stage >= stageConnected {
 		s.quiet("inbound_read_limit", a.inbound)
 		s.quiet("outbound_read_limit", a.outbound)
-		if len(a.private) > 0 {
-			s.add("private_data", hex.EncodeToString(a.private[:min(len(a.private), 64)]))
+		private := a.private
+		if a.info.Technology != ndk.TechnologyIWARP {
+			private = bytes.TrimRight(private, "\x00") // the CM pads it
+		}
+		if len(private) > 0 {
+			s.add("private_data", hex.EncodeToString(private[:min(len(private), 64)]))
 		}
 		s.quiet("connect_seconds", a.connect)
 		s.end(OK, "%s at %v in %v", how, a.dst, a.connect.Round(time.Microsecond))

@@ -209,20 +209,18 @@ func (d *doctor) mount(ctx context.Context) {
 		s.end(OK, "%s is there", d.cfg.Share)
 		return
 	}
-	var names []string
-	if list, lerr := sess.ListShares(ctx); lerr == nil {
-		for _, v := range list {
-			if v.Type&^client.ShareHidden == client.ShareDisk {
-				names = append(names, v.Name)
-			}
-		}
+	names, listed := d.shares(ctx)
+	if listed {
 		s.add("shares", names)
 	}
+	lists := strings.Join(names[:min(len(names), 10)], ", ")
+	isThere := slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, d.cfg.Share) })
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), listed && !isThere && !errors.Is(err, fs.ErrPermission):
+		// Linux's server signs a refusal wrongly, which the client can't take for one.
 		change := "name a share of the server"
-		if len(names) > 0 {
-			change += ", which lists " + strings.Join(names[:min(len(names), 10)], ", ")
+		if lists != "" {
+			change += ", which lists " + lists
 		}
 		s.fail(change, "the server has no share %s: %v", d.cfg.Share, err)
 	case errors.Is(err, fs.ErrPermission):
@@ -230,6 +228,34 @@ func (d *doctor) mount(ctx context.Context) {
 	default:
 		s.fail("see what the server's log says", "the share %s can't be used: %v", d.cfg.Share, err)
 	}
+}
+
+// shares are the names of the disks that the server lists, in a session of its own
+// if the refusal of a share has cost the one that there was.
+func (d *doctor) shares(ctx context.Context) (names []string, ok bool) {
+	sess := d.session()
+	if sess.Err() != nil {
+		var err error
+		if d.direct != nil {
+			sess, err = d.openDirect(ctx, d.cfg.Client)
+		} else {
+			sess, err = d.openPlain(ctx, d.cfg.Client)
+		}
+		if err != nil {
+			return nil, false
+		}
+		defer sess.Close()
+	}
+	list, err := sess.ListShares(ctx)
+	if err != nil {
+		return nil, false
+	}
+	for _, v := range list {
+		if v.Type&^client.ShareHidden == client.ShareDisk {
+			names = append(names, v.Name)
+		}
+	}
+	return names, true
 }
 
 // protection says what signing and encryption do to RDMA.

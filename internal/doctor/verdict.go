@@ -35,15 +35,15 @@ func (d *doctor) memory(ctx context.Context) {
 	invalidation := d.direct.Info().RemoteInvalidation
 	st := d.direct.TransportStats()
 	s.add("remote_invalidation", invalidation)
-	s.add("registrations_made", st.RegistrationsMade)
-	s.add("invalidated_by_peer", st.InvalidatedByPeer)
-	s.add("invalidated_locally", st.InvalidatedLocally)
+	s.quiet("registrations_made", st.RegistrationsMade)
+	s.quiet("invalidated_by_peer", st.InvalidatedByPeer)
+	s.quiet("invalidated_locally", st.InvalidatedLocally)
 	s.quiet("registrations_left", st.Registrations)
 	s.add("bytes_copied", st.BytesCopied)
 	s.add("credit_stalls", st.CreditStalls)
-	who := "the server's answers revoke its access"
+	who := fmt.Sprintf("of %d registrations the server's answers revoked %d and this end %d", st.RegistrationsMade, st.InvalidatedByPeer, st.InvalidatedLocally)
 	if !invalidation {
-		who = "this end revokes the server's access, with a request of its own for each I/O"
+		who += ", as the two ends have no remote invalidation"
 	}
 	s.end(OK, "%s of up to %s; %s", way, size(i), who)
 }
