@@ -203,7 +203,11 @@ func TestSM33MovesToRDMA(t *testing.T) {
 // in its own part of one file, for at least the given rounds and until trouble ends.
 func storm(t *testing.T, f *File, trouble func(stop <-chan struct{})) {
 	t.Helper()
-	const part, workers = 300_000, 4
+	const workers = 4
+	part, rounds := 300_000, 60
+	if raceEnabled {
+		part, rounds = 150_000, 30
+	}
 	stop := make(chan struct{})
 	var troubled, wg sync.WaitGroup
 	troubled.Go(func() { trouble(stop) })
@@ -215,7 +219,7 @@ func storm(t *testing.T, f *File, trouble func(stop <-chan struct{})) {
 				t.Errorf("worker %d: %v", w, err)
 				return
 			}
-			for i := range 60 {
+			for i := range rounds {
 				off := r.IntN(part)
 				n := 1 + r.IntN(part-off)
 				for j := range n {
