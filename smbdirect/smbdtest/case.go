@@ -90,7 +90,8 @@ type Times struct {
 	// Keepalive is the time without messages after which it probes; 120 s.
 	// KeepaliveAnswer is how long it waits for an answer then; 5 s.
 	Keepalive, KeepaliveAnswer time.Duration
-	// Credit is how long it waits for credits; 120 s.
+	// Credit is how long it waits for credits. 120 s is the most that it may, where
+	// it is not known: then it may wait less.
 	Credit time.Duration
 	// React is how long it gets for what it has to do at once; 5 s. Quiet is how
 	// long silence is watched where it has to do nothing; 1 s.
@@ -100,6 +101,8 @@ type Times struct {
 	// Patience is the longest wait for a timer that a case begins; 30 s. With Slow
 	// there is no limit.
 	Patience time.Duration
+
+	creditKnown bool // Credit was given
 }
 
 func (t Times) withDefaults(r Role) Times {
@@ -114,6 +117,7 @@ func (t Times) withDefaults(r Role) Times {
 	set(&t.Negotiate, 5*time.Second)
 	set(&t.Keepalive, 120*time.Second)
 	set(&t.KeepaliveAnswer, 5*time.Second)
+	t.creditKnown = t.Credit != 0
 	set(&t.Credit, 120*time.Second)
 	set(&t.React, 5*time.Second)
 	set(&t.Quiet, time.Second)

@@ -55,3 +55,15 @@ func TestFailureIsNotSkipped(t *testing.T) {
 		t.Errorf("%s: %s", res.Outcome, res.Why)
 	}
 }
+
+// Times that are not told, as those of a server of others, are what the
+// specification has: our acceptor keeps them with its defaults.
+func TestTimesOfAnyServer(t *testing.T) {
+	f := fabrics[0]
+	f.timed = Times{Patience: time.Hour}
+	for _, c := range Cases(Acceptor) {
+		if c.Timers {
+			t.Run(c.Name, func(t *testing.T) { f.run(t, func(t *testing.T) { f.acceptor(t, c) }) })
+		}
+	}
+}
