@@ -10,9 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/doctor"
 	"github.com/smbd-rdma/smbd-rdma/server"
@@ -373,6 +376,45 @@ func TestDoctorOfOtherServices(t *testing.T) {
 			c.examine(t)
 		})
 	}
+}
+
+// swallowing is a TCP port of 127.0.0.1 that nothing comes back from, as behind a
+// firewall: the queue of a listener that accepts nobody is full.
+func swallowing(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(sa.(*syscall.SockaddrInet4).Port)
+	for range 16 {
+		c, err := net.DialTimeout("tcp", "127.0.0.1:"+port, 300*time.Millisecond)
+		if err != nil {
+			return port
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Skip("this system's queue of connections does not fill")
+	return ""
+}
+
+// A firewall is told from a closed port.
+func TestDoctorBehindAFirewall(t *testing.T) {
+	t.Parallel() // it waits
+	port := swallowing(t)
+	examination{args: []string{"-p", port, "--rdma-port", port}, decided: "ports", reason: "let nothing come back: a firewall",
+		change: "through the firewalls", steps: map[string]string{"connect.iwarp": "not possible", "dialect": "not possible"}}.examine(t)
 }
 
 // stockServer is a server of this module with a configuration that serve does not

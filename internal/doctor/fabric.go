@@ -106,7 +106,7 @@ func (d *doctor) try(ctx context.Context, f *Fabric, dst netip.AddrPort) *attemp
 	case err != nil:
 		a.err = fmt.Errorf("the answer is none of SMB Direct: %w", err)
 	case a.answer.Status != 0:
-		a.err = fmt.Errorf("the server refuses: %v", ntstatus.Status(a.answer.Status))
+		a.err = fmt.Errorf("the server refuses: %w", ntstatus.Status(a.answer.Status))
 	case a.answer.NegotiatedVersion != wire.Version:
 		a.err = fmt.Errorf("the server chose version 0x%04X", a.answer.NegotiatedVersion)
 	case a.answer.CreditsGranted == 0 || a.answer.CreditsRequested == 0 || a.answer.MaxReceiveSize < 128 || a.answer.MaxFragmentedSize < 131072:
