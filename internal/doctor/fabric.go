@@ -88,7 +88,9 @@ func (d *doctor) try(ctx context.Context, f *Fabric, dst netip.AddrPort) *attemp
 		a.request, a.reply = f.Startup(dst)
 	}
 	if err != nil {
-		a.err = err
+		if a.err = errors.Unwrap(err); a.err == nil { // without the words of the peer's end
+			a.err = err
+		}
 		if f.OverTCP && ctx.Err() == nil {
 			a.speaks = identify(ctx, dst)
 		}
