@@ -330,7 +330,8 @@ func (t *transfer) sendAgain(ctx context.Context, c *chunk, k *call) bool {
 		s.counters.replays.Add(1)
 		return true
 	}
-	return k.state == callAnswered && k.err == nil && s.busy(ctx, k, &t.again)
+	// One that was given up is its connection's, whose end may answer it just now.
+	return !k.gone && k.err == nil && s.busy(ctx, k, &t.again)
 }
 
 // doneIs reports whether a chunk begins where everything before it is done.
