@@ -259,6 +259,9 @@ func RunCase(ctx context.Context, tg Target, c Case) Result {
 			t.Skipf("needs a share")
 		}
 		c.Run(ctx, t)
+		if len(t.steps) == 0 {
+			t.Errorf("the case has no step")
+		}
 	})
 	t.guard(t.cleanUp)
 	if t.outcome != Skipped && ctx.Err() == nil {

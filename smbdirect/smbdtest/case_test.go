@@ -56,6 +56,14 @@ func TestFailureIsNotSkipped(t *testing.T) {
 	}
 }
 
+// A case that does nothing proves nothing.
+func TestEmptyCase(t *testing.T) {
+	res := RunCase(t.Context(), Target{}, Case{Role: Initiator, Run: func(context.Context, *T) {}})
+	if res.Outcome != Fail || !strings.Contains(res.Why, "no step") {
+		t.Errorf("%s: %s", res.Outcome, res.Why)
+	}
+}
+
 // Times that are not told, as those of a server of others, are what the
 // specification has: our acceptor keeps them with its defaults.
 func TestTimesOfAnyServer(t *testing.T) {

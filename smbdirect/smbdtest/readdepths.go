@@ -65,7 +65,10 @@ var _ = register(
 			onIWARP(ctx, t)
 			for _, d := range [][2]uint32{{0, 16}, {16, 0}, {0, 0}} {
 				p := t.Peer(PeerConfig{Private: ReadDepths(d[0], d[1])})
-				err := p.Connect(ctx, t.Address)
+				wait, cancel := context.WithTimeout(ctx, 2*t.Times.React)
+				err := p.Connect(wait, t.Address)
+				cancel()
+				t.Logf("IRD %d, ORD %d: %v", d[0], d[1], err)
 				t.Check(errors.Is(err, ntstatus.ConnectionRefused), "IRD %d, ORD %d: %v; the connection has to be refused", d[0], d[1], err)
 				p.Close()
 			}
