@@ -48,6 +48,14 @@
 // [Watcher.Next] returns that it may have missed something. [Session.Channels] and
 // [Stats] tell what moved what.
 //
+// The requests that bind a connection are signed with the session's own key, and the
+// AES-GMAC nonce of a message is made of its MessageId ([MS-SMB2] 3.1.4.1), which
+// begins anew on every connection. Who can watch two bindings of one session sees a
+// nonce twice, and can work out how to change messages on the session's first
+// connection unnoticed. That is the specification's, and both ends have to follow it.
+// Config.Encryption, or SigningAlgorithms without AESGMAC, keeps such an attacker out;
+// messages and data on the connections that were bound have keys of their own.
+//
 // # Contexts
 //
 // A context that ends stops the wait, and SMB2 CANCEL asks the server to stop
