@@ -631,6 +631,36 @@ func TestSilentChannel(t *testing.T) {
 	}
 }
 
+// slow is a connection whose first answer takes its time.
+type slow struct {
+	*link
+	once sync.Once
+}
+
+func (c *slow) Receive(ctx context.Context) (*transport.Received, error) {
+	r, err := c.link.Receive(ctx)
+	c.once.Do(func() { time.Sleep(100 * time.Millisecond) })
+	return r, err
+}
+
+// A connection that is still being bound is not asked for signs of life: it has no
+// session to ask in.
+func TestSlowBinding(t *testing.T) {
+	m := newMultiSite(t, nil)
+	s := m.start(t, Config{Channels: ChannelConfig{Max: 3, Stall: 10 * time.Millisecond, Retry: time.Hour,
+		Dial: func(ctx context.Context, i NetworkInterface) (transport.Conn, error) {
+			c, err := m.dialChannel(ctx, i)
+			if err != nil {
+				return nil, err
+			}
+			return &slow{link: c.(*link)}, nil
+		}}})
+	if n := len(s.Channels()); n != 4 {
+		_, why := s.RDMAStatus()
+		t.Fatalf("%d channels, want 4: %s", n, why)
+	}
+}
+
 // A WRITE that is refused because one of a lost channel is still being served is
 // sent again until that has ended: 3.2.5.12.
 func TestFileNotAvailable(t *testing.T) {

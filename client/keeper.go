@@ -477,11 +477,12 @@ type probe struct {
 	sent  bool      // it has been asked for a sign of life
 }
 
-// silent asks a connection with requests under way that has become silent for a sign
-// of life, if the session has another, and reports that there was none.
+// silent asks a channel with requests under way that has become silent for a sign of
+// life, if the session has another, and reports that there was none. A connection that
+// is still to be bound has ChannelConfig.DialTimeout.
 func (c *conn) silent(now time.Time, p *probe) bool {
 	got, set := c.got.Load(), c.sess.set.Load()
-	if got != p.got || p.quiet.IsZero() || set == nil || len(set.all) < 2 || !c.waiting() {
+	if got != p.got || p.quiet.IsZero() || set == nil || len(set.all) < 2 || !slices.Contains(set.all, c) || !c.waiting() {
 		p.got, p.quiet, p.sent = got, now, false
 		return false
 	}
