@@ -13,12 +13,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/doctor"
 	"github.com/smbd-rdma/smbd-rdma/server"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
@@ -256,6 +258,8 @@ func TestDoctorOfOurServer(t *testing.T) {
 			steps: map[string]string{"io.rdma": "not possible", "io.tcp": "not possible"}}},
 		{"to SMB Direct at once", nil, examination{args: []string{"--transport", "iwarp"}, reason: "RDMA by iwarp", steps: map[string]string{"move": "not tried", "connect.verbs": ""}}},
 		{"no writing", nil, examination{args: []string{"--no-write"}, reason: "no data was moved", steps: map[string]string{"io.rdma": "not tried"}}},
+		{"a threshold above every request", nil, examination{args: []string{"--rdma-threshold", "2000000"}, decided: "io.rdma",
+			reason: "only 0 bytes written and 0 read by RDMA", change: "--rdma-threshold of at most 1 MiB"}},
 		{"a directory that is not there", nil, examination{target: "//127.0.0.1/data/absent", decided: "io.rdma", reason: "OBJECT_PATH_NOT_FOUND", change: "server's log"}},
 		{"a guest", []string{"--guest"}, examination{target: "//127.0.0.1/pub", args: []string{"-U", "stranger%x"}, reason: ": RDMA by iwarp",
 			steps: map[string]string{"logon": "ok", "move": "ok"}, values: map[string]any{"logon guest": true}}},
@@ -455,6 +459,56 @@ func stockServer(t *testing.T, change func(*server.Config)) (tcpPort, rdmaPort s
 	})
 	port := func(a net.Addr) string { _, p, _ := net.SplitHostPort(a.String()); return p }
 	return port(lt.Addr()), port(lr.Addr())
+}
+
+// lyingFS gives other octets with each handle.
+type lyingFS struct {
+	vfs.FS
+	opens *atomic.Uint32
+}
+
+func (l lyingFS) Open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+	f, r, err := l.FS.Open(ctx, name, o)
+	if _, dir := f.(vfs.Dir); err != nil || dir {
+		return f, r, err
+	}
+	return lyingFile{f, byte(l.opens.Add(1))}, r, nil
+}
+
+type lyingFile struct {
+	vfs.File
+	mask byte
+}
+
+func (f lyingFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if off == 0 && n > 1000 {
+		p[1000] ^= f.mask
+	}
+	return n, err
+}
+
+// lying has the server keep nothing as it was.
+func lying(c *server.Config) {
+	for i := range c.Shares {
+		c.Shares[i].FS = lyingFS{c.Shares[i].FS, new(atomic.Uint32)}
+	}
+}
+
+// What was read is compared with what was written, and with what came by another
+// path.
+func TestDoctorVerifiesData(t *testing.T) {
+	tcpPort, rdmaPort := stockServer(t, lying)
+	ports := []string{"-p", tcpPort, "--rdma-port", rdmaPort}
+	examination{args: ports, decided: "io.rdma", reason: "what was read at 0 is not what was written there", change: "the server's log",
+		steps: map[string]string{"io.rdma": "problem", "io.inline": "problem", "io.tcp": "problem"}}.examine(t)
+	local := filepath.Join(t.TempDir(), "f")
+	writeFile(t, local, strings.Repeat("0123456789abcdef", 1000))
+	if code, _, stderr := execute("put", local, "//127.0.0.1/data/f", "-U", "alice%"+secret, "-p", tcpPort, "--transport", "tcp", "--log-level", "error"); code != exitDone {
+		t.Fatal(stderr)
+	}
+	examination{args: append(ports, "--no-write"), reason: "RDMA by iwarp",
+		steps: map[string]string{"io.rdma": "ok", "io.inline": "problem", "io.tcp": "problem"}}.examine(t)
 }
 
 // What only other servers do: no RDMA transforms, and lists of interfaces that lead
