@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -20,6 +21,20 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/sim"
 )
 
+// own makes the caller the owner of a connection.
+func own(c *Conn) {
+	for {
+		c.mu.Lock()
+		driving := c.driving
+		c.driving = true
+		c.mu.Unlock()
+		if !driving {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // A cancellation that finds no owner, but its request in the inbox of the last one,
 // comes after it.
 func TestCancelBehindItsRequest(t *testing.T) {
@@ -33,19 +48,7 @@ func TestCancelBehindItsRequest(t *testing.T) {
 		}
 		cancel()
 	}
-	own := func() {
-		for {
-			a.mu.Lock()
-			if !a.driving {
-				a.driving = true
-				a.mu.Unlock()
-				return
-			}
-			a.mu.Unlock()
-			runtime.Gosched()
-		}
-	}
-	own()
+	own(a)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	sent := make(chan error, 1)
@@ -526,4 +529,38 @@ func playCrowd(t *testing.T, p ndk.Provider, addr string, cfg Config, end string
 	}
 	l.Close()
 	t.Logf("%d sent, %d given up, %d moved, %d moves given up", w.counts[0].Load(), w.counts[1].Load(), w.counts[2].Load(), w.counts[3].Load())
+}
+
+// deafQP takes no receives, as one whose connection is gone.
+type deafQP struct{ ndk.QP }
+
+func (deafQP) Receive(any, []ndk.SGE) error { return ndk.ErrNotConnected }
+
+// An end that finds the connection gone when it posts its only receive again tells
+// what the disconnect event does.
+func TestEndWithOneReceive(t *testing.T) {
+	a, b := pair(t, Config{}, Config{ReceiveCreditMax: 1})
+	own(b)
+	b.qp = deafQP{b.qp}
+	b.mu.Lock()
+	b.driving = false
+	b.mu.Unlock()
+	b.poke()
+	for range 2 { // more receives than it has
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		_ = a.Send(ctx, msg(make([]byte, 10)))
+		cancel()
+	}
+	a.Close()
+	for {
+		m, err := b.Receive(context.Background())
+		if err == nil {
+			m.Release()
+			continue
+		}
+		if err != io.EOF {
+			t.Errorf("ended with %v", err)
+		}
+		break
+	}
 }

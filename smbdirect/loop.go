@@ -358,7 +358,8 @@ const (
 	pageSize      = negotiateSend + wire.NegotiateResponseSize
 )
 
-// postReceives posts up to n receives and returns how many the adapter took.
+// postReceives posts up to n receives and returns how many the adapter took: all, if
+// the connection is gone.
 func (c *Conn) postReceives(n, size int) int {
 	l := &c.l
 	if l.eng.Connection().Protocol == 0 {
@@ -378,6 +379,10 @@ func (c *Conn) postReceives(n, size int) int {
 		s := &l.slots[i]
 		l.sgl[0] = s.region.sge(s.off, s.size)
 		if err := c.qp.Receive(s, l.sgl[:]); err != nil {
+			if errors.Is(err, ntstatus.ConnectionInvalid) {
+				c.awaitLoss() // nothing comes any more, with or without receives
+				return n
+			}
 			break
 		}
 		l.recvFree = l.recvFree[:len(l.recvFree)-1]

@@ -207,4 +207,24 @@ var mutations = []mutation{
 		name: "waiting callers are not told of the end", rule: "SD-114", file: "smbdirect/loop.go", pkgs: whole,
 		old: "{&l.flushed, &l.waiting, &l.sends, &l.writes, &l.reads, &l.regs}", new: "{&l.flushed, &l.waiting}",
 	},
+	{
+		name: "what others left is not looked at before the owner leaves", rule: "drive", file: "smbdirect/drive.go", pkgs: whole,
+		old: "if l.armed && len(c.inbox) == 0 && !resumed &&", new: "if l.armed && !resumed &&",
+	},
+	{
+		name: "nobody goes on where an owner is out of rounds", rule: "drive", file: "smbdirect/drive.go", pkgs: whole,
+		old: "		c.mu.Unlock()\n		c.wakeRun()\n", new: "		c.mu.Unlock()\n",
+	},
+	{
+		name: "a request overtakes those that an owner left", rule: "drive", file: "smbdirect/drive.go", pkgs: whole,
+		old: "len(c.inbox) > 0\n", new: "false\n",
+	},
+	{
+		name: "credits are not granted again when the application has caught up", rule: "backlog", file: "smbdirect/drive.go", pkgs: whole,
+		old: "resumed := l.holding && !c.resume", new: "resumed := false",
+	},
+	{
+		name: "what came before the end is not delivered", rule: "SD-114", file: "smbdirect/drive.go", pkgs: whole,
+		old: "for c.poll() > 0 && !l.dead {", new: "for false {",
+	},
 }

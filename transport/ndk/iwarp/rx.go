@@ -268,7 +268,9 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		if err == errRegionGone {
 			return fail(causeTaggedSTag)
 		}
-		rx.q.peerWrote.Add(uint64(payload))
+		if err == nil {
+			rx.q.peerWrote.Add(uint64(payload))
+		}
 		return err
 	case opReadResponse:
 		if c, bad := rx.startRead(s, payload); bad {
