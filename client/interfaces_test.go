@@ -198,3 +198,35 @@ func TestSM33LoopbackIsNotElsewhere(t *testing.T) {
 		<-f.done
 	}
 }
+
+// An interface that looks better but leads nowhere from here does not keep the session
+// from the RDMA of the one that it came by.
+func TestBetterInterfaceLeadsNowhere(t *testing.T) {
+	bridge := netip.MustParseAddr("172.17.0.1")
+	m := newMultiSite(t, func(c *server.Config) {
+		c.Interfaces = func() []server.Interface {
+			return append(bothKinds(), server.Interface{Index: 3, RSS: true, RDMA: true, Speed: 40e9, Addr: bridge})
+		}
+	})
+	tr, err := m.plain.Dial(context.Background(), "")
+	must(t, err)
+	m.keep(tr)
+	tried := make(chan netip.Addr, 2)
+	s, err := New(context.Background(), at{tr, homeAddr.String() + ":445"}, Config{User: "ann", Password: "secret",
+		Channels: ChannelConfig{Retry: time.Hour, DialTimeout: 10 * time.Second, Dial: func(ctx context.Context, i NetworkInterface) (transport.Conn, error) {
+			tried <- i.Addr
+			if i.Addr == bridge {
+				<-ctx.Done() // nothing comes back
+				return nil, ctx.Err()
+			}
+			return m.dialChannel(ctx, i)
+		}}})
+	must(t, err)
+	defer s.Close()
+	if a, b := <-tried, <-tried; a != homeAddr || b != bridge {
+		t.Fatalf("%v was tried before %v", a, b)
+	}
+	if used, why := s.RDMAStatus(); !used {
+		t.Fatal(why)
+	}
+}

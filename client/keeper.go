@@ -234,6 +234,7 @@ func (s *Session) extend(ctx context.Context) (complete bool) {
 	case len(rdma) == 0:
 		s.keeper.setWhy("none of the server's %d interfaces is RDMA capable", len(plain))
 	default:
+		s.knownFirst(rdma, want-haveRDMA)
 		if err := s.spread(ctx, sh, rdma, want-haveRDMA); err != nil {
 			complete = false
 			s.keeper.setWhy("%v", err)
@@ -343,6 +344,30 @@ func groups(list []NetworkInterface, rdma bool) [][]NetworkInterface {
 		return int(b[0].weight() - a[0].weight())
 	})
 	return gs
+}
+
+// knownFirst lets the address that the session came by be the first of its interface,
+// as it can be reached for sure. If each of the interfaces gets one of n channels, that
+// interface is the first: the best one may be one that leads nowhere from here, as that
+// of a bridge within the server, and take DialTimeout to show it.
+func (s *Session) knownFirst(gs [][]NetworkInterface, n int) {
+	ap, err := netip.ParseAddrPort(s.main().tr.RemoteAddr().String())
+	if err != nil {
+		return
+	}
+	addr := ap.Addr().Unmap().WithZone("")
+	for i, g := range gs {
+		at := slices.IndexFunc(g, func(i NetworkInterface) bool { return i.Addr == addr })
+		if at < 0 {
+			continue
+		}
+		g[0], g[at] = g[at], g[0]
+		if n >= len(gs) {
+			copy(gs[1:i+1], gs[:i])
+			gs[0] = g
+		}
+		return
+	}
 }
 
 // spread makes n more channels on interfaces, first on those that have the fewest.
