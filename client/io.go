@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -183,6 +184,11 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 			access = transport.PeerReads
 		}
 		if c.reg, err = t.register(ctx, c, access); err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				// The transport has ended, which the receiver may not have seen yet: the
+				// chunk goes on to another channel only when its own is lost.
+				err = c.c.fail(err)
+			}
 			c.dropScratch()
 			k.free()
 			return err
