@@ -39,7 +39,7 @@ func (a *app) conformCommand() *cobra.Command {
 	var f conformFlags
 	c := &cobra.Command{
 		Use:   "conform //HOST/SHARE",
-		Short: "Play the conformance cases of SMB Direct against a server",
+		Short: "play the conformance cases of SMB Direct against a server",
 		Long: `Plays every case that this project has for an acceptor of SMB Direct against any
 server: those of Microsoft's MS-SMBD server test suite, by their names, and one for
 each rule of the specification besides. A case is an initiator that does one thing,

@@ -36,7 +36,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	var f doctorFlags
 	c := &cobra.Command{
 		Use:   "doctor //HOST/SHARE[/DIR]",
-		Short: "Is RDMA used between here and a share, and if not, why not",
+		Short: "whether RDMA is used between here and a share, and if not, why not",
 		Long: `Walks the whole way to a share as a client does and prints one page: first whether
 file bytes go by RDMA and, if not, which step decided that and what to change; then
 each step (ok, problem, not possible, not tried) with what was found: the name, RDMA
