@@ -319,7 +319,7 @@ func (o *conformOutput) finish(name, provider string, d time.Duration) error {
 	return nil
 }
 
-// table is the result as Markdown: the failures with what was expected first.
+// table is the result as Markdown: the failures first, each with what was done and seen.
 func (o *conformOutput) table(name, provider, summary string) string {
 	esc := strings.NewReplacer("|", "\\|", "<", "&lt;", "*", "\\*", "_", "\\_").Replace
 	var b strings.Builder
@@ -328,7 +328,7 @@ func (o *conformOutput) table(name, provider, summary string) string {
 		b.WriteString("\n## Failed\n\n")
 		for _, r := range o.results {
 			if r.Outcome == outcomeWords[smbdtest.Fail] {
-				fmt.Fprintf(&b, "* `%s` (%s; %s). Expected: %s Seen: %s\n", r.Case, r.Spec, strings.Join(r.Rows, ", "), esc(r.Doc), esc(r.Why))
+				fmt.Fprintf(&b, "* `%s` (%s; %s). Case: %s Seen: %s\n", r.Case, r.Spec, strings.Join(r.Rows, ", "), esc(r.Doc), esc(r.Why))
 			}
 		}
 	}
