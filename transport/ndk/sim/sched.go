@@ -322,8 +322,11 @@ func (w *World) call(f func()) {
 	}()
 }
 
-// serve runs callbacks of auto mode; those that come while it is at work get a
-// goroutine each.
+// servers is how many goroutines run callbacks of auto mode. Those that come while
+// all are at work get a goroutine each.
+const servers = 4
+
+// serve runs callbacks of auto mode.
 func (w *World) serve() {
 	defer w.callbacks.Done()
 	for {

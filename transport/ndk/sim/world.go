@@ -69,9 +69,11 @@ func New(c Config) (*World, error) {
 	if c.Auto {
 		w.calls = make(chan func())
 		w.driver.Add(1)
-		w.callbacks.Add(1)
-		go w.drive() // Close ends both by closing stop, and waits for them
-		go w.serve()
+		go w.drive() // Close ends these by closing stop, and waits for them
+		for range servers {
+			w.callbacks.Add(1)
+			go w.serve()
+		}
 	}
 	return w, nil
 }
