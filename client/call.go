@@ -29,6 +29,7 @@ const (
 	protectRaw                            // neither; whoever waits checks the answer
 	protectBind                           // sign it, and leave the answer to whoever waits
 	protectOnce                           // not to be sent again on another channel; for ioctlOn
+	protectStay                           // about its own channel, so never sent on another; for ioctlOn
 )
 
 // call is one request and its answer. Calls are pooled; one that its waiter
@@ -45,8 +46,11 @@ type call struct {
 	// for it. hold marks one whose memory the server may reach. Cancelling either
 	// waits Config.CancelGrace for the answer, which may be a lock, or changes,
 	// that must not be lost, or the end of the server's use of the memory.
-	// once marks one that must not be sent again on another channel.
-	long, hold, once bool
+	// once marks one that must not be sent again on another channel, stay one that
+	// must not be sent on another even if it never left.
+	long, hold, once, stay bool
+	// left says that it was given to a transport, so that the server may have it.
+	left bool
 	// resent says that it was sent again after its channel was lost.
 	resent bool
 
@@ -65,7 +69,8 @@ type call struct {
 	// The fields up to next are guarded by conn.mu.
 	state    callState
 	id       uint64
-	need     int // credits that a queued call waits for
+	sequence uint16 // ChannelSequence
+	need     int    // credits that a queued call waits for
 	asyncID  uint64
 	async    bool // an interim response came, with the credits
 	onWire   bool // how it is protected is decided: an answer may come
@@ -123,7 +128,7 @@ func (s *Session) newCall(cmd smb2.Command) *call {
 	}
 	c.cmd = cmd
 	c.flags, c.treeID, c.charge, c.protect = 0, 0, 1, 0
-	c.long, c.hold, c.once, c.resent = false, false, false, false
+	c.long, c.hold, c.once, c.stay, c.left, c.resent = false, false, false, false, false, false
 	c.buf = append(c.buf[:0], zeroHeader[:]...)
 	c.payload = nil
 	c.state = callIdle

@@ -174,15 +174,19 @@ func (s *Session) failover(ctx context.Context, c *conn, r *retry, calls ...*cal
 	if cause == nil || ctx.Err() != nil || errors.Is(cause, ErrClosed) || s.Err() != nil || r.replays >= maxReplays {
 		return nil
 	}
+	// It is gone for everybody before anybody is told of the failure.
+	s.lost(c)
 	for _, k := range calls {
-		if k.once || k.gone {
+		if k.stay || k.once && k.left || k.gone {
 			return nil
 		}
 	}
-	s.lost(c)
 	next := s.main()
-	if next.failed() != nil {
-		return nil
+	for next.failed() != nil { // as several may have, of which none was taken out yet
+		if s.lost(next); s.main() == next {
+			return nil // the last
+		}
+		next = s.main()
 	}
 	r.replays++
 	for _, k := range calls {
@@ -218,6 +222,8 @@ func (k *call) repeated(st ntstatus.Status) bool {
 		return st == ntstatus.FileClosed
 	case smb2.CommandTreeDisconnect:
 		return st == ntstatus.NetworkNameDeleted
+	case smb2.CommandLogoff:
+		return st == ntstatus.UserSessionDeleted
 	}
 	return false
 }
@@ -260,8 +266,11 @@ func (s *Session) busy(ctx context.Context, k *call, r *retry) bool {
 // for those of a lost channel.
 const maxBusyPause = 100 * time.Millisecond
 
-// several says whether the session has more than one channel now.
-func (s *Session) several() bool { return len(s.set.Load().all) > 1 && s.multichannel() }
+// several says whether the session has more than one channel, or may have when the
+// answer comes to what is sent now.
+func (s *Session) several() bool {
+	return (len(s.set.Load().all) > 1 || s.keeper.busy.Load()) && s.multichannel()
+}
 
 // multichannel says whether the session may have several channels, and so whether
 // requests must be such that they can be sent again.

@@ -33,6 +33,16 @@ type multiSite struct {
 	links  map[bool][]*link // by whether they have an RDMA side
 	refuse map[bool]error   // what Dial says instead
 	dials  int
+	// wrap, if set before start, is what a session gets of a link.
+	wrap func(*link) transport.Conn
+}
+
+// end is the session's end of a link.
+func (m *multiSite) end(c transport.Conn) transport.Conn {
+	if m.wrap == nil {
+		return c
+	}
+	return m.wrap(c.(*link))
 }
 
 var homeAddr = netip.MustParseAddr("192.0.2.1")
@@ -96,7 +106,7 @@ func (m *multiSite) dialChannel(ctx context.Context, i NetworkInterface) (transp
 		return nil, err
 	}
 	m.keep(c)
-	return c, nil
+	return m.end(c), nil
 }
 
 func (m *multiSite) keep(c transport.Conn) {
@@ -140,7 +150,7 @@ func (m *multiSite) start(t testing.TB, cfg Config) *Session {
 	tr, err := m.plain.Dial(ctx, "")
 	must(t, err)
 	m.keep(tr)
-	s, err := New(ctx, tr, cfg)
+	s, err := New(ctx, m.end(tr), cfg)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	s.AwaitChannels(ctx)

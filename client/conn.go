@@ -221,6 +221,9 @@ func (c *conn) start(ctx context.Context, calls []*call) error {
 	}
 	msg, err := c.seal(calls)
 	if err == nil {
+		for _, k := range calls {
+			k.left = true
+		}
 		err = c.tr.Send(ctx, msg)
 	}
 	for _, k := range calls {
@@ -243,9 +246,9 @@ func (c *conn) start(ctx context.Context, calls []*call) error {
 		c.mu.Unlock()
 		return err
 	}
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
+	if isClosed(err) {
 		c.mu.Unlock()
-		return c.fail(fmt.Errorf("send: %w", err))
+		return c.transportError(ctx, "send", err)
 	}
 	// Nothing was sent: the MessageIds are still to be used, or the server's
 	// window would not move on.
@@ -263,6 +266,22 @@ func (c *conn) start(ctx context.Context, calls []*call) error {
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// isClosed says whether an error of the transport is that of its end.
+func isClosed(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) }
+
+// transportError is what to make of an error of the transport's. If it is that of its
+// end then it is the connection's too: whoever looks whether it has failed must not
+// depend on receive, which may be told of it later.
+func (c *conn) transportError(ctx context.Context, what string, err error) error {
+	switch {
+	case isClosed(err):
+		return c.fail(fmt.Errorf("%s: %w", what, err))
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // acquire waits for credits, numbers the calls and makes them pending.
@@ -315,7 +334,11 @@ func (c *conn) acquire(ctx context.Context, first *call, need int, calls []*call
 				err = c.err
 			}
 			first.err, first.state = nil, callIdle
+			alive := c.err == nil
 			c.mu.Unlock()
+			if alive && !errors.Is(err, errTooFewCredits) {
+				err = c.fail(err) // no request can be sent on it any more
+			}
 			return err
 		case first.state == callSending && cause == nil:
 			c.register(calls, deadline)
@@ -397,6 +420,9 @@ func (c *conn) register(calls []*call, deadline time.Time) {
 		k.id = id
 		id += uint64(k.charge)
 		k.state, k.async, k.asyncID, k.expired, k.onWire, k.err = callSending, false, 0, false, false, nil
+		// Not later: once the connection has failed the number is that of what is
+		// sent again, which the server must be able to tell from this.
+		k.sequence = uint16(c.sess.sequence.Load())
 		k.deadline = deadline
 		c.pending[k.id] = k
 		c.owing++
@@ -478,7 +504,7 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 			h.CreditCharge = k.charge
 		}
 		if c.neg != nil { // [MS-SMB2] 3.2.4.1.1; 0 for dialects without channels
-			h.ChannelSequence = uint16(c.sess.sequence.Load())
+			h.ChannelSequence = k.sequence
 		}
 		if k.cmd == smb2.CommandCancel {
 			h.CreditCharge = 0
@@ -610,7 +636,7 @@ func (c *conn) cancel(k *call) {
 	defer x.free()
 	c.mu.Lock()
 	sent := k.state == callSent
-	x.id, x.async, x.asyncID, x.treeID = k.id, k.async, k.asyncID, k.treeID
+	x.id, x.async, x.asyncID, x.treeID, x.sequence = k.id, k.async, k.asyncID, k.treeID, k.sequence
 	x.protect = k.protect & (protectEncrypt | protectRaw)
 	c.mu.Unlock()
 	if !sent || x.encode(&smb2.CancelRequest{}) != nil {
@@ -646,8 +672,7 @@ func (c *conn) watch() {
 		case <-c.failedCh:
 			return
 		case now := <-t.C:
-			if c.sess.cfg.Channels.Dial != nil && c.silent(now, &p) {
-				_ = c.fail(fmt.Errorf("no answer and no sign of life for %v: %w", 2*c.sess.cfg.Channels.Stall, os.ErrDeadlineExceeded))
+			if c.sess.cfg.Channels.Dial != nil && c.silent(now, &p) && c.sess.giveUp(c) {
 				return
 			}
 			if c.timeout > 0 && c.expire(now) {

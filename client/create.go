@@ -247,7 +247,7 @@ func (sh *Share) Create(ctx context.Context, name string) (*File, error) {
 // compound ([MS-SMB2] 3.2.4.1.4). middle is made with smb2.AnyFileID and may be
 // nil; it is freed by the caller. The first failure is returned.
 //
-// While the session has several channels what changes something is sent in steps:
+// While the session has several channels, or gets them, what changes something is sent in steps:
 // a CREATE that is sent again finds the open that it made the first time, but only
 // if nothing was done with that since ([MS-SMB2] 3.3.5.9.10), and the rest does no
 // harm twice.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"net"
 	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -184,13 +183,11 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 			access = transport.PeerReads
 		}
 		if c.reg, err = t.register(ctx, c, access); err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				// The transport has ended, which the receiver may not have seen yet: the
-				// chunk goes on to another channel only when its own is lost.
-				err = c.c.fail(err)
-			}
 			c.dropScratch()
 			k.free()
+			if !errors.Is(err, errWindow) {
+				err = c.c.transportError(ctx, "register", err)
+			}
 			return err
 		}
 		for _, d := range c.reg.Descriptors() {

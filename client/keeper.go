@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -101,6 +103,7 @@ type keeper struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // capacity 1: a channel was lost
 	first  chan struct{} // closed after the first attempt
+	busy   atomic.Bool   // channels are being made
 	ended  chan struct{} // closed by the goroutine; nil if there is none
 
 	mu     sync.Mutex
@@ -174,7 +177,9 @@ func (s *Session) keep(ctx context.Context) {
 	defer close(k.ended)
 	delay := s.cfg.Channels.Retry
 	for first := true; ; first = false {
+		k.busy.Store(true)
 		complete := s.extend(ctx)
+		k.busy.Store(false)
 		if first {
 			close(k.first)
 		}
@@ -528,6 +533,20 @@ func (c *conn) silent(now time.Time, p *probe) bool {
 		c.mu.Unlock()
 	}
 	k.free()
+	return false
+}
+
+// giveUp ends a silent channel, unless those beside it have gone meanwhile: when all
+// are silent it may be the server that stands still, and one of them stays.
+func (s *Session) giveUp(c *conn) bool {
+	s.giveUpMu.Lock()
+	defer s.giveUpMu.Unlock()
+	for _, o := range s.set.Load().all {
+		if o != c && o.failed() == nil {
+			_ = c.fail(fmt.Errorf("no answer and no sign of life for %v: %w", 2*s.cfg.Channels.Stall, os.ErrDeadlineExceeded))
+			return true
+		}
+	}
 	return false
 }
 

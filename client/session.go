@@ -40,6 +40,7 @@ type Session struct {
 	counters sessionCounters
 
 	reauthMu sync.Mutex // held while the session is renewed
+	giveUpMu sync.Mutex // held while a silent channel is given up
 }
 
 // sessionCounters are those figures of Stats that belong to no connection.
@@ -161,8 +162,16 @@ func (s *Session) reauth(ctx context.Context, seen uint64) error {
 	if s.counters.reauths.Load() != seen {
 		return nil
 	}
-	if err := s.logon(ctx, s.main(), false); err != nil {
-		return fmt.Errorf("renewing the expired session: %w", err)
+	var r retry
+	for {
+		c := s.main()
+		err := s.logon(ctx, c, false)
+		if err == nil {
+			break
+		}
+		if s.failover(ctx, c, &r) == nil {
+			return fmt.Errorf("renewing the expired session: %w", err)
+		}
 	}
 	s.counters.reauths.Add(1)
 	return nil

@@ -91,7 +91,7 @@ func (s *Session) validateNegotiate(ctx context.Context, c *conn, sh *Share) err
 	if err != nil {
 		return err
 	}
-	k, out, err := sh.ioctlOn(ctx, c, smb2.FsctlValidateNegotiateInfo, smb2.AnyFileID, in, 24, protectSign|protectOnce)
+	k, out, err := sh.ioctlOn(ctx, c, smb2.FsctlValidateNegotiateInfo, smb2.AnyFileID, in, 24, protectSign|protectStay)
 	var st ntstatus.Status
 	switch {
 	case errors.As(err, &st) && st.IsError() && c.failed() == nil && st != ntstatus.AccessDenied:
@@ -165,8 +165,8 @@ func (sh *Share) ioctl(ctx context.Context, code smb2.CtlCode, id smb2.FileID, i
 func (sh *Share) ioctlOn(ctx context.Context, c *conn, code smb2.CtlCode, id smb2.FileID, in []byte, maxOut int, p protection,
 	also ...ntstatus.Status) (*call, []byte, error) {
 	k := sh.call(smb2.CommandIoctl)
-	k.protect |= p &^ protectOnce
-	k.once = p&protectOnce != 0
+	k.protect |= p &^ (protectOnce | protectStay)
+	k.once, k.stay = p&protectOnce != 0, p&protectStay != 0
 	err := k.encode(&smb2.IoctlRequest{
 		CtlCode: code, FileID: id, MaxOutputResponse: uint32(maxOut), Flags: smb2.IoctlFlagIsFsctl, Input: in,
 	})
