@@ -319,6 +319,41 @@ func TestCreateReplay(t *testing.T) {
 	}
 }
 
+// A CREATE of a lost channel that is served after what was sent again opens nothing,
+// as nobody would close it. What is remembered for that is bounded.
+func TestCreateAfterItsReplay(t *testing.T) {
+	s := newSite(t, memconn.Config{}, multichannel)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	q := p.bound()
+	m := createWith(t, "file", smb2.FileOpenIf, 1)
+	st, msg := q.doHeader(q.at(1, true, smb2.CommandCreate), m)
+	want(t, "CREATE that is sent again", st, ntstatus.Success)
+	resp, err := smb2.ParseCreateResponse(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, _ = q.do(smb2.CommandClose, &smb2.CloseRequest{FileID: resp.FileID})
+	want(t, "CLOSE", st, ntstatus.Success)
+	st, _ = p.doHeader(p.at(0, false, smb2.CommandCreate), m)
+	want(t, "the first, late", st, ntstatus.DuplicateObjectID)
+	st, _ = q.doHeader(q.at(1, true, smb2.CommandCreate), m)
+	want(t, "once more sent again", st, ntstatus.Success)
+
+	var table replayTable
+	key := func(i int) replayKey {
+		return replayKey{create: smb2.GUID{byte(i), byte(i >> 8)}}
+	}
+	for i := range 2*maxLateCreates + 1 {
+		table.expect(key(i + 1))
+		table.expect(key(i + 1))
+	}
+	_, oldest := table.late[key(maxLateCreates + 2)]
+	_, older := table.late[key(maxLateCreates + 1)]
+	if n := len(table.late); n != maxLateCreates || !oldest || older {
+		t.Fatalf("%d are remembered, want %d: the oldest %v, the one before %v", n, maxLateCreates, oldest, older)
+	}
+}
+
 // LOGOFF on one channel ends them all; the end of the last ends the session. There
 // are at most maxChannels.
 func TestChannelsOfASession(t *testing.T) {

@@ -17,6 +17,10 @@ import (
 // open is what says whose it is. Directories and opens without access to data are
 // known again too: nothing forbids it, and a client that makes a directory or removes
 // a file needs it as much.
+//
+// The first one may also come last: it waits in a queue of the lost channel while the
+// one that was sent again is served. Nobody wants what it would open, nor would close
+// it. So it is refused, as one whose number is taken.
 
 // replayKey names a CREATE: who sent it, and the number that it gave it.
 type replayKey struct {
@@ -29,6 +33,29 @@ type replayKey struct {
 type replayTable struct {
 	mu sync.Mutex
 	m  map[replayKey]*replayEntry // guarded by mu
+	// late are CREATEs of which only what was sent again has come, the last of them in
+	// a ring of those in the order in which they came.
+	late map[replayKey]struct{}    // guarded by mu
+	ring [maxLateCreates]replayKey // guarded by mu
+	next int                       // guarded by mu: in ring
+}
+
+// maxLateCreates bounds how many CREATEs are remembered that may come late.
+const maxLateCreates = 1024
+
+// expect notes that the first of a CREATE that was sent again may still come. Called
+// with mu held.
+func (t *replayTable) expect(key replayKey) {
+	if _, ok := t.late[key]; ok {
+		return
+	}
+	if t.late == nil {
+		t.late = make(map[replayKey]struct{})
+	}
+	delete(t.late, t.ring[t.next])
+	t.ring[t.next] = key
+	t.next = (t.next + 1) % len(t.ring)
+	t.late[key] = struct{}{}
 }
 
 // replayEntry is a CREATE with a CreateGuid.
@@ -52,6 +79,13 @@ func (r *request) beginReplay(ctx context.Context, guid smb2.GUID) (*replayEntry
 		t.mu.Lock()
 		e := t.m[key]
 		if e == nil {
+			if _, late := t.late[key]; late && !again {
+				t.mu.Unlock()
+				return nil, ntstatus.DuplicateObjectID
+			}
+			if again {
+				t.expect(key)
+			}
 			if t.m == nil {
 				t.m = make(map[replayKey]*replayEntry)
 			}
