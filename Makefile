@@ -87,8 +87,8 @@ cover: ## coverage of the tests, per function in coverage.out
 peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
 	bash test/peers/run
 
-vm-test: build bin/ndkpeer bin/nbdpeer bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds)
-	bash test/vm/run
+vm-test: build bin/ndkpeer bin/nbdpeer bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds; VM_SCRIPTS chooses)
+	bash test/vm/run $(addprefix test/vm/,$(VM_SCRIPTS))
 
 bin/verbs.test: force
 	$(BUILDENV) $(GO) test $(TAGS) -c -o $@ ./transport/ndk/verbs
