@@ -311,6 +311,8 @@ func (s *Session) doAll(ctx context.Context, calls []*call) (status, err error) 
 	c := s.main()
 	c.closeOrphans(ctx)
 	var r retry
+	closed := 0 // how often the first compound has closed what the one sent again has found
+again:
 	for renewed := false; ; {
 		seen := s.counters.reauths.Load()
 		err := c.start(ctx, calls)
@@ -339,8 +341,19 @@ func (s *Session) doAll(ctx context.Context, calls []*call) (status, err error) 
 			continue
 		}
 		for _, k := range calls {
-			if k.resp.Status != ntstatus.Success {
-				return k.resp.Status, nil
+			st := k.resp.Status
+			switch {
+			case st == ntstatus.Success || r.replays > 0 && k.repeated(st):
+			case st == ntstatus.FileClosed && closed < r.replays:
+				// Its CREATE has found the open of the first one, which was still being
+				// served and is over now.
+				closed++
+				for _, k := range calls {
+					k.dropAnswer()
+				}
+				continue again
+			default:
+				return st, nil
 			}
 		}
 		return nil, nil

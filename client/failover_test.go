@@ -10,12 +10,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
@@ -275,6 +277,56 @@ func TestFailoverOfPipe(t *testing.T) {
 	must(t, err)
 	if len(list) == 0 || s.Stats().Failovers != 1 {
 		t.Fatalf("%v, %+v", list, s.Stats())
+	}
+}
+
+// A compound that is sent again finds the open of the first one, which was still
+// being served: when that closes it the compound is sent once more.
+func TestFailoverOfCompound(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		closed []smb2.Command // what was refused
+		sends  int            // of the compound on the second channel
+	}{
+		{name: "before QUERY_INFO", closed: []smb2.Command{smb2.CommandQueryInfo, smb2.CommandClose}, sends: 2},
+		{name: "before CLOSE", closed: []smb2.Command{smb2.CommandClose}, sends: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMultiSite(t, nil)
+			m.file(t, "f", make([]byte, 77))
+			links := mortal(m)
+			wrap := m.wrap
+			var armed atomic.Bool
+			var answers atomic.Int32
+			m.wrap = func(l *link) transport.Conn {
+				d := wrap(l).(*dying)
+				d.received = func(msg []byte) {
+					if !armed.Load() || d == (*links)[0] {
+						return
+					}
+					if h, err := smb2.ParseHeader(msg); err != nil || h.Command != smb2.CommandCreate {
+						return
+					}
+					if answers.Add(1) > 1 {
+						return
+					}
+					for m := range smb2.Compound(msg) { // not signed
+						if h, err := smb2.ParseHeader(m); err == nil && slices.Contains(c.closed, h.Command) {
+							binary.LittleEndian.PutUint32(m[8:], uint32(ntstatus.FileClosed))
+						}
+					}
+				}
+				return d
+			}
+			sh := m.share(t, stayingLost(1))
+			armed.Store(true)
+			(*links)[0].at.Store(&deathPoint{name: "send", cmd: smb2.CommandCreate, err: errEnded})
+			fi, err := sh.Stat(context.Background(), "f")
+			must(t, err)
+			if fi.Size() != 77 || answers.Load() < int32(c.sends) {
+				t.Fatalf("size %d, %d answers", fi.Size(), answers.Load())
+			}
+		})
 	}
 }
 
