@@ -319,6 +319,35 @@ func TestCreateReplay(t *testing.T) {
 	}
 }
 
+// What a compound does with the open that it has made is no sign that the client has
+// had the answer: sent again, it finds that open, until it is used by its FileId.
+func TestCompoundReplay(t *testing.T) {
+	s := newSite(t, memconn.Config{}, multichannel)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	q := p.bound()
+	m := createWith(t, "file", smb2.FileOpenIf, 1)
+	query := &smb2.QueryInfoRequest{FileID: smb2.AnyFileID, InfoType: smb2.InfoFile, FileInfoClass: 5, OutputBufferLength: 100}
+	sts, msgs := p.compound(part{smb2.CommandCreate, m, false, nil}, part{smb2.CommandQueryInfo, query, true, nil})
+	statuses(t, "compound", sts, ntstatus.Success, ntstatus.Success)
+	first, err := smb2.ParseCreateResponse(msgs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, msg := q.doHeader(q.at(1, true, smb2.CommandCreate), m)
+	want(t, "CREATE that is sent again", st, ntstatus.Success)
+	if again, err := smb2.ParseCreateResponse(msg); err != nil || again.FileID != first.FileID {
+		t.Fatalf("FileId %v, want %v: %v", again.FileID, first.FileID, err)
+	}
+	query.FileID = first.FileID
+	st, _ = q.do(smb2.CommandQueryInfo, query)
+	want(t, "QUERY_INFO", st, ntstatus.Success)
+	st, msg = q.doHeader(q.at(1, true, smb2.CommandCreate), m)
+	want(t, "CREATE that is sent again late", st, ntstatus.Success)
+	if again, err := smb2.ParseCreateResponse(msg); err != nil || again.FileID == first.FileID {
+		t.Fatalf("FileId %v after it was used: %v", again.FileID, err)
+	}
+}
+
 // A CREATE of a lost channel that is served after what was sent again opens nothing,
 // as nobody would close it. What is remembered for that is bounded.
 func TestCreateAfterItsReplay(t *testing.T) {

@@ -96,7 +96,9 @@ func (r *request) open(id smb2.FileID) (*open, ntstatus.Status) {
 // found is the last step of open: an open that is there may still not be for a
 // request that comes too late.
 func (r *request) found(o *open) (*open, ntstatus.Status) {
-	if r.hdr.Command != smb2.CommandClose {
+	// What a compound does with its own open does not say that the client has had
+	// the answer to the CREATE.
+	if r.hdr.Command != smb2.CommandClose && o != r.related {
 		o.endReplay()
 	}
 	if st := r.beginSequence(o); st != ntstatus.Success {
