@@ -435,6 +435,21 @@ func TestFailoverOfListing(t *testing.T) {
 	must(t, f.Close())
 }
 
+// watching is the channel on which the server has taken up a watch, if it has.
+func watching(s *Session) *conn {
+	for _, c := range s.set.Load().all {
+		c.mu.Lock()
+		for _, k := range c.pending {
+			if k.cmd == smb2.CommandChangeNotify && k.async {
+				c.mu.Unlock()
+				return c
+			}
+		}
+		c.mu.Unlock()
+	}
+	return nil
+}
+
 // A watch goes on: what may have been lost is said by an empty result.
 func TestFailoverOfWatch(t *testing.T) {
 	m := newMultiSite(t, nil)
@@ -451,17 +466,27 @@ func TestFailoverOfWatch(t *testing.T) {
 		}
 		got <- err
 	}()
-	for sh.Session().Stats().InFlight == 0 {
+	on := watching(sh.Session())
+	for on == nil {
 		time.Sleep(100 * time.Microsecond)
+		on = watching(sh.Session())
 	}
-	m.cut(false)
+	m.cut(on.tr.RDMA() != nil)
 	must(t, <-got)
-	m.file(t, "new", nil)
 	go func() { // as above
 		_, err := w.Next(ctx)
 		got <- err
 	}()
-	must(t, <-got)
+	// What the server tells the channel before it notices its end is lost.
+	for i := 0; ; i++ {
+		m.file(t, fmt.Sprint("new", i), nil)
+		select {
+		case err := <-got:
+			must(t, err)
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // With the last channel the session ends, and says why; nobody waits.
