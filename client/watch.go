@@ -90,12 +90,10 @@ func (sh *Share) Watch(ctx context.Context, dir string, o WatchOptions) (*Watche
 
 // Next waits for changes, without a time limit of its own. An empty result without
 // an error says that there were more changes than the server kept, or that some were
-// lost with a channel: look at the directory again. When ctx ends, changes that are on their way are returned, and
-// later ones stay with the server for the next call. One call waits at a time.
-//
-// So is the first result after a channel was lost. What the server tells that
-// channel before it notices its end is lost without a word: after such a result
-// look again a little later.
+// lost with a channel: look at the directory again, and once more a little later, as
+// what a server tells a channel before it notices its end is lost without a word.
+// When ctx ends, changes that are on their way are returned, and later ones stay with
+// the server for the next call. One call waits at a time.
 func (w *Watcher) Next(ctx context.Context) ([]Change, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
