@@ -376,8 +376,8 @@ func TestCreateAfterItsReplay(t *testing.T) {
 		table.expect(key(i + 1))
 		table.expect(key(i + 1))
 	}
-	_, oldest := table.late[key(maxLateCreates + 2)]
-	_, older := table.late[key(maxLateCreates + 1)]
+	_, oldest := table.late[key(maxLateCreates+2)]
+	_, older := table.late[key(maxLateCreates+1)]
 	if n := len(table.late); n != maxLateCreates || !oldest || older {
 		t.Fatalf("%d are remembered, want %d: the oldest %v, the one before %v", n, maxLateCreates, oldest, older)
 	}
