@@ -181,8 +181,8 @@ func (e *end) since(on bool, at time.Duration) time.Duration {
 func (m *Model) still(ev *Event) {
 	for i := range m.ends {
 		e := &m.ends[i]
-		// Where an adapter took fewer receives than its end counts on, credits may
-		// be gone for good: a time limit ends that connection.
+		// Where an adapter took fewer receives than its end counts on, it is asked
+		// again before anything is said to be over.
 		if m.forged || e.phase != established || e.held || e.short || e.room < e.ReceiveCreditMax {
 			return
 		}

@@ -31,6 +31,8 @@ func (m *Model) post(e *end, ev *Event) {
 	if e.short {
 		m.stats.Shortfalls++
 		e.room = max(int(e.p), 1) // the adapter has less room than it said
+	} else if e.p > int64(e.room)+1 {
+		e.room = e.ReceiveCreditMax // it has more again; one more may be the spare one
 	}
 	if e.Foreign || ev.N <= 0 {
 		return

@@ -9,6 +9,7 @@ import (
 const (
 	pause    = 6 * time.Millisecond // longer than a grant is held back
 	maxSteps = 400_000              // messages until everything is through
+	asked    = 24                   // pauses in which an adapter is asked again
 )
 
 // settle lets the link run after the actions and checks that the run ends as it
@@ -81,8 +82,9 @@ func (w *world) waiting() int {
 	return n
 }
 
-// drain lets everything through. Grants that are held back need the clock; what
-// an adapter without receives has left without a way out ends by a time limit.
+// drain lets everything through. Grants that are held back need the clock, and so
+// do adapters that refused receives, which are asked again a little later. What one
+// that has no room for good has left without a way out ends by a time limit.
 func (w *world) drain() {
 	stuck := 0
 	for round := 0; w.err == nil && !w.ended(); round++ {
@@ -97,11 +99,12 @@ func (w *world) drain() {
 			stuck = 0
 		}
 		switch {
-		case stuck > 3 && !w.odd && w.ports[0].up && w.ports[1].up && w.model.Stats().Shortfalls == 0:
+		case stuck > 3 && !w.odd && w.ports[0].up && w.ports[1].up && w.model.Stats().Shortfalls == 0,
+			stuck > asked && !w.odd && w.ports[0].up && w.ports[1].up && w.ports[0].room+w.ports[1].room == 0:
 			w.fail("%v: deadlock: %d messages wait, nothing is on the way, and the clock changes nothing", model.Progress, w.waiting())
 		case stuck > 40 || round > 60_000:
 			w.fail("%v: %d messages wait, and nothing comes of it", model.Progress, w.waiting())
-		case stuck > 3:
+		case stuck > asked:
 			w.advance(30 * time.Second)
 		default:
 			w.advance(pause + max(w.ports[0].set.Late, w.ports[1].set.Late))

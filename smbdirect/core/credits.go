@@ -24,6 +24,23 @@ func (e *Engine) target() Credits {
 	return min(e.conn.ReceiveCreditTarget, grantLimit(e.conn.ReceiveCreditMax))
 }
 
+// retry asks the adapter again for the receives that it refused. Unless it takes
+// all, or the peer has no credit, nothing is sent for that: two ends whose adapters
+// never have them would not fall silent. Where none are due, because the user is
+// behind or the peer has what it wishes, step asks if it needs one for the last
+// send credit.
+func (e *Engine) retry() {
+	e.retryAt = 0
+	limit := Credits(e.cfg.ReceiveCreditMax)
+	full := min(e.conn.ReceiveCreditTarget, grantLimit(limit))
+	if e.held || e.conn.ReceiveCredits >= full {
+		e.conn.ReceiveCreditMax, e.spareless = limit, false
+		return
+	}
+	e.posting, e.retrying = full-e.conn.ReceiveCredits, true
+	e.act(Action{Kind: PostReceives, Count: int(e.posting), Size: e.conn.MaxReceiveSize})
+}
+
 // granted is the number of credits that the peer has or will have when our
 // messages under way arrive.
 func (e *Engine) granted() Credits { return e.conn.ReceiveCredits - e.conn.NewCredits }

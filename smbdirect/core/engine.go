@@ -29,6 +29,8 @@ type Engine struct {
 	mostCredits Credits
 	// spareless: the adapter had no receive to spare for the last send credit.
 	spareless bool
+	// retrying: the receives asked for are those that the adapter refused before.
+	retrying bool
 
 	// reassembly
 	inMessage  bool
@@ -36,8 +38,10 @@ type Engine struct {
 	total      uint32
 
 	// Times at which something is due; 0 is never.
-	negotiateAt, idleAt, creditAt, grantAt time.Duration
-	armed                                  time.Duration
+	negotiateAt, idleAt, creditAt, grantAt, retryAt time.Duration
+
+	retryDelay time.Duration // how long after a refusal the adapter is asked again
+	armed      time.Duration
 
 	stalls Stalls
 }
@@ -64,6 +68,10 @@ func (s *Stalls) end(now time.Duration) {
 	s.Longest = max(s.Longest, d)
 	s.Since = 0
 }
+
+// maxRetryDelays bounds the wait for an adapter that refused receives, in
+// Config.GrantDelay.
+const maxRetryDelays = 16
 
 // New makes an engine. The error names a field of cfg that is out of range.
 func New(cfg Config) (*Engine, error) {
@@ -151,7 +159,8 @@ func (e *Engine) Posted(now time.Duration, n int) {
 		e.conn.ReceiveCredits += Credits(n)
 		e.conn.NewCredits += Credits(n)
 		if Credits(n) < asked {
-			// The adapter has less room than it said: live with what there is.
+			// The adapter has less room than it said: live with what there is, and
+			// try again a little later.
 			if e.conn.ReceiveCredits == 0 {
 				e.terminate(ErrNoReceives)
 				return
@@ -160,7 +169,16 @@ func (e *Engine) Posted(now time.Duration, n int) {
 			if e.conn.NewCredits == 0 {
 				e.spareless = true
 			}
+			e.retryDelay = min(max(2*e.retryDelay, e.cfg.GrantDelay), maxRetryDelays*e.cfg.GrantDelay)
+			e.retryAt = now + e.retryDelay
+		} else if e.retrying || e.conn.ReceiveCreditMax == Credits(e.cfg.ReceiveCreditMax) {
+			e.conn.ReceiveCreditMax, e.retryDelay = Credits(e.cfg.ReceiveCreditMax), 0
 		}
+		if e.retrying && n > 0 {
+			left, all := e.granted(), Credits(n) == asked
+			e.grantWanted = e.grantWanted || left == 0 || all && left <= e.target()/2
+		}
+		e.retrying = false
 		e.step(now)
 	}
 }
@@ -235,7 +253,7 @@ func (e *Engine) setRole(r Role) {
 func (e *Engine) close(err error) {
 	e.setRole(Closed)
 	e.err = err
-	e.negotiateAt, e.idleAt, e.creditAt, e.grantAt = 0, 0, 0, 0
+	e.negotiateAt, e.idleAt, e.creditAt, e.grantAt, e.retryAt = 0, 0, 0, 0, 0
 }
 
 // terminate ends the connection; no further message is processed (SD-79).

@@ -28,6 +28,11 @@ func (e *Engine) TimerDue(now time.Duration) {
 		e.grantAt = 0
 		e.grantWanted = !e.held
 	}
+	if due(e.retryAt) {
+		if e.retry(); e.posting > 0 {
+			return // Posted goes on
+		}
+	}
 	if e.conn.Role == Established {
 		e.step(now)
 	} else {
@@ -39,7 +44,7 @@ func (e *Engine) TimerDue(now time.Duration) {
 // time that moved back is left alone: TimerDue comes early and asks again.
 func (e *Engine) arm() {
 	at := time.Duration(0)
-	for _, t := range [...]time.Duration{e.negotiateAt, e.idleAt, e.creditAt, e.grantAt} {
+	for _, t := range [...]time.Duration{e.negotiateAt, e.idleAt, e.creditAt, e.grantAt, e.retryAt} {
 		if t != 0 && (at == 0 || t < at) {
 			at = t
 		}

@@ -69,6 +69,10 @@ var mutations = []mutation{
 		new: "	case left == 0:\n		return false, false\n",
 	},
 	{
+		name: "an adapter that refused receives is not asked again", rule: "SD-81", file: "smbdirect/core/engine.go", pkgs: engine,
+		old: "			e.retryAt = now + e.retryDelay\n", new: "",
+	},
+	{
 		name: "credits go on while the application is behind", rule: "backlog", file: "smbdirect/core/credits.go", pkgs: engine,
 		old: "c.ReceiveCredits < t && !e.held {", new: "c.ReceiveCredits < t {",
 	},
