@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
-	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
 // Dialects of [MS-SMB2] 2.2.3.
@@ -60,27 +58,6 @@ type Interface struct {
 	Addr netip.Addr
 }
 
-// Share is one tree that clients can connect to.
-type Share struct {
-	// Name is 1 to 80 characters, compared without regard to case. IPC$ is taken.
-	Name string
-	// FS is what the share holds. The server does not close it.
-	FS vfs.FS
-	// Comment is shown by listings.
-	Comment string
-	// ReadOnly refuses every change.
-	ReadOnly bool
-	// Guest admits sessions without a user, if Config.Guest lets them in at all.
-	Guest bool
-	// Hidden leaves the share out of listings.
-	Hidden bool
-	// Encrypt refuses access without encryption, whatever Config.Encryption says.
-	Encrypt bool
-	// Users lists who may connect, without regard to case; empty is everybody
-	// who could log on.
-	Users []string
-}
-
 // Limits bound what peers can make the server hold. A zero field stands for the
 // default named with it; each must be at least 1 and at most what is named.
 type Limits struct {
@@ -113,6 +90,15 @@ type Config struct {
 	// Guest admits anonymous and unknown users as guests, to shares with Guest
 	// set. Guests sign and encrypt nothing. Off by default.
 	Guest bool
+
+	// HostsAllow and HostsDeny say which addresses may connect at all. An entry is an
+	// address, a network (10.0.0.0/8, 10.0.0.0/255.0.0.0, fe80::/10), the beginning
+	// of an IPv4 address (10.0.), localhost or ALL; EXCEPT takes what follows from
+	// what stands before. Names are refused, as they are not looked up. Who is on the
+	// allow list may; else who is on the deny list may not; who is on neither may
+	// unless there is an allow list alone. This machine itself may unless it is
+	// denied and not allowed.
+	HostsAllow, HostsDeny []string
 
 	// ServerName is the NetBIOS-style name in NTLM challenges and share listings;
 	// default is the host's name up to its first dot, in capitals, at most 15
@@ -254,11 +240,14 @@ func copyConfig(c Config) (Config, error) {
 	if err := c.Limits.fill(); err != nil {
 		return c, err
 	}
+	if _, err := newHostRule(c.HostsAllow, c.HostsDeny); err != nil {
+		return c, fmt.Errorf("server: Config.%w", err)
+	}
 	c.Shares = append([]Share(nil), c.Shares...)
 	seen := map[string]bool{"IPC$": true}
 	for i := range c.Shares {
 		s := &c.Shares[i]
-		s.Users = append([]string(nil), s.Users...)
+		s.own()
 		if err := s.check(); err != nil {
 			return c, err
 		}
@@ -269,17 +258,6 @@ func copyConfig(c Config) (Config, error) {
 		}
 	}
 	return c, nil
-}
-
-func (s *Share) check() error {
-	n := len(utf16.Encode([]rune(s.Name)))
-	if n < 1 || n > 80 || strings.ContainsAny(s.Name, "\"\\/[]:|<>+=;,*?\x00") {
-		return fmt.Errorf("server: share name %q: want 1 to 80 characters, none of \"\\/[]:|<>+=;,*? or NUL", s.Name)
-	}
-	if s.FS == nil {
-		return fmt.Errorf("server: share %q: %w", s.Name, errors.New("FS is nil"))
-	}
-	return nil
 }
 
 // fill puts defaults in the place of zeros and checks the ranges.

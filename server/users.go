@@ -53,3 +53,27 @@ func (m UserMap) NTHash(_ context.Context, _, name string) (NTHash, error) {
 	}
 	return h, nil
 }
+
+// Account is what the operating system knows of a user.
+type Account struct {
+	// Name is the user's name there, by which lists of users know him: that of
+	// [Users] mapped, if names are.
+	Name string
+	// UID and GID are the user and his primary group, GIDs all his other groups.
+	UID, GID uint32
+	GIDs     []uint32
+	// Groups has the names of all his groups.
+	Groups []string
+}
+
+// Accounts is implemented by [Users] that knows the users of the operating system.
+// Its methods may be called by many goroutines. Their errors match fs.ErrNotExist
+// for those it does not know.
+type Accounts interface {
+	// Account finds who a client's user is here.
+	Account(ctx context.Context, name string) (Account, error)
+	// Guest is who guests and anonymous users are.
+	Guest(ctx context.Context) (Account, error)
+	// Group finds a group's id.
+	Group(ctx context.Context, name string) (gid uint32, err error)
+}

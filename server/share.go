@@ -1,0 +1,172 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// Share is one tree that clients can connect to. Only Name and FS are needed: the
+// zero value of every other field is the usual share, which can do all that its FS
+// can.
+//
+// Lists of users hold names, compared without regard to case, and groups: a name
+// after @, + or &, which [Accounts] has to know.
+type Share struct {
+	// Name is 1 to 80 characters, compared without regard to case. IPC$ is taken.
+	Name string
+	// FS is what the share holds. The server does not close it.
+	FS vfs.FS
+	// Comment is shown by listings.
+	Comment string
+	// Hidden leaves the share out of listings; AccessBased leaves it out of the
+	// listings of those who may not connect to it.
+	Hidden, AccessBased bool
+
+	// ReadOnly refuses every change, but to those in WriteList.
+	ReadOnly bool
+	// Guest admits sessions without a user, if Config.Guest lets them in at all.
+	// GuestOnly takes everybody for a guest.
+	Guest, GuestOnly bool
+	// Users lists who may connect; empty is everybody who could log on.
+	// InvalidUsers lists who may not, whatever Users says.
+	Users, InvalidUsers []string
+	// ReadList lists who may only read, WriteList who may write though ReadOnly is
+	// set; WriteList wins.
+	ReadList, WriteList []string
+	// AdminUsers lists who is not held back by access rights: they take part as the
+	// server's own user.
+	AdminUsers []string
+	// HostsAllow and HostsDeny say which addresses may connect, in addition to
+	// those of Config: see [Config.HostsAllow].
+	HostsAllow, HostsDeny []string
+	// Encrypt refuses access without encryption, whatever Config.Encryption says.
+	Encrypt bool
+	// RequireSigning refuses sessions that neither sign nor encrypt.
+	RequireSigning bool
+
+	// ForceUser and ForceGroup are the UNIX user and primary group as whom all who
+	// connect access files; empty is each user's own. Only a server that can change
+	// its user heeds them.
+	ForceUser, ForceGroup string
+
+	// CreateMask and DirectoryMask are the permission bits that a new file or
+	// directory may have, ForceCreateMode and ForceDirectoryMode those it gets in
+	// any case. A mask of 0 stands for 0777.
+	CreateMask, DirectoryMask           fs.FileMode
+	ForceCreateMode, ForceDirectoryMode fs.FileMode
+	// InheritOwner gives what is created the owner of its directory, InheritACLs the
+	// inheritable entries of its security descriptor also where they would grant
+	// less than the mode bits do.
+	InheritOwner, InheritACLs bool
+
+	// NoStreams: files have no alternate data streams.
+	NoStreams bool
+	// NoACL: security descriptors follow the mode bits and cannot be set otherwise.
+	NoACL bool
+	// NoDOSAttributes: hidden, system, archive and creation time are not stored.
+	NoDOSAttributes bool
+	// NoEAs: files have no extended attributes.
+	NoEAs bool
+	// NoNotify refuses CHANGE_NOTIFY.
+	NoNotify bool
+	// NoOplocks grants neither oplocks nor leases, NoLeases no leases.
+	NoOplocks, NoLeases bool
+	// NoDurable grants no durable handles.
+	NoDurable bool
+	// ContinuousAvailability announces SMB2_SHARE_CAP_CONTINUOUS_AVAILABILITY and
+	// grants persistent handles ([MS-SMB2] 3.3.5.9.12), which outlive their
+	// connections but not the server.
+	ContinuousAvailability bool
+	// KernelOplocks breaks oplocks and leases for local processes, too. PosixLocking
+	// makes byte-range locks known to them.
+	KernelOplocks, PosixLocking bool
+
+	// HideUnreadable leaves out of directory listings what the user may not read.
+	HideUnreadable bool
+	// HideDotFiles gives names that begin with a dot the attribute hidden, HideFiles
+	// those that match one of its patterns; names that match one of VetoFiles do not
+	// exist for clients. Patterns have * and ?, and match without regard to case.
+	HideDotFiles         bool
+	HideFiles, VetoFiles []string
+}
+
+// maxShareList bounds the lists of a share.
+const maxShareList = 4096
+
+// own makes the share's lists its own.
+func (s *Share) own() {
+	for _, l := range s.lists() {
+		*l.list = slices.Clone(*l.list)
+	}
+}
+
+type shareList struct {
+	name string
+	list *[]string
+}
+
+func (s *Share) lists() []shareList {
+	return []shareList{
+		{"Users", &s.Users}, {"InvalidUsers", &s.InvalidUsers}, {"ReadList", &s.ReadList}, {"WriteList", &s.WriteList},
+		{"AdminUsers", &s.AdminUsers}, {"HostsAllow", &s.HostsAllow}, {"HostsDeny", &s.HostsDeny},
+		{"HideFiles", &s.HideFiles}, {"VetoFiles", &s.VetoFiles},
+	}
+}
+
+func (s *Share) check() error {
+	n := len(utf16.Encode([]rune(s.Name)))
+	if n < 1 || n > 80 || strings.ContainsAny(s.Name, "\"\\/[]:|<>+=;,*?\x00") {
+		return fmt.Errorf("server: share name %q: want 1 to 80 characters, none of \"\\/[]:|<>+=;,*? or NUL", s.Name)
+	}
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("server: share %q: %w", s.Name, fmt.Errorf(format, args...))
+	}
+	if s.FS == nil {
+		return bad("%w", errors.New("FS is nil"))
+	}
+	for _, l := range s.lists() {
+		if len(*l.list) > maxShareList {
+			return bad("%s has %d entries, want at most %d", l.name, len(*l.list), maxShareList)
+		}
+		if slices.Contains(*l.list, "") {
+			return bad("%s has an empty entry", l.name)
+		}
+	}
+	for _, m := range []struct {
+		name string
+		mode fs.FileMode
+	}{
+		{"CreateMask", s.CreateMask}, {"DirectoryMask", s.DirectoryMask},
+		{"ForceCreateMode", s.ForceCreateMode}, {"ForceDirectoryMode", s.ForceDirectoryMode},
+	} {
+		if m.mode&^fs.ModePerm != 0 {
+			return bad("%s is %v, want permission bits", m.name, m.mode)
+		}
+	}
+	if _, err := newHostRule(s.HostsAllow, s.HostsDeny); err != nil {
+		return bad("%w", err)
+	}
+	return nil
+}
+
+// filePerm and dirPerm are the permission bits of what is created with perm.
+func (s *Share) filePerm(perm fs.FileMode) fs.FileMode {
+	return masked(perm, s.CreateMask, s.ForceCreateMode)
+}
+
+func (s *Share) dirPerm(perm fs.FileMode) fs.FileMode {
+	return masked(perm, s.DirectoryMask, s.ForceDirectoryMode)
+}
+
+func masked(perm, mask, force fs.FileMode) fs.FileMode {
+	if mask == 0 {
+		mask = fs.ModePerm
+	}
+	return perm&mask | force
+}
