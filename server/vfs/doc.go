@@ -7,8 +7,9 @@
 // directories) is small; whatever a backend can do beyond it, it offers by
 // implementing more interfaces, found by type assertion:
 //
-//	on an FS    Linker, Symlinker, Watcher
-//	on a File   OSFiler, Allocator, HoleSeeker, Cloner, RangeCopier, Xattrer
+//	on an FS    Linker, Symlinker, Watcher, Impersonator, Snapshotter
+//	on a File   OSFiler, Allocator, HoleSeeker, Cloner, RangeCopier, Xattrer,
+//	            StreamHolder, SecurityHolder, Leaser, RangeLocker, FileLocker
 //
 // A minimal use:
 //
@@ -51,6 +52,9 @@
 //	ELOOP         too many symbolic links
 //	ENAMETOOLONG  a component is longer than Statfs.NameMax
 //	EOPNOTSUPP    the backend, or its storage, lacks this power (ErrNotSupported)
+//	ESTALE        the stream of the handle is no more
+//	EAGAIN        somebody else's lock or lease is in the way
+//	ENOSPC,EDQUOT no room
 //	fs.ErrClosed  the handle or the file system has been closed
 //
 // # Concurrency

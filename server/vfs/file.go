@@ -114,7 +114,8 @@ type RangeCopier interface {
 
 // Xattrer is a File with extended attributes. Names are the users' own, without
 // a namespace prefix of the operating system; attributes that the backend keeps
-// for itself are not among them. A missing attribute gives ENODATA.
+// for itself are not among them, and their names give EINVAL. A missing attribute
+// gives ENODATA.
 type Xattrer interface {
 	// Xattr returns the value of the attribute.
 	Xattr(ctx context.Context, name string) ([]byte, error)
@@ -124,4 +125,17 @@ type Xattrer interface {
 	RemoveXattr(ctx context.Context, name string) error
 	// ListXattr returns the names of all attributes, in no order.
 	ListXattr(ctx context.Context) ([]string, error)
+}
+
+// SecurityHolder is a File that keeps a security descriptor. What is in the
+// record is not looked at; it belongs to the object, survives renaming, and is
+// read and written with the process's own rights.
+type SecurityHolder interface {
+	// SecurityRecord returns the record; ENODATA without one, EOPNOTSUPP where the
+	// storage has no place for it.
+	SecurityRecord(ctx context.Context) ([]byte, error)
+	// SetSecurityRecord replaces the record; nil removes it, also where there is
+	// none. A record may have up to 64 KiB (E2BIG); the storage may take less
+	// (ENOSPC), and keeps the old one then.
+	SetSecurityRecord(ctx context.Context, record []byte) error
 }

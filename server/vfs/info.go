@@ -17,7 +17,8 @@ type Info struct {
 	Mode fs.FileMode
 	// Size is the length in bytes; 0 for a directory, the target's length for a link.
 	Size int64
-	// Allocated is the storage taken, in bytes; less than Size for a sparse file.
+	// Allocated is the storage that the content takes, in bytes; less than Size
+	// for a sparse file. What metadata takes beside it is not counted.
 	Allocated int64
 	// ID tells the object from others.
 	ID FileID
@@ -32,7 +33,7 @@ type Info struct {
 	WriteTime  time.Time
 	// ChangeTime is when the metadata last changed. It cannot be set.
 	ChangeTime time.Time
-	// Attributes are the DOS attributes stored with the object.
+	// Attributes are the DOS attributes stored with the object, and AttrSparse.
 	Attributes Attributes
 }
 
@@ -41,7 +42,7 @@ func (i *Info) IsDir() bool { return i.Mode.IsDir() }
 
 // Attributes are the DOS attributes that a user may set. The values are those
 // of [MS-FSCC] 2.6; attributes that follow from the object itself (directory,
-// normal, sparse, reparse point) are not among them and are masked away.
+// normal, reparse point) are not among them and are masked away.
 type Attributes uint32
 
 const (
@@ -53,7 +54,11 @@ const (
 	AttrOffline           Attributes = 0x1000
 	AttrNotContentIndexed Attributes = 0x2000
 
-	// AttrMask is all of them.
+	// AttrSparse says that the file may have holes. It is set by SetSparse alone:
+	// setting the others neither sets nor clears it.
+	AttrSparse Attributes = 0x0200
+
+	// AttrMask is all that SetAttributes changes.
 	AttrMask = AttrReadOnly | AttrHidden | AttrSystem | AttrArchive | AttrTemporary |
 		AttrOffline | AttrNotContentIndexed
 )
@@ -68,6 +73,7 @@ const (
 	SetWriteTime
 	SetBirthTime
 	SetAttributes
+	SetSparse
 )
 
 // SetAttr is a change of metadata. Fields whose bit is missing from Set are
@@ -80,8 +86,14 @@ type SetAttr struct {
 	UID, GID uint32
 	// Times are stored as finely as the storage can. A zero Time is an error.
 	AccessTime, WriteTime, BirthTime time.Time
-	// Attributes replace the old ones as a whole.
+	// Attributes replace the old ones as a whole, but for AttrSparse.
 	Attributes Attributes
+	// Sparse says whether the file is to have AttrSparse. It moves no data.
+	Sparse bool
+	// Privileged makes the change with the rights of the process where the file
+	// was opened through a view of an Impersonator; Mode and owner are otherwise
+	// changed with the view's.
+	Privileged bool
 }
 
 // Cursor is a place between two entries of a directory. Only CursorStart means
