@@ -29,9 +29,12 @@ const (
 	DefaultChannelListen = 5 * time.Second
 )
 
-// Limits of ChannelConfig and of what is believed of a server.
+// MaxChannels is the most that ChannelConfig.Max may be: a Windows server binds 32
+// connections to a session, of which one is left to fall back on.
+const MaxChannels = 31
+
+// Limits of what is believed of a server.
 const (
-	maxChannels   = 32 // as many as a Windows server binds to a session
 	maxInterfaces = 64 // addresses of each kind that are looked at
 	maxRetry      = time.Minute
 	unknownSpeed  = 1000 // Mbit/s
@@ -62,7 +65,7 @@ type ChannelConfig struct {
 	// reached in that way is an error, which RDMAStatus tells. Dial is called by one
 	// goroutine at a time.
 	Dial func(ctx context.Context, i NetworkInterface) (transport.Conn, error)
-	// Max is how many connections carry data, 1 to 31: they are spread over the
+	// Max is how many connections carry data, 1 to MaxChannels: they are spread over the
 	// interfaces. 0 means one for each RDMA interface, at most DefaultRDMAChannels,
 	// and one altogether if there is no RDMA. A TCP connection to fall back on is not
 	// counted.
@@ -78,8 +81,8 @@ type ChannelConfig struct {
 }
 
 func (c *ChannelConfig) setDefaults() error {
-	if c.Max < 0 || c.Max >= maxChannels {
-		return fmt.Errorf("client: Config.Channels.Max %d is not in 0..%d: %w", c.Max, maxChannels-1, fs.ErrInvalid)
+	if c.Max < 0 || c.Max > MaxChannels {
+		return fmt.Errorf("client: Config.Channels.Max %d is not in 0..%d: %w", c.Max, MaxChannels, fs.ErrInvalid)
 	}
 	for _, d := range []struct {
 		field string

@@ -33,6 +33,7 @@ import (
 type control struct {
 	srv     *server.Server
 	tap     *iwarp.Tap
+	flights *flightLog
 	started time.Time
 
 	mu     sync.Mutex
@@ -57,6 +58,7 @@ type statusReport struct {
 	Started time.Time `json:"started"`
 	Now     time.Time `json:"now"`
 	server.Status
+	SMBDirectDeaths deaths `json:"smbdirect_deaths"`
 }
 
 // controlDir is where control sockets are by default.
@@ -241,7 +243,10 @@ func (c *control) status(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	rep := statusReport{PID: os.Getpid(), Version: versionLine(), Started: c.started, Now: time.Now(), Status: c.srv.Status(int(limit))}
+	rep := statusReport{
+		PID: os.Getpid(), Version: versionLine(), Started: c.started, Now: time.Now(),
+		Status: c.srv.Status(int(limit)), SMBDirectDeaths: c.flights.counts(),
+	}
 	w.Header().Set("Content-Type", "application/json")
 	// Who asked may be gone, which is his business.
 	_ = json.NewEncoder(w).Encode(&rep)

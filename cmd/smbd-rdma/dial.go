@@ -11,6 +11,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
+	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
 )
 
 // connFlags say how a client command reaches its server. The names are those of
@@ -34,14 +36,29 @@ func (f *connFlags) register(c *cobra.Command) {
 	fs.StringVarP(&f.user, "user", "U", "", "[DOMAIN/]NAME[%PASSWORD]; the password is asked for if it is not given")
 	fs.StringVarP(&f.credentials, "authentication-file", "A", "", "file with lines username=, password= and domain=")
 	fs.BoolVarP(&f.noPass, "no-pass", "N", false, "do not ask for a password")
-	fs.IntVarP(&f.port, "port", "p", 0, "port of the server, of TCP or else of SMB Direct (default 445 on TCP, RoCE and InfiniBand, 5445 on iWARP)")
-	fs.IntVar(&f.rdmaPort, "rdma-port", 0, "port of the server's SMB Direct where a session on TCP goes on to it (default as above)")
-	fs.IntVar(&f.maxChannels, "max-channels", 0, "connections for file bytes; 0 is one for each RDMA interface of the server, or one on TCP")
-	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto begins on TCP, moves to the RDMA that the server lists and back if that dies; without such a list it tries SMB Direct first")
+	fs.IntVarP(&f.port, "port", "p", 0, "port of the server, of TCP; with --transport iwarp or verbs of SMB Direct, unless --rdma-port says that (default 445 on TCP, RoCE and InfiniBand, 5445 on iWARP)")
+	fs.IntVar(&f.rdmaPort, "rdma-port", 0, "port of the server's SMB Direct (default as above)")
+	fs.IntVar(&f.maxChannels, "max-channels", 0, fmt.Sprintf("connections for file bytes, at most %d; 0 is one for each RDMA interface of the server, up to %d, or one on TCP; beside RDMA there is one more on TCP to fall back on, but not with --transport iwarp or verbs and 0 or 1, which is a single connection", client.MaxChannels, client.DefaultRDMAChannels))
+	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto begins on TCP, moves to the RDMA that the server lists and back if that dies; without such a list it tries SMB Direct at its port")
 	fs.IntVar(&f.threshold, "rdma-threshold", client.DefaultRDMAThreshold, "bytes from which a read or write goes by RDMA; 1 is always")
 	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "limit for the answer to one request")
 	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off; RDMA data is signed too where the server can, else goes in messages")
 	fs.BoolVar(&f.encrypt, "encrypt", false, "encrypt everything, or fail; RDMA data too where the server can, else it goes in messages")
+}
+
+// ports says where TCP is, and SMB Direct (0: at the port of the kind of device), and
+// whether sessions begin on SMB Direct.
+func (f *connFlags) ports() (plain, rdma int, direct bool) {
+	plain, rdma = tcp.DefaultPort, f.rdmaPort
+	direct = f.transport == "iwarp" || f.transport == "verbs" ||
+		f.transport == "auto" && f.port == smbdirect.DefaultIWARPPort && rdma == 0 // registered for that alone
+	switch {
+	case direct && rdma == 0:
+		rdma = f.port
+	case f.port != 0:
+		plain = f.port
+	}
+	return plain, rdma, direct
 }
 
 // config makes the client's configuration of the flags.

@@ -96,9 +96,6 @@ func (a *app) doctorConfig(ctx context.Context, where string, f doctorFlags) (*d
 	default:
 		return nil, usagef("--transport %q is not auto, iwarp or verbs", by)
 	}
-	if a.conn.maxChannels < 0 {
-		return nil, usagef("--max-channels %d is below 0", a.conn.maxChannels)
-	}
 	if a.level == slog.LevelInfo { // nobody asked for more
 		a.log = newLogger(a.stderr, levelOfDoctor)
 	}
@@ -123,25 +120,17 @@ func (a *app) doctorConfig(ctx context.Context, where string, f doctorFlags) (*d
 	if out, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		cfg.Progress = func(title string) { fmt.Fprintf(out, "%s ...\n", title) }
 	}
-	// The ports of SMB Direct, as dial takes them.
-	port := a.conn.rdmaPort
-	switch {
-	case port != 0:
-		cfg.RDMAPorts = []uint16{uint16(port)}
-	case by != "auto" && a.conn.port != 0:
-		cfg.RDMAPorts, cfg.TCPPort = []uint16{uint16(a.conn.port)}, tcp.DefaultPort
-		port = a.conn.port
-	case a.conn.port != 0 && a.conn.port != tcp.DefaultPort && a.conn.port != smbdirect.DefaultIWARPPort:
-		cfg.RDMAPorts = []uint16{smbdirect.DefaultIWARPPort, uint16(a.conn.port)}
-	default:
-		cfg.RDMAPorts = []uint16{smbdirect.DefaultIWARPPort}
+	// The ports of SMB Direct, as auto takes them.
+	cfg.RDMAPorts = []uint16{uint16(w.iwarp.port)}
+	if w.rdmaPort == 0 && a.conn.port != 0 && a.conn.port != tcp.DefaultPort {
+		cfg.RDMAPorts = append(cfg.RDMAPorts, uint16(a.conn.port))
 	}
-	if by == "auto" {
+	if !w.begins {
 		cfg.Interface = w.dialInterface
 	}
 	a.doctorDevices(cfg)
 	if by != "iwarp" {
-		cfg.Fabrics = append(cfg.Fabrics, a.doctorVerbs(ctx, cfg, port, by == "verbs"))
+		cfg.Fabrics = append(cfg.Fabrics, a.doctorVerbs(ctx, cfg, w.rdmaPort, by == "verbs"))
 	}
 	if by != "verbs" {
 		p, err := iwarp.New(a.fabric().iwarp())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/core"
 )
 
 const (
@@ -22,8 +24,35 @@ const (
 	flightFiles = 64
 )
 
-// flightLog tells of connections that died of an error: in the log, or with the
-// last events in a file. Its methods may be called by many goroutines.
+// deaths counts the SMB Direct connections that died of an error, those among them
+// that died in the negotiation, of which the server never hears.
+type deaths struct {
+	// Mistake: the peer broke a rule of [MS-SMBD]. Timeout: it was silent for too
+	// long. Lost: the RDMA connection broke. Other is what is left.
+	Mistake uint64 `json:"mistake"`
+	Timeout uint64 `json:"timeout"`
+	Lost    uint64 `json:"lost"`
+	Other   uint64 `json:"other"`
+}
+
+func (n *deaths) count(d *smbdirect.Death) {
+	var timeout *core.TimeoutError
+	var lost *smbdirect.LostError
+	_, _, mistake := d.Rule()
+	switch {
+	case mistake:
+		n.Mistake++
+	case errors.As(d.Cause, &timeout):
+		n.Timeout++
+	case errors.As(d.Cause, &lost):
+		n.Lost++
+	default:
+		n.Other++
+	}
+}
+
+// flightLog counts connections that died of an error and tells of them: in the log,
+// or with the last events in a file. Its methods may be called by many goroutines.
 type flightLog struct {
 	log *slog.Logger
 	dir string // empty: everything goes to the log
@@ -34,6 +63,7 @@ type flightLog struct {
 	filled  time.Time // when tokens were counted last
 	skipped int       // deaths that nobody was told of since the last one
 	written int       // files
+	deaths  deaths    // all of them
 }
 
 func newFlightLog(log *slog.Logger, dir string) (*flightLog, error) {
@@ -45,11 +75,19 @@ func newFlightLog(log *slog.Logger, dir string) (*flightLog, error) {
 	return &flightLog{log: log, dir: dir, now: time.Now, tokens: flightBurst}, nil
 }
 
-// admit reports whether to tell of one more death, how many were kept quiet about
-// before it, and the file it goes to.
-func (f *flightLog) admit() (ok bool, skipped int, file string) {
+// counts returns what died so far.
+func (f *flightLog) counts() deaths {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.deaths
+}
+
+// admit counts one more death, and reports whether to tell of it, how many were
+// kept quiet about before it, and the file it goes to.
+func (f *flightLog) admit(d *smbdirect.Death) (ok bool, skipped int, file string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deaths.count(d)
 	now := f.now()
 	if n := int(now.Sub(f.filled) / flightPace); n > 0 || f.filled.IsZero() {
 		f.tokens = min(flightBurst, f.tokens+min(n, flightBurst))
@@ -70,7 +108,7 @@ func (f *flightLog) admit() (ok bool, skipped int, file string) {
 
 // died is for smbdirect.Config.OnDeath.
 func (f *flightLog) died(d *smbdirect.Death) {
-	ok, skipped, file := f.admit()
+	ok, skipped, file := f.admit(d)
 	if !ok {
 		return
 	}

@@ -11,13 +11,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/smbd-rdma/smbd-rdma/server"
 )
 
-// serveHTTP serves /metrics and /healthz on addr, if it is not empty, until the
-// function it returns is called.
-func (a *app) serveHTTP(addr string, srv *server.Server) (stop func(), err error) {
+// serveHTTP serves /metrics, of c and of this process, and /healthz on addr, if it
+// is not empty, until the function it returns is called.
+func (a *app) serveHTTP(addr string, c prometheus.Collector) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
 	}
@@ -26,7 +24,7 @@ func (a *app) serveHTTP(addr string, srv *server.Server) (stop func(), err error
 		return nil, fmt.Errorf("--http %s: %w", addr, err)
 	}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newServerCollector(srv))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), c)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -67,6 +67,7 @@ func TestUsageErrors(t *testing.T) {
 		{"doctor //h/s -U a%b --transport quic", `--transport "quic"`},
 		{"doctor //h/s -U a%b --rdma-port 70000", "--rdma-port 70000"},
 		{"doctor //h/s -U a%b --max-channels -1", "--max-channels -1"},
+		{"ls //h/s -U a%b --max-channels 32", "--max-channels 32 is not 0 to 31"},
 		{"demo --large 0", "--large 0"},
 		{"demo --parallel 65", "--parallel 65"},
 		{"version --log-level loud", `--log-level "loud"`},

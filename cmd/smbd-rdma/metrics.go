@@ -6,10 +6,12 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server"
 )
 
-// serverCollector shows the server's Stats as Prometheus metrics.
-type serverCollector struct{ srv *server.Server }
-
-func newServerCollector(srv *server.Server) prometheus.Collector { return serverCollector{srv} }
+// serverCollector shows the server's Stats, and what became of SMB Direct
+// connections, as Prometheus metrics.
+type serverCollector struct {
+	srv     *server.Server
+	flights *flightLog
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("smbd_rdma_"+name, help, labels, nil)
@@ -17,7 +19,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	descOpen      = desc("open", "What is open now.", "kind")
-	descConns     = desc("connections_total", "Connections, by what became of them.", "result")
+	descConns     = desc("connections_total", "Connections, by what became of them; failed: ended for a mistake in SMB2.", "result")
+	descDeaths    = desc("smbdirect_deaths_total", "SMB Direct connections that died of an error: a mistake of the peer, its silence, a loss.", "cause")
 	descLogons    = desc("logon_failures_total", "Authentications that were refused.")
 	descBytes     = desc("file_bytes_total", "File bytes moved, by direction and path.", "direction", "path")
 	descFromFile  = desc("file_bytes_from_page_cache_total", "File bytes read by RDMA that went out without passing through user space.")
@@ -46,6 +49,11 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descConns, st.ConnectionsAccepted, "accepted")
 	count(descConns, st.ConnectionsRefused, "refused")
 	count(descConns, st.ConnectionsFailed, "failed")
+	died := c.flights.counts()
+	count(descDeaths, died.Mistake, "mistake")
+	count(descDeaths, died.Timeout, "timeout")
+	count(descDeaths, died.Lost, "lost")
+	count(descDeaths, died.Other, "other")
 	count(descLogons, st.LogonFailures)
 	count(descBytes, st.ReadInline, "read", "inline")
 	count(descBytes, st.WriteInline, "write", "inline")

@@ -26,6 +26,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/client"
 	"github.com/smbd-rdma/smbd-rdma/server"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/core"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
 )
 
@@ -156,9 +157,7 @@ func TestStatusOfARunningServer(t *testing.T) {
 	}
 	f.Close()
 	sess.Close()
-	for s.report().Totals.Connections > 0 { // the server gets to it soon
-		time.Sleep(time.Millisecond)
-	}
+	waitFor(t, "the connection to end", func() bool { return s.report().Totals.Connections == 0 })
 	m = s.metrics()
 	if strings.Contains(m, id) || !strings.Contains(m, `smbd_rdma_transport_rdma_bytes_total{by="us",direction="written",transport="iwarp"} 262144`) {
 		t.Errorf("after the end of the connection: its own metrics %v, and the sums\n%s", strings.Contains(m, id), m)
@@ -293,7 +292,24 @@ func TestFlightDir(t *testing.T) {
 	if got := names(t, dir); len(got) != 0 {
 		t.Fatalf("a clean end left %v", got)
 	}
+	if r := s.report(); r.SMBDirectDeaths != (deaths{}) {
+		t.Errorf("a clean end counts: %+v", r.SMBDirectDeaths)
+	}
 	s.deadly()
+	waitFor(t, "the death to be counted", func() bool { return s.report().SMBDirectDeaths == deaths{Mistake: 1} })
+	m := s.metrics()
+	for _, want := range []string{
+		`smbd_rdma_smbdirect_deaths_total{cause="mistake"} 1`, `smbd_rdma_smbdirect_deaths_total{cause="timeout"} 0`,
+		`smbd_rdma_smbdirect_deaths_total{cause="lost"} 0`, `smbd_rdma_smbdirect_deaths_total{cause="other"} 0`,
+		`smbd_rdma_connections_total{result="failed"} 0`,
+	} {
+		if !strings.Contains(m, want+"\n") {
+			t.Errorf("no %q in /metrics", want)
+		}
+	}
+	if code, out, _ := execute("status", "--socket", s.sock); code != exitDone || !strings.Contains(out, "died: 1 of a mistake of the peer, 0 of its silence, 0 lost, 0 of") {
+		t.Errorf("status: %d\n%s", code, out)
+	}
 	_, log := s.stop()
 	got := names(t, dir)
 	if len(got) != 1 {
@@ -314,6 +330,35 @@ func TestFlightDir(t *testing.T) {
 	}
 }
 
+// waitFor waits for something that the server gets to soon.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// Every death is counted under what it was of, however the error was wrapped.
+func TestDeathsAreCounted(t *testing.T) {
+	var n deaths
+	for _, c := range []struct {
+		cause error
+		want  deaths
+	}{
+		{&smbdirect.ProtocolError{Section: "3.1.5.8"}, deaths{Mistake: 1}},
+		{fmt.Errorf("x: %w", &smbdirect.ProtocolError{Section: "3.1.5.8", Err: io.EOF}), deaths{Mistake: 2}},
+		{&core.TimeoutError{Section: "3.1.6.2"}, deaths{Mistake: 2, Timeout: 1}},
+		{&smbdirect.LostError{Err: io.EOF}, deaths{Mistake: 2, Timeout: 1, Lost: 1}},
+		{errors.New("of boredom"), deaths{Mistake: 2, Timeout: 1, Lost: 1, Other: 1}},
+	} {
+		if n.count(&smbdirect.Death{Cause: c.cause}); n != c.want {
+			t.Errorf("%v: %+v, want %+v", c.cause, n, c.want)
+		}
+	}
+}
+
 // Deaths are told of at a pace that a peer cannot raise, in a number of files that
 // it cannot raise either.
 func TestFlightLogIsBounded(t *testing.T) {
@@ -329,6 +374,9 @@ func TestFlightLogIsBounded(t *testing.T) {
 	lines := func() int { return strings.Count(out.String(), "connection died") }
 	for range 1000 {
 		f.died(d)
+	}
+	if got := f.counts(); got != (deaths{Other: 1000}) { // all, told of or not
+		t.Errorf("%+v of 1000 deaths", got)
 	}
 	if lines() != flightBurst || len(names(t, dir)) != flightBurst {
 		t.Errorf("%d lines and %d files of 1000 deaths, want %d", lines(), len(names(t, dir)), flightBurst)
@@ -546,13 +594,13 @@ func TestTracesThatAreRefused(t *testing.T) {
 		c.handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/trace?"+query, nil))
 		return w.Code, w.Body.String()
 	}
-	c := &control{srv: srv, tap: iwarp.NewTap(), traces: map[string]context.CancelFunc{}}
+	c := &control{srv: srv, tap: iwarp.NewTap(), flights: &flightLog{}, traces: map[string]context.CancelFunc{}}
 	for _, bad := range []struct {
 		query string
 		code  int
 		want  string
 	}{
-		{"id=12345678", http.StatusConflict, "no iwarp listener"},
+		{"id=12345678", http.StatusConflict, "no iwarp listener, and only iwarp connections can be traced: tcpdump"},
 		{"id=1234567", http.StatusBadRequest, "8 to 64"},
 		{"id=12345678&snaplen=-1", http.StatusBadRequest, "snaplen"},
 		{"id=12345678&snaplen=99999999", http.StatusBadRequest, "snaplen"},
@@ -573,9 +621,7 @@ func TestTracesThatAreRefused(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(t.Context(), l) }()
-	for len(srv.Status(1).Listeners) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	waitFor(t, "the listener", func() bool { return len(srv.Status(1).Listeners) == 1 })
 	for i := range maxTraces {
 		c.traces[fmt.Sprint("busy", i)] = func() {}
 	}

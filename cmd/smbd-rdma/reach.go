@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,9 +35,13 @@ type ways struct {
 	app   *app
 	plain way
 	iwarp way
+	// rdmaPort is that of SMB Direct, 0 for that of the kind of device; begins says
+	// that sessions begin there.
+	rdmaPort int
+	begins   bool
 }
 
-// newWays makes the dialers, with the ports that the flags say.
+// newWays makes the dialers, with the ports that the flags say, and checks those.
 func (a *app) newWays() (*ways, error) {
 	f := &a.conn
 	for _, p := range []struct {
@@ -46,6 +51,9 @@ func (a *app) newWays() (*ways, error) {
 		if p.n < 0 || p.n > 65535 {
 			return nil, usagef("--%s %d is not a port", p.flag, p.n)
 		}
+	}
+	if f.maxChannels < 0 || f.maxChannels > client.MaxChannels {
+		return nil, usagef("--max-channels %d is not 0 to %d", f.maxChannels, client.MaxChannels)
 	}
 	provider, err := iwarp.New(a.fabric().iwarp())
 	if err != nil {
@@ -59,11 +67,8 @@ func (a *app) newWays() (*ways, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &ways{app: a, plain: way{t, tcp.DefaultPort}, iwarp: way{d, smbdirect.DefaultIWARPPort}}
-	if f.port != 0 {
-		w.plain.port = f.port
-	}
-	return w, nil
+	plain, rdma, begins := f.ports()
+	return &ways{app: a, plain: way{t, plain}, iwarp: way{d, cmp.Or(rdma, smbdirect.DefaultIWARPPort)}, rdmaPort: rdma, begins: begins}, nil
 }
 
 // direct returns the ways by SMB Direct to a host, on port unless that is 0.
@@ -90,7 +95,7 @@ func (w *ways) dialInterface(ctx context.Context, i client.NetworkInterface) (tr
 		return w.plain.Dial(ctx, w.plain.addr(host))
 	}
 	var errs []error
-	for _, d := range w.direct(ctx, host, w.app.conn.rdmaPort) {
+	for _, d := range w.direct(ctx, host, w.rdmaPort) {
 		c, err := d.Dial(ctx, d.addr(host))
 		if err == nil {
 			return c, nil
@@ -112,9 +117,6 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 		return nil, err
 	}
 	f := &a.conn
-	if f.maxChannels < 0 {
-		return nil, usagef("--max-channels %d is below 0", f.maxChannels)
-	}
 	cfg.ServerName = host
 	channels := client.ChannelConfig{Dial: w.dialInterface, Max: f.maxChannels}
 	if f.maxChannels > 1 {
@@ -127,23 +129,19 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 		}
 		return w.open(ctx, host, cfg, []way{w.plain})
 	case "iwarp":
-		d := w.iwarp
-		if f.port != 0 {
-			d.port = f.port
-		}
-		return w.open(ctx, host, cfg, []way{d})
+		return w.open(ctx, host, cfg, []way{w.iwarp})
 	case "verbs":
 		v, err := newVerbsDialer(a.fabric())
 		if err != nil {
 			return nil, fmt.Errorf("--transport verbs: %w", err)
 		}
-		return w.open(ctx, host, cfg, []way{{v, f.port}})
+		return w.open(ctx, host, cfg, []way{{v, w.rdmaPort}})
 	case "auto":
 	default:
 		return nil, usagef("--transport %q is not auto, tcp, iwarp or verbs", f.transport)
 	}
-	if f.port == smbdirect.DefaultIWARPPort { // a port that is registered for that alone
-		return w.open(ctx, host, cfg, w.direct(ctx, host, f.port))
+	if w.begins {
+		return w.open(ctx, host, cfg, w.direct(ctx, host, w.rdmaPort))
 	}
 	cfg.Channels = channels
 	return w.auto(ctx, host, cfg)
@@ -153,7 +151,7 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 // RDMA; at others SMB Direct is tried at its port, and so it is where TCP does not
 // answer.
 func (w *ways) auto(ctx context.Context, host string, cfg client.Config) (*client.Session, error) {
-	log, port := w.app.log, w.app.conn.rdmaPort
+	log, port := w.app.log, w.rdmaPort
 	if port == 0 && w.app.conn.port != 0 && w.app.conn.port != tcp.DefaultPort {
 		port = w.app.conn.port
 	}

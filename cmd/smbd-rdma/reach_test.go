@@ -1,13 +1,16 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/server"
 )
@@ -35,6 +38,60 @@ func TestAutoMovesToRDMA(t *testing.T) {
 	if strings.Contains(log, "rdma_write_bytes=0") || !strings.Contains(log, "inline_write_bytes=0") {
 		t.Errorf("the server says %s", log)
 	}
+}
+
+// Further connections go where the first one went, and the one to fall back on to the
+// port of TCP.
+func TestPortsOfChannels(t *testing.T) {
+	for _, c := range []struct {
+		transport   string
+		port, rdma  int
+		plain, want int
+		begins      bool
+	}{
+		{"auto", 0, 0, 445, 0, false},
+		{"auto", 1445, 0, 1445, 0, false},
+		{"auto", 1445, 2445, 1445, 2445, false},
+		{"auto", 5445, 0, 445, 5445, true},
+		{"auto", 5445, 2445, 5445, 2445, false},
+		{"tcp", 5445, 0, 5445, 0, false},
+		{"iwarp", 0, 0, 445, 0, true},
+		{"iwarp", 2445, 0, 445, 2445, true},
+		{"iwarp", 1445, 2445, 1445, 2445, true},
+		{"verbs", 0, 2445, 445, 2445, true},
+	} {
+		f := connFlags{transport: c.transport, port: c.port, rdmaPort: c.rdma}
+		if plain, rdma, begins := f.ports(); plain != c.plain || rdma != c.want || begins != c.begins {
+			t.Errorf("--transport %s -p %d --rdma-port %d: TCP at %d, SMB Direct at %d, begins there: %v; want %d, %d, %v",
+				c.transport, c.port, c.rdma, plain, rdma, begins, c.plain, c.want, c.begins)
+		}
+	}
+	s := newSite(t)
+	writeFile(t, filepath.Join(s.dir, "f"), strings.Repeat("x", 1<<20))
+	a := &app{log: newLogger(io.Discard, levelOfDoctor), stderr: io.Discard}
+	a.conn = connFlags{user: "alice%secret", transport: "iwarp", maxChannels: 2, threshold: 4096, timeout: 20 * time.Second, sign: "if-required"}
+	for flag, to := range map[*int]string{&a.conn.port: s.port["tcp"], &a.conn.rdmaPort: s.port["iwarp"]} {
+		var err error
+		if *flag, err = strconv.Atoi(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sess, err := a.dial(t.Context(), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sess.Close()
+	waitFor(t, "two connections of SMB Direct and one of TCP", func() bool {
+		var n [2]int
+		for _, c := range s.report().Connections {
+			if c.Transport == "iwarp" {
+				n[0]++
+			} else {
+				n[1]++
+			}
+		}
+		return n == [2]int{2, 1}
+	})
 }
 
 // A port of SMB Direct that swallows everything does not keep a command waiting.

@@ -137,12 +137,12 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err != nil {
 		return err
 	}
-	stopHTTP, err := a.serveHTTP(f.http, srv)
+	stopHTTP, err := a.serveHTTP(f.http, serverCollector{srv, flights})
 	if err != nil {
 		return err
 	}
 	defer stopHTTP()
-	stopControl, err := a.serveControl(f.control, &control{srv: srv, tap: fab.tap, started: time.Now(), traces: map[string]context.CancelFunc{}})
+	stopControl, err := a.serveControl(f.control, &control{srv: srv, tap: fab.tap, flights: flights, started: time.Now(), traces: map[string]context.CancelFunc{}})
 	if err != nil {
 		return err
 	}

@@ -104,8 +104,11 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 	t := &rep.Totals
 	fmt.Fprintf(w, "server %d, up %v: %d connections, %d sessions, %d trees, %d open files\n",
 		rep.PID, rep.Now.Sub(rep.Started).Round(time.Second), t.Connections, t.Sessions, t.Trees, t.Opens)
-	fmt.Fprintf(w, "since then: %d connections (%d refused, %d ended for a mistake), %d refused logons\n",
+	fmt.Fprintf(w, "since then: %d connections (%d refused, %d ended for a mistake in SMB2), %d refused logons\n",
 		t.ConnectionsAccepted, t.ConnectionsRefused, t.ConnectionsFailed, t.LogonFailures)
+	d := &rep.SMBDirectDeaths
+	fmt.Fprintf(w, "SMB Direct connections that died: %d of a mistake of the peer, %d of its silence, %d lost, %d of something else\n",
+		d.Mistake, d.Timeout, d.Lost, d.Other)
 	fmt.Fprintf(w, "file bytes: read %s by RDMA and %s inline, written %s and %s; %s copied\n",
 		size(t.ReadRDMA), size(t.ReadInline), size(t.WriteRDMA), size(t.WriteInline), size(t.BytesCopied))
 	var listeners, conns, direct, sessions, files [][]string

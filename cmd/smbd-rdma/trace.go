@@ -215,6 +215,9 @@ func (a *app) traceServer(cmd *cobra.Command, f traceFlags) error {
 	return nil
 }
 
+// onlyIWARP is why a server refuses a capture.
+const onlyIWARP = ", and only iwarp connections can be traced: tcpdump on the network device sees what goes by verbs on rxe and siw, and TCP"
+
 // Trailers of a capture.
 const (
 	trailerPackets = "X-Packets"
@@ -241,14 +244,14 @@ func (c *control) trace(w http.ResponseWriter, r *http.Request) {
 		local, ok1 := tc.LocalAddr().(smbdirect.Addr)
 		remote, ok2 := tc.RemoteAddr().(smbdirect.Addr)
 		if !ok1 || !ok2 || local.Net != "iwarp" {
-			http.Error(w, "the connection is not one of the iwarp provider, and only those can be traced", http.StatusConflict)
+			http.Error(w, "the connection is not one of the iwarp provider"+onlyIWARP, http.StatusConflict)
 			return
 		}
 		keep = func(x *iwarp.TapConn) bool {
 			return same(x.Local, local.AddrPort) && same(x.Peer, remote.AddrPort)
 		}
 	} else if !c.hasIWARP() {
-		http.Error(w, "the server has no iwarp listener, and only iwarp connections can be traced", http.StatusConflict)
+		http.Error(w, "the server has no iwarp listener"+onlyIWARP, http.StatusConflict)
 		return
 	}
 	cp, err := pcap.NewCapture(int(snap), traceBuffer)
