@@ -104,6 +104,9 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		return c.unprotected(h, "not encrypted")
 	case h.IsSigned() && sec != nil && sec.signer != nil:
 		if err := sec.signer.Verify(msg); err != nil {
+			if h.Status == ntstatus.UserSessionDeleted { // servers without a key return the request's
+				return c.unprotected(h, "not signed with the session's key")
+			}
 			return c.protocolError("3.2.5.1.3", "%v answer to message %d: %v", h.Command, h.MessageID, err)
 		}
 	case wantSigned && !interim:

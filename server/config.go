@@ -69,7 +69,8 @@ type Limits struct {
 	OpensPerSession  int // default 16384, at most 1<<20
 	LocksPerOpen     int // default 4096, at most 65536
 	AsyncPerConn     int // requests answered STATUS_PENDING; default 1024, at most 65536
-	CreditsPerConn   int // held by a client, and of requests being served; default 512, at most 8192; at least 16
+	CreditsPerConn   int // held by a client; default 8192, at most 8192; at least 16
+	ServingPerConn   int // credits' worth of requests served at a time; default 512, at most 8192; at least 16
 	WatchesPerConn   int // directories that a session watches by CHANGE_NOTIFY; default 256, at most 65536
 	CompoundElements int // requests in one message; default 64, at most 1024
 
@@ -273,7 +274,10 @@ func (l *Limits) fill() error {
 		{"OpensPerSession", &l.OpensPerSession, 16384, 1, 1 << 20},
 		{"LocksPerOpen", &l.LocksPerOpen, 4096, 1, 65536},
 		{"AsyncPerConn", &l.AsyncPerConn, 1024, 1, 65536},
-		{"CreditsPerConn", &l.CreditsPerConn, 512, 16, 8192},
+		// What the client holds costs it nothing but a place in the window, four bits
+		// each; what is served costs buffers and goroutines.
+		{"CreditsPerConn", &l.CreditsPerConn, 8192, 16, 8192},
+		{"ServingPerConn", &l.ServingPerConn, 512, 16, 8192},
 		{"WatchesPerConn", &l.WatchesPerConn, 256, 1, 65536},
 		{"CompoundElements", &l.CompoundElements, 64, 1, 1024},
 		{"MaxReadSize", &l.MaxReadSize, maxIOSize, minIOSize, maxIOSize},

@@ -109,7 +109,7 @@ func (s *Server) newConn(tc transport.Conn, id uint64, scheme string) *conn {
 		requests: map[uint64]*request{},
 		async:    map[uint64]*request{},
 		work:     make(chan *chain),
-		serving:  semaphore.NewWeighted(int64(s.cfg.Limits.CreditsPerConn)),
+		serving:  semaphore.NewWeighted(int64(s.cfg.Limits.ServingPerConn)),
 	}
 	c.log = s.log.With("conn", id, "peer", addrString(tc.RemoteAddr()), "transport", scheme)
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
@@ -202,7 +202,7 @@ func (c *conn) dispatch(ch *chain) bool {
 	for i := range ch.reqs {
 		weight += int64(max(ch.reqs[i].hdr.CreditCharge, 1))
 	}
-	weight = min(weight, int64(c.srv.cfg.Limits.CreditsPerConn))
+	weight = min(weight, int64(c.srv.cfg.Limits.ServingPerConn))
 	if c.serving.Acquire(c.recvCtx, weight) != nil {
 		for i := range ch.reqs {
 			c.unregister(&ch.reqs[i])

@@ -644,10 +644,14 @@ func (ch *chain) flush() {
 			smb2.SetNextCommand(r.respHdr[:], uint32(n))
 		}
 		el := ch.parts[first:]
-		if s := r.responseSigner(); s != nil && ch.queueEnc == nil {
-			if err := s.Sign(el...); err != nil {
-				c.log.Error("response cannot be signed", "err", err)
-				c.abort()
+		if ch.queueEnc == nil {
+			if s := r.responseSigner(); s != nil {
+				if err := s.Sign(el...); err != nil {
+					c.log.Error("response cannot be signed", "err", err)
+					c.abort()
+				}
+			} else if r.hdr.IsSigned() && !r.encrypted && !r.noSign {
+				r.echoSignature()
 			}
 		}
 		if r.onSend != nil {
@@ -673,6 +677,20 @@ func (ch *chain) flush() {
 	}
 	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
 	ch.msg = transport.Message{}
+}
+
+// echoSignature gives the answer to a signed request the signature of that, as
+// Windows does where it has no key to make one with: the session is not there, or
+// not on this connection. Clients that want everything signed take such an error for
+// what it is, and another without a signature for an attack.
+func (r *request) echoSignature() {
+	h, err := smb2.ParseHeader(r.respHdr[:])
+	if err != nil || !h.Status.IsError() {
+		return
+	}
+	h.Flags |= smb2.FlagSigned
+	h.Signature = r.hdr.Signature
+	h.Put(r.respHdr[:])
 }
 
 // responseSigner is who signs the response, nil for nobody: [MS-SMB2] 3.3.4.1.1.

@@ -46,7 +46,7 @@
 // with [Server].
 //
 // Requests that are being served and have not been answered STATUS_PENDING cost no
-// more than Limits.CreditsPerConn at a time. A connection that has reached that is
+// more than Limits.ServingPerConn at a time. A connection that has reached that is
 // not received from: a client that takes no answers is not listened to for long.
 //
 // A request that may wait (LOCK, CHANGE_NOTIFY, reading a pipe) is first

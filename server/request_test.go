@@ -40,7 +40,7 @@ func TestAfterFuncOfEndedContext(t *testing.T) {
 func TestClientThatTakesNoAnswers(t *testing.T) {
 	const limit, queue, requests = 16, 1, 200
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, memconn.Config{Queue: queue}, func(c *Config) { c.Limits.CreditsPerConn = limit })
+		s := newSite(t, memconn.Config{Queue: queue}, func(c *Config) { c.Limits.ServingPerConn = limit })
 		p := s.dial()
 		p.negotiate(smb2.DialectSMB311)
 		sent := 0

@@ -210,8 +210,12 @@ func TestSigning(t *testing.T) {
 		p := newSite(t, memconn.Config{}, nil).login(smb2.DialectSMB311)
 		h := p.header(smb2.CommandLogoff)
 		h.SessionID++
-		st, _ := p.doHeader(h, &smb2.LogoffRequest{})
+		st, msg := p.doHeader(h, &smb2.LogoffRequest{})
 		want(t, "LOGOFF", st, ntstatus.UserSessionDeleted)
+		// Nobody has a key for it: the request's own signature comes back, as from Windows.
+		if m, _ := smb2.ParseHeader(msg); !m.IsSigned() || m.Signature != p.sigs[m.MessageID] || m.Signature == [16]byte{} {
+			t.Errorf("signature %x, want that of the request, %x", m.Signature, p.sigs[m.MessageID])
+		}
 	})
 	t.Run("required by the client alone", func(t *testing.T) {
 		p := newSite(t, memconn.Config{RDMA: true}, nil).dial()
