@@ -575,7 +575,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 			return fail(ntstatus.FromError(err))
 		}
 	} else {
-		o.srv.files.changeTimes.apply(&info)
+		o.showTimes(&info)
 	}
 	if deletes {
 		o.setDeleteOnClose()

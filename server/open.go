@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
@@ -67,16 +66,6 @@ type open struct {
 	eaIndex atomic.Int32  // where an enumeration of extended attributes goes on
 }
 
-// timeState is what a client said about times that are not to follow its own
-// writes: [MS-FSCC] 2.4.7, and a time once set stays set while the handle lives.
-type timeState struct {
-	mu sync.Mutex
-	// guarded by mu
-	stickyWrite bool      // the write time does not follow WRITE
-	write       time.Time // what it is to be
-	dirty       bool      // WRITE has moved it since
-}
-
 // acquire takes a reference, unless the last one is gone.
 func (o *open) acquire() bool {
 	for {
@@ -118,43 +107,6 @@ func (o *open) path() string {
 	o.srv.files.mu.Lock()
 	defer o.srv.files.mu.Unlock()
 	return o.name
-}
-
-// wrote keeps the books after a WRITE of n bytes at off.
-func (o *open) wrote(off int64, n int) {
-	if n == 0 {
-		return
-	}
-	o.pos.Store(off + int64(n))
-	o.times.mu.Lock()
-	o.times.dirty = true
-	o.times.mu.Unlock()
-}
-
-// stat describes the file, with the write time the client has pinned.
-func (o *open) stat(ctx context.Context) (vfs.Info, error) {
-	info, err := o.file.Stat(ctx)
-	if err != nil {
-		return info, err
-	}
-	o.srv.files.changeTimes.apply(&info)
-	o.times.mu.Lock()
-	if o.times.stickyWrite && o.times.dirty {
-		info.WriteTime = o.times.write
-	}
-	o.times.mu.Unlock()
-	return info, nil
-}
-
-// settleTimes puts a pinned write time back that writes have moved.
-func (o *open) settleTimes(ctx context.Context) {
-	o.times.mu.Lock()
-	due, t := o.times.stickyWrite && o.times.dirty, o.times.write
-	o.times.dirty = false
-	o.times.mu.Unlock()
-	if due {
-		_ = o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetWriteTime, WriteTime: t})
-	}
 }
 
 // shut ends the open: nobody finds it any more, waiters are woken, locks and

@@ -50,6 +50,9 @@ type fileState struct {
 
 	locks lockTable
 
+	// written is the write time as clients see it.
+	written writeTime
+
 	// appending is held while data is added at the end, wherever that is.
 	appending sync.Mutex
 }

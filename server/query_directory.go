@@ -139,7 +139,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if err != nil {
 			return false, ntstatus.FromError(err)
 		}
-		o.srv.files.changeTimes.apply(&info)
+		o.srv.files.showTimes(&info)
 		s.held = directoryEntry(name, &info)
 		return true, ntstatus.Success
 	}
@@ -168,7 +168,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if err != nil {
 			return false, ntstatus.FromError(err)
 		}
-		o.srv.files.changeTimes.apply(&info)
+		o.srv.files.showTimes(&info)
 		s.held = directoryEntry(name, &info)
 		return true, ntstatus.Success
 	}

@@ -458,6 +458,7 @@ func flush(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.AccessDenied
 	}
 	if o.file != nil {
+		o.flushTimes(ctx)
 		if err := o.file.Sync(ctx); err != nil {
 			return ntstatus.FromError(err)
 		}

@@ -196,36 +196,52 @@ func (o *open) setBasic(ctx context.Context, b []byte) ntstatus.Status {
 			return ntstatus.FromError(err)
 		}
 	}
-	if m.ChangeTime.IsSet() {
-		info, err := o.file.Stat(ctx)
-		if err != nil {
-			return ntstatus.FromError(err)
-		}
-		o.srv.files.changeTimes.set(&info, m.ChangeTime.Time())
+	if st := o.pinTimes(ctx, &m); st != ntstatus.Success {
+		return st
 	}
-	return o.pinWriteTime(ctx, m.LastWriteTime)
+	o.flushTimes(ctx)
+	return ntstatus.Success
 }
 
-// pinWriteTime keeps a write time that was set, or is not to change, from
-// following the writes of this open.
-func (o *open) pinWriteTime(ctx context.Context, t smb2.Filetime) ntstatus.Status {
-	pin, at := false, time.Time{}
-	switch {
-	case t == smb2.FiletimeNone:
-		return ntstatus.Success
-	case t == smb2.FiletimeNoChange:
-		info, err := o.stat(ctx)
-		if err != nil {
+// pinTimes keeps a write or change time that was set, or is not to change, from
+// following what is done through this open.
+func (o *open) pinTimes(ctx context.Context, m *smb2.FileBasicInformation) ntstatus.Status {
+	var info vfs.Info
+	if m.LastWriteTime == smb2.FiletimeNoChange || m.ChangeTime == smb2.FiletimeNoChange {
+		var err error
+		if info, err = o.stat(ctx); err != nil {
 			return ntstatus.FromError(err)
 		}
-		pin, at = true, info.WriteTime
-	case t.IsSet():
-		pin, at = true, t.Time()
 	}
-	o.times.mu.Lock()
-	o.times.stickyWrite, o.times.write = pin, at
-	o.times.dirty = false
-	o.times.mu.Unlock()
+	pin := func(sticky *bool, at *time.Time, asked smb2.Filetime, is time.Time) {
+		switch {
+		case asked == smb2.FiletimeNone:
+		case asked == smb2.FiletimeNoChange:
+			*sticky, *at = true, is
+		case asked.IsSet():
+			*sticky, *at = true, asked.Time()
+		default:
+			*sticky = false
+		}
+	}
+	t := &o.times
+	t.mu.Lock()
+	pin(&t.stickyWrite, &t.write, m.LastWriteTime, info.WriteTime)
+	pin(&t.stickyChange, &t.change, m.ChangeTime, info.ChangeTime)
+	if m.LastWriteTime.IsSet() {
+		t.dirty = false
+	}
+	dirty, sticky, at := t.dirty, t.stickyChange, t.change
+	t.mu.Unlock()
+	switch {
+	case m.LastWriteTime.IsSet():
+		o.state.written.show()
+	case m.LastWriteTime == smb2.FiletimeNoChange && dirty:
+		o.state.written.hold(info.WriteTime)
+	}
+	if sticky {
+		o.keepChangeTime(ctx, at)
+	}
 	return ntstatus.Success
 }
 
@@ -258,14 +274,8 @@ func (o *open) truncate(ctx context.Context, size int64) ntstatus.Status {
 		return ntstatus.FromError(err)
 	}
 	o.touched()
+	o.flushTimes(ctx)
 	return ntstatus.Success
-}
-
-// touched keeps the books after a change of content that is no WRITE.
-func (o *open) touched() {
-	o.times.mu.Lock()
-	o.times.dirty = true
-	o.times.mu.Unlock()
 }
 
 // setAllocation changes the storage reserved, [MS-FSA] 2.1.5.15.1: below the size
