@@ -343,7 +343,8 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 		// An object just created can only have been renamed since: better an old
 		// name than to create another.
 		sure := action == vfs.Created || try == maxOpenRetries
-		result, st := t.enter(o, info.ID, c.need, epoch, sure)
+		key := objectKey{info.ID, foldName(o.stream)}
+		result, st, _ := t.enter(o, &entry{key: key, need: c.need, epoch: epoch, sure: sure})
 		switch {
 		case result == stale:
 			_ = o.file.Close()

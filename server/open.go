@@ -38,6 +38,9 @@ type open struct {
 
 	state *fileState // nil for a pipe
 	name  string     // in the share, guarded by openTable.mu; see path
+	// stream is the named stream of name that is open, empty for none; guarded by
+	// openTable.mu.
+	stream string
 
 	// closing is closed when the open is being closed: what waits on its behalf
 	// (locks, notifications) ends.

@@ -15,15 +15,18 @@ import (
 )
 
 // openTable knows every object that is open on the server, whoever has it open:
-// share modes, pending deletion and byte-range locks belong to the object.
+// share modes, oplocks and leases, pending deletion and byte-range locks belong to
+// the object.
 //
-// Objects are told apart by their vfs.FileID, so that two names of one file, and
+// Objects are told apart by their objectKey, so that two names of one file, and
 // two shares of one directory, are the same object. mu is never held across a
-// call into a file system.
+// call into a file system, nor while anything is sent.
 type openTable struct {
 	mu sync.Mutex
 	// guarded by mu
-	files map[vfs.FileID]*fileState
+	files map[objectKey]*fileState
+	// streams are the named streams among files, by what they are streams of.
+	streams map[vfs.FileID][]*fileState
 	// epoch counts renames and removals. CREATE looks at it before it opens a
 	// name and when it enters the open: if it has changed, the name may have come
 	// to mean something else in between.
@@ -35,15 +38,23 @@ type openTable struct {
 	changeTimes changeTimes
 }
 
+// objectKey names what is opened, shared, cached and locked: a file or directory,
+// or one of a file's named streams.
+type objectKey struct {
+	id     vfs.FileID
+	stream string // by foldName; empty is the object itself
+}
+
 // fileState is what the opens of one object have in common.
 type fileState struct {
-	id vfs.FileID
+	key objectKey
 
 	// guarded by openTable.mu
 	opens   []*open
 	isDir   bool
-	pending *deletion // the object is to be deleted with its last open
-	gone    bool      // the last open is closed and the deletion under way
+	pending *deletion     // the object is to be deleted with its last open
+	gone    bool          // the last open is closed and the deletion under way
+	changed chan struct{} // closed when what a CREATE waits for may have happened; nil if none does
 
 	// sparse is set by FSCTL_SET_SPARSE; the storage has no place for it.
 	sparse atomic.Bool
@@ -61,29 +72,24 @@ type fileState struct {
 type deletion struct {
 	fs   vfs.FS
 	name string // follows renames
+	// stream is the stream of name that is to go; empty for the object itself.
+	stream string
 }
 
-// Access rights that take part in sharing, [MS-FSA] 2.1.5.1.2.2.
-const (
-	sharesRead   = smb2.FileReadData | smb2.FileExecute
-	sharesWrite  = smb2.FileWriteData | smb2.FileAppendData
-	sharesDelete = smb2.Delete
-	sharesAny    = sharesRead | sharesWrite | sharesDelete
-)
+// wakeLocked lets CREATEs try again that wait for the object.
+func (st *fileState) wakeLocked() {
+	if st.changed != nil {
+		close(st.changed)
+		st.changed = nil
+	}
+}
 
-// shareConflict reports whether opens with these access masks exclude each
-// other: one wants what the other does not share. Opens for metadata only take
-// no part in it.
-func shareConflict(access smb2.AccessMask, share smb2.ShareAccess, access2 smb2.AccessMask, share2 smb2.ShareAccess) bool {
-	if access&sharesAny == 0 || access2&sharesAny == 0 {
-		return false
+// awaitLocked is closed at the next wakeLocked.
+func (st *fileState) awaitLocked() <-chan struct{} {
+	if st.changed == nil {
+		st.changed = make(chan struct{})
 	}
-	refuses := func(access smb2.AccessMask, share smb2.ShareAccess) bool {
-		return access&sharesRead != 0 && share&smb2.FileShareRead == 0 ||
-			access&sharesWrite != 0 && share&smb2.FileShareWrite == 0 ||
-			access&sharesDelete != 0 && share&smb2.FileShareDelete == 0
-	}
-	return refuses(access, share2) || refuses(access2, share)
+	return st.changed
 }
 
 // begin is called before a name is opened; its result goes to enter.
@@ -99,45 +105,113 @@ type enterResult uint8
 const (
 	entered enterResult = iota
 	refused
-	stale // the name may mean another object by now: open it anew
+	stale    // the name may mean another object by now: open it anew
+	mustWait // others have to give up something first
 )
 
-// enter adds an open to the object id if its share modes allow. need are rights
-// that the open takes only while it begins, to overwrite. epoch is what begin
-// said; sure says that the open is to be entered even if names have changed.
-func (t *openTable) enter(o *open, id vfs.FileID, need smb2.AccessMask, epoch uint64, sure bool) (enterResult, ntstatus.Status) {
+// entry is what CREATE enters an open with.
+type entry struct {
+	key objectKey
+	// need are rights that the open takes only while it begins, to overwrite.
+	need smb2.AccessMask
+	// epoch is what begin said; sure says that the open is to be entered even if
+	// names have changed.
+	epoch uint64
+	sure  bool
+}
+
+// enter adds an open to its object if those who have it open allow that. With
+// mustWait the caller tries again when wait is closed.
+func (t *openTable) enter(o *open, e *entry) (res enterResult, status ntstatus.Status, wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.epoch != epoch && !sure {
-		return stale, ntstatus.Success
+	if t.epoch != e.epoch && !e.sure {
+		return stale, ntstatus.Success, nil
 	}
-	st := t.files[id]
+	if t.pendingLocked(e.key.id) != nil {
+		return refused, ntstatus.DeletePending, nil
+	}
+	st := t.files[e.key]
 	if st == nil {
-		if t.files == nil {
-			t.files = make(map[vfs.FileID]*fileState)
-		}
-		st = &fileState{id: id, isDir: o.isDir}
-		t.files[id] = st
+		st = t.addLocked(e.key)
+		st.isDir = o.isDir
 	}
 	if st.pending != nil {
-		return refused, ntstatus.DeletePending
+		return refused, ntstatus.DeletePending, nil
 	}
 	for _, p := range st.opens {
-		if shareConflict(o.access|need, o.shareAccess, p.access, p.shareAccess) {
-			return refused, ntstatus.SharingViolation
+		if shareConflict(o.access|e.need, o.shareAccess, p.access, p.shareAccess) {
+			return refused, ntstatus.SharingViolation, nil
 		}
 	}
 	st.opens = append(st.opens, o)
 	o.state = st
-	return entered, ntstatus.Success
+	return entered, ntstatus.Success, nil
 }
 
-// isPending reports whether the object is to be deleted.
+func (t *openTable) addLocked(key objectKey) *fileState {
+	if t.files == nil {
+		t.files = make(map[objectKey]*fileState)
+		t.streams = make(map[vfs.FileID][]*fileState)
+	}
+	st := &fileState{key: key}
+	t.files[key] = st
+	if key.stream != "" {
+		t.streams[key.id] = append(t.streams[key.id], st)
+	}
+	return st
+}
+
+// dropLocked forgets an object that nobody has open.
+func (t *openTable) dropLocked(st *fileState) {
+	if t.files[st.key] != st {
+		return
+	}
+	delete(t.files, st.key)
+	if st.key.stream == "" {
+		return
+	}
+	rest := slices.DeleteFunc(t.streams[st.key.id], func(p *fileState) bool { return p == st })
+	if len(rest) == 0 {
+		delete(t.streams, st.key.id)
+	} else {
+		t.streams[st.key.id] = rest
+	}
+}
+
+// pendingLocked is the deletion that awaits the file or directory itself, nil if
+// there is none.
+func (t *openTable) pendingLocked(id vfs.FileID) *deletion {
+	if st := t.files[objectKey{id: id}]; st != nil {
+		return st.pending
+	}
+	return nil
+}
+
+// opensLocked calls f for each open of the object and of its streams, until f
+// returns false.
+func (t *openTable) opensLocked(id vfs.FileID, f func(*open) bool) {
+	if st := t.files[objectKey{id: id}]; st != nil {
+		for _, o := range st.opens {
+			if !f(o) {
+				return
+			}
+		}
+	}
+	for _, st := range t.streams[id] {
+		for _, o := range st.opens {
+			if !f(o) {
+				return
+			}
+		}
+	}
+}
+
+// isPending reports whether the file or directory is to be deleted.
 func (t *openTable) isPending(id vfs.FileID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	st := t.files[id]
-	return st != nil && st.pending != nil
+	return t.pendingLocked(id) != nil
 }
 
 // setDelete marks the object for deletion by the open's name, or takes that
@@ -155,7 +229,7 @@ func (t *openTable) setDeleteLocked(st *fileState, o *open, del bool) bool {
 	}
 	n := int32(1)
 	if del {
-		st.pending = &deletion{fs: o.fs, name: o.name}
+		st.pending = &deletion{fs: o.fs, name: o.name, stream: o.stream}
 	} else {
 		st.pending = nil
 		n = -1
@@ -166,11 +240,13 @@ func (t *openTable) setDeleteLocked(st *fileState, o *open, del bool) bool {
 	return true
 }
 
-// deletePending reports whether the object is to be deleted.
+// deletePending reports whether the object is to be deleted, or what it is a stream
+// of.
 func (o *open) deletePending() bool {
-	o.srv.files.mu.Lock()
-	defer o.srv.files.mu.Unlock()
-	return o.state.pending != nil
+	t := &o.srv.files
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return o.state.pending != nil || t.pendingLocked(o.state.key.id) != nil
 }
 
 // wakeWatches ends the watches of a directory that is to be deleted.
@@ -184,7 +260,7 @@ func (t *openTable) wakeWatches(st *fileState) {
 }
 
 // leave takes an open out and deletes the object if it was to be and this was
-// its last open.
+// its last open. A file goes with the last open of all its streams.
 func (t *openTable) leave(ctx context.Context, o *open) {
 	st := o.state
 	t.mu.Lock()
@@ -197,6 +273,7 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 	if o.deleteOnClose {
 		t.setDeleteLocked(st, o, true)
 	}
+	st.wakeLocked()
 	if len(st.opens) > 0 {
 		wake := st.pending != nil && st.isDir
 		t.mu.Unlock()
@@ -205,45 +282,95 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		}
 		return
 	}
-	if st.pending == nil {
-		delete(t.files, st.id)
-		t.mu.Unlock()
-		return
-	}
 	// The entry stays while the object goes, so that CREATE finds it pending.
-	st.gone = true
-	d := *st.pending
-	t.mu.Unlock()
+	for v := t.victimLocked(st); v != nil; {
+		v.gone = true
+		d := *v.pending
+		t.mu.Unlock()
 
-	removeObject(ctx, d.fs, d.name, st.id)
+		d.remove(ctx, v.key.id)
 
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.epoch++
-	delete(t.files, st.id)
-	if st.isDir {
-		t.pendingDirs.Add(-1)
+		t.mu.Lock()
+		t.epoch++
+		t.dropLocked(v)
+		if v.isDir {
+			t.pendingDirs.Add(-1)
+		}
+		v.wakeLocked()
+		if base := t.files[objectKey{id: v.key.id}]; base != nil {
+			v = t.victimLocked(base)
+		} else {
+			v = nil
+		}
 	}
+	t.mu.Unlock()
 }
 
-// removeObject removes name if it still means the object id, or is a symbolic
-// link that leads to it: then it is the link that goes. Nobody waits for an
-// error: the CLOSE that caused it succeeds all the same, as on other servers.
-func removeObject(ctx context.Context, fsys vfs.FS, name string, id vfs.FileID) {
+// victimLocked forgets an object that is not open any more, unless it is to be
+// deleted: then it returns what can go now. A stream goes alone, or with its file,
+// which waits for all its streams to be closed.
+func (t *openTable) victimLocked(st *fileState) *fileState {
+	if len(st.opens) > 0 || st.gone {
+		return nil
+	}
+	base := t.files[objectKey{id: st.key.id}]
+	if st != base {
+		if st.pending != nil && (base == nil || base.pending == nil) {
+			return st
+		}
+		t.dropLocked(st)
+		if base == nil || len(base.opens) > 0 || base.gone {
+			return nil
+		}
+	}
+	switch {
+	case base.pending == nil:
+		t.dropLocked(base)
+		return nil
+	case len(t.streams[base.key.id]) > 0:
+		return nil
+	}
+	return base
+}
+
+// remove removes the name if it still means the object id, or is a symbolic
+// link that leads to it: then it is the link that goes; or the stream. Nobody waits
+// for an error: the CLOSE that caused it succeeds all the same, as on other servers.
+func (d *deletion) remove(ctx context.Context, id vfs.FileID) {
 	// A client that has gone away must not stop a deletion it asked for.
 	ctx = context.WithoutCancel(ctx)
-	err := fsys.RemoveIf(ctx, name, id)
+	if d.stream != "" {
+		d.removeStream(ctx, id)
+		return
+	}
+	err := d.fs.RemoveIf(ctx, d.name, id)
 	if !errors.Is(err, vfs.ErrChanged) {
 		return
 	}
-	link, err := fsys.Lstat(ctx, name)
+	link, err := d.fs.Lstat(ctx, d.name)
 	if err != nil || link.Mode&fs.ModeSymlink == 0 {
 		return
 	}
-	if target, err := fsys.Stat(ctx, name); err == nil && target.ID == id {
-		_ = fsys.RemoveIf(ctx, name, link.ID)
+	if target, err := d.fs.Stat(ctx, d.name); err == nil && target.ID == id {
+		_ = d.fs.RemoveIf(ctx, d.name, link.ID)
 	}
 }
+
+func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) {
+	f, _, err := d.fs.Open(ctx, d.name, vfs.OpenOptions{})
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	h, ok := f.(vfs.StreamHolder)
+	if info, err := f.Stat(ctx); !ok || err != nil || info.ID != id {
+		return
+	}
+	_ = h.RemoveStream(ctx, d.stream)
+}
+
+// sameStorage reports whether two views show the same names.
+func sameStorage(a, b vfs.FS) bool { return a == b || vfs.Base(a) == vfs.Base(b) }
 
 // beneath reports whether name is dir or something in it.
 func beneath(dir, name string) bool {
@@ -256,11 +383,11 @@ func (t *openTable) openBeneath(o *open) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, st := range t.files {
-		if st == o.state {
+		if st.key.id == o.state.key.id {
 			continue
 		}
 		for _, p := range st.opens {
-			if p.fs == o.fs && beneath(o.name, p.name) {
+			if sameStorage(p.fs, o.fs) && beneath(o.name, p.name) {
 				return true
 			}
 		}
@@ -273,7 +400,7 @@ func (t *openTable) openBeneath(o *open) bool {
 func (t *openTable) conflicts(id vfs.FileID, access smb2.AccessMask, share smb2.ShareAccess) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	st := t.files[id]
+	st := t.files[objectKey{id: id}]
 	if st == nil {
 		return false
 	}
@@ -285,12 +412,13 @@ func (t *openTable) conflicts(id vfs.FileID, access smb2.AccessMask, share smb2.
 	return false
 }
 
-// isOpen reports whether anybody has the object open.
+// isOpen reports whether anybody has the object or one of its streams open.
 func (t *openTable) isOpen(id vfs.FileID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	st := t.files[id]
-	return st != nil && len(st.opens) > 0
+	found := false
+	t.opensLocked(id, func(*open) bool { found = true; return false })
+	return found
 }
 
 // renamed changes the names of all opens at or beneath oldname, after the file
@@ -301,11 +429,11 @@ func (t *openTable) renamed(fsys vfs.FS, oldname, newname string) {
 	t.epoch++
 	for _, st := range t.files {
 		for _, p := range st.opens {
-			if p.fs == fsys && beneath(oldname, p.name) {
+			if sameStorage(p.fs, fsys) && beneath(oldname, p.name) {
 				p.name = newname + p.name[len(oldname):]
 			}
 		}
-		if d := st.pending; d != nil && d.fs == fsys && beneath(oldname, d.name) {
+		if d := st.pending; d != nil && sameStorage(d.fs, fsys) && beneath(oldname, d.name) {
 			d.name = newname + d.name[len(oldname):]
 		}
 	}

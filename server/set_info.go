@@ -564,7 +564,7 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 		return st
 	}
 	if there, err := o.fs.Lstat(ctx, to); err == nil {
-		if there.ID == o.state.id {
+		if there.ID == o.state.key.id {
 			if replace {
 				return ntstatus.Success
 			}
