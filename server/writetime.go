@@ -150,7 +150,7 @@ func (o *open) showTimes(info *vfs.Info) {
 func (t *openTable) showTimes(info *vfs.Info) {
 	t.changeTimes.apply(info)
 	t.mu.Lock()
-	st := t.files[info.ID]
+	st := t.files[objectKey{id: info.ID}]
 	t.mu.Unlock()
 	if st != nil {
 		st.written.tell(info, time.Now())
