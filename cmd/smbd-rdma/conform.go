@@ -50,8 +50,11 @@ The cases write files named smbd-conform-*.tmp to the share, which the server re
 when they are closed. A case that would wait longer than 30 s for a timer of the
 server is skipped without --slow; with it they take a quarter of an hour.
 
-Exit status: 0 if no case failed, 1 if one did or the server was not reached, 2 for a
-mistake on the command line.`,
+A case before which the server does not answer, as an earlier one has wedged it, is not
+run: it is shown as "gone", and does not count as failed.
+
+Exit status: 0 if no case failed, 1 if one did or the server was not reached or did not
+stay, 2 for a mistake on the command line.`,
 		Example: `  smbd-rdma conform //server/data -U alice%secret
   smbd-rdma conform //server/data -U alice%secret --run 'SD-6|Credit' -v
   smbd-rdma conform --list`,
@@ -277,7 +280,7 @@ type conformOutput struct {
 	count   map[smbdtest.Outcome]int
 }
 
-var outcomeWords = map[smbdtest.Outcome]string{smbdtest.Pass: "pass", smbdtest.Fail: "FAIL", smbdtest.Skipped: "skip"}
+var outcomeWords = map[smbdtest.Outcome]string{smbdtest.Pass: "pass", smbdtest.Fail: "FAIL", smbdtest.Skipped: "skip", smbdtest.NotRun: "gone"}
 
 func (o *conformOutput) result(r smbdtest.Result) {
 	if o.count == nil {
@@ -300,7 +303,11 @@ func (o *conformOutput) result(r smbdtest.Result) {
 }
 
 func (o *conformOutput) finish(name, provider string, d time.Duration) error {
+	gone := o.count[smbdtest.NotRun]
 	summary := fmt.Sprintf("%d passed, %d failed, %d skipped", o.count[smbdtest.Pass], o.count[smbdtest.Fail], o.count[smbdtest.Skipped])
+	if gone > 0 {
+		summary += fmt.Sprintf(", %d not run", gone)
+	}
 	if o.f.json {
 		if err := o.app.printJSON(o.results); err != nil {
 			return err
@@ -313,8 +320,11 @@ func (o *conformOutput) finish(name, provider string, d time.Duration) error {
 			return err
 		}
 	}
-	if o.count[smbdtest.Fail] > 0 {
-		return fmt.Errorf("%d of %d cases failed", o.count[smbdtest.Fail], len(o.results))
+	switch failed := o.count[smbdtest.Fail]; {
+	case gone > 0:
+		return fmt.Errorf("%d of %d cases failed; not run, as the server did not answer: %d", failed, len(o.results), gone)
+	case failed > 0:
+		return fmt.Errorf("%d of %d cases failed", failed, len(o.results))
 	}
 	return nil
 }
@@ -335,7 +345,7 @@ func (o *conformOutput) table(name, provider, summary string) string {
 	b.WriteString("\n## All cases\n\n| case | section | rows | result | reason |\n| --- | --- | --- | --- | --- |\n")
 	for _, r := range o.results {
 		why := ""
-		if r.Outcome == outcomeWords[smbdtest.Skipped] {
+		if r.Outcome != outcomeWords[smbdtest.Fail] {
 			why = esc(r.Why)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", r.Case, r.Spec, strings.Join(r.Rows, ", "), r.Outcome, why)

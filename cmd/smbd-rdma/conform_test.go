@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/smbdirect/smbdtest"
 )
 
 // The cases that need no timer pass against serve, in every form of output.
@@ -81,6 +83,33 @@ func TestConformFails(t *testing.T) {
 	code, stdout, stderr = execute("conform", "//127.0.0.1/data", "-U", "alice%secret", "-p", s.port["tcp"], "--log-level", "error")
 	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "no SMB Direct at 127.0.0.1:"+s.port["tcp"]+" by iwarp") {
 		t.Errorf("exit status %d, standard output %q, standard error %q", code, stdout, stderr)
+	}
+}
+
+// Cases that were not run are neither failed nor passed, and the command does not
+// end well for them.
+func TestConformNotRun(t *testing.T) {
+	var stdout strings.Builder
+	o := conformOutput{app: &app{stdout: &stdout}, f: conformFlags{markdown: filepath.Join(t.TempDir(), "table.md")}}
+	c := smbdtest.Case{Name: "Case", Spec: "[MS-SMBD] 3.1.5.8", Rows: []string{"SD-61"}}
+	o.result(smbdtest.Result{Case: c, Outcome: smbdtest.Pass, Why: "left out: sealing"})
+	o.result(smbdtest.Result{Case: c, Outcome: smbdtest.NotRun, Why: "the server does not answer since Case"})
+	err := o.finish("it", "iwarp", 0)
+	if want := "0 of 2 cases failed; not run, as the server did not answer: 1"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if s := stdout.String(); !strings.Contains(s, "gone    0.000 s  Case (SD-61)\n                   the server does not answer since Case\n") ||
+		!strings.Contains(s, "it: 1 passed, 0 failed, 0 skipped, 1 not run in 0s\n") {
+		t.Errorf("standard output: %s", s)
+	}
+	b, err := os.ReadFile(o.f.markdown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| SD-61 | pass | left out: sealing |\n", "| SD-61 | gone | the server does not answer since Case |\n"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("no %q in\n%s", want, b)
+		}
 	}
 }
 

@@ -183,13 +183,17 @@ const (
 	Pass    Outcome = "pass"
 	Fail    Outcome = "fail"
 	Skipped Outcome = "skipped"
+	// NotRun is that of a case before which the end under test did not answer, which
+	// says nothing about the case.
+	NotRun Outcome = "not run"
 )
 
 // Result is the outcome of one case.
 type Result struct {
 	Case    Case
 	Outcome Outcome
-	// Why is the reason of a skip or what was seen instead.
+	// Why is the reason of a skip, what was seen instead, or, of a case that passed,
+	// what was left out of it.
 	Why     string
 	Elapsed time.Duration
 	// Steps is the log.
@@ -198,9 +202,11 @@ type Result struct {
 
 // Run runs the cases for role whose name or one of whose rows filter matches; nil
 // matches all. each, if not nil, gets every result when it is there. It ends early
-// with ctx.
+// with ctx. What an acceptor that an earlier case wedged does not answer says nothing
+// about the case that meets it: cases before which it does not negotiate are not run.
 func Run(ctx context.Context, tg Target, role Role, filter *regexp.Regexp, each func(Result)) []Result {
 	var out []Result
+	w := watch{tg: tg}
 	for _, c := range Cases(role) {
 		if ctx.Err() != nil {
 			break
@@ -208,7 +214,7 @@ func Run(ctx context.Context, tg Target, role Role, filter *regexp.Regexp, each 
 		if !c.Match(filter) {
 			continue
 		}
-		r := RunCase(ctx, tg, c)
+		r := w.run(ctx, c)
 		if each != nil {
 			each(r)
 		}
@@ -276,6 +282,9 @@ func RunCase(ctx context.Context, tg Target, c Case) Result {
 	}
 	if t.outcome == "" {
 		t.outcome = Pass
+		for _, s := range t.left {
+			t.why = append(t.why, "left out: "+s)
+		}
 	}
 	return Result{Case: c, Outcome: t.outcome, Why: strings.Join(t.why, "; "), Elapsed: time.Since(t.start), Steps: t.steps}
 }
@@ -288,6 +297,7 @@ type T struct {
 	start   time.Time
 	outcome Outcome
 	why     []string
+	left    []string // parts of the case that were left out
 	steps   []string
 	cleanup []func()
 }
@@ -362,6 +372,13 @@ func (t *T) Skipf(format string, args ...any) {
 	}
 	t.Logf("skipped: %s", s)
 	runtime.Goexit()
+}
+
+// LeaveOut notes that a part of the case needs what the end under test has not.
+func (t *T) LeaveOut(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	t.left = append(t.left, s)
+	t.Logf("left out: %s", s)
 }
 
 // Waits skips the case if d is longer than the target's patience.

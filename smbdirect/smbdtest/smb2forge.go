@@ -31,7 +31,7 @@ func (p *smb2Peer) forge(rows []forged) {
 	for _, row := range rows {
 		if row.unless != nil {
 			if why := row.unless(p); why != "" {
-				p.t.Logf("left out: %s: %s", row.name, why)
+				p.t.LeaveOut("%s: %s", row.name, why)
 				continue
 			}
 		}

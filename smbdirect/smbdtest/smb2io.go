@@ -275,7 +275,7 @@ func smb2Cases(c Case, opts []smb2Options, run func(p *smb2Peer)) Case {
 			t.Logf("%v", opt)
 			p := dialSMB2(t, opt)
 			if missing := p.loginForRDMA(); missing != "" {
-				t.Logf("left out: %s", missing)
+				t.LeaveOut("%v: %s", opt, missing)
 				left, why = left+1, missing
 				p.Close()
 				continue
