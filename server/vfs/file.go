@@ -139,3 +139,11 @@ type SecurityHolder interface {
 	// (ENOSPC), and keeps the old one then.
 	SetSecurityRecord(ctx context.Context, record []byte) error
 }
+
+// ACLHolder is a File that may have access control lists of the operating system.
+type ACLHolder interface {
+	// POSIXACL returns the values of the extended attributes
+	// system.posix_acl_access and system.posix_acl_default, as Linux has them; nil
+	// for one that is not there.
+	POSIXACL(ctx context.Context) (access, def []byte, err error)
+}

@@ -22,7 +22,7 @@ const maxXattr = 65536
 func xattrName(name string) (string, error) {
 	full := userPrefix + name
 	switch {
-	case name == "" || strings.IndexByte(name, 0) >= 0 || full == xattrDOSAttrib:
+	case name == "" || strings.IndexByte(name, 0) >= 0 || full == xattrDOSAttrib || full == xattrSecurityUser:
 		return "", syscall.EINVAL
 	case len(full) > 255:
 		return "", syscall.ENAMETOOLONG
@@ -83,7 +83,7 @@ func (f *file) ListXattr(ctx context.Context) ([]string, error) {
 	var names []string
 	for full := range bytes.SplitSeq(list, []byte{0}) {
 		name, ok := strings.CutPrefix(string(full), userPrefix)
-		if ok && name != "" && string(full) != xattrDOSAttrib {
+		if ok && name != "" && string(full) != xattrDOSAttrib && string(full) != xattrSecurityUser {
 			names = append(names, name)
 		}
 	}
