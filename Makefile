@@ -23,7 +23,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-ndk cover nocgo peers-test vm-test interop ndk-table smbd-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-ndk cover nocgo peers-test torture torture-check vm-test interop ndk-table smbd-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,12 @@ cover: ## coverage of the tests, per function in coverage.out
 
 peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
 	bash test/peers/run
+
+torture: ## docs/smbtorture.md: Samba's smbtorture against the server, test by test (samba-testsuite; as root)
+	$(GO) run ./test/torture
+
+torture-check: ## what has passed of smbtorture passes still (the quick ones)
+	$(GO) run ./test/torture -check
 
 vm-test: build bin/ndkpeer bin/nbdpeer bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds; VM_SCRIPTS chooses)
 	bash test/vm/run $(addprefix test/vm/,$(VM_SCRIPTS))
