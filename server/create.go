@@ -249,13 +249,10 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 		return ntstatus.InvalidParameter
 	}
 	switch {
-	case c.name.stream != "" && dir:
+	case c.name.hasStream() && t.share.NoStreams:
+		return ntstatus.ObjectNameInvalid
+	case (c.name.stream != "" || c.name.dataStream) && dir:
 		return ntstatus.NotADirectory
-	case c.name.stream != "":
-		if q.CreateDisposition == smb2.FileOpen || q.CreateDisposition == smb2.FileOverwrite {
-			return ntstatus.ObjectNameNotFound
-		}
-		return ntstatus.ObjectNameInvalid // no storage of streams
 	case file && (c.name.slash || c.name.dirStream):
 		return ntstatus.ObjectNameInvalid
 	}
@@ -264,7 +261,7 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 		c.kind = vfs.KindDir
 	case c.name.slash:
 		return ntstatus.ObjectNameInvalid // a file cannot be created by this name
-	case file:
+	case file, c.name.dataStream:
 		c.kind = vfs.KindFile
 	}
 	if dir && q.FileAttributes&smb2.FileAttributeTemporary != 0 && q.CreateDisposition != smb2.FileOpen {
@@ -372,6 +369,9 @@ func (c *creation) checkParent(ctx context.Context, o *open) ntstatus.Status {
 // openFile opens or creates the file in the storage. Truncation is left for
 // later, when the share modes have allowed it.
 func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, ntstatus.Status) {
+	if c.name.stream != "" {
+		return c.openStream(ctx, o)
+	}
 	opts := vfs.OpenOptions{
 		Disposition:  vfs.OpenExisting,
 		Kind:         c.kind,
@@ -511,7 +511,7 @@ func (c *creation) checkExisting(o *open, info *vfs.Info, action vfs.Action) nts
 	case o.isLink && c.overwrites():
 		return ntstatus.AccessDenied
 	}
-	if c.overwrites() {
+	if c.overwrites() && !o.isStream() {
 		// [MS-FSA] 2.1.5.1.2: hidden and system files are overwritten only by those
 		// who know that they are.
 		if (info.Attributes&^c.attrs)&(vfs.AttrHidden|vfs.AttrSystem) != 0 {
@@ -559,6 +559,12 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 			action = smb2.FileSuperseded
 		}
 		if err := o.file.Truncate(ctx, 0); err != nil {
+			return fail(ntstatus.FromError(err))
+		}
+		if o.isStream() {
+			break // the attributes are the file's, which is not overwritten
+		}
+		if err := o.dropStreams(ctx); err != nil {
 			return fail(ntstatus.FromError(err))
 		}
 		if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: c.attrs}); err != nil {

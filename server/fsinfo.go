@@ -92,10 +92,9 @@ const deviceNamedPipe = 0x00000011
 
 // fsAttributes says what the storage of the share can do.
 func fsAttributes(o *open, sf *vfs.Statfs) smb2.FsAttributes {
-	a := smb2.FsCasePreservedNames | smb2.FsUnicodeOnDisk | smb2.FsPersistentACLs
-	if sf.CaseSensitive {
-		a |= smb2.FsCaseSensitiveSearch
-	}
+	// Case-sensitive search is what NTFS and Samba say of storage that keeps names
+	// which differ by case only apart, whether clients see them so or not.
+	a := smb2.FsCasePreservedNames | smb2.FsCaseSensitiveSearch | smb2.FsUnicodeOnDisk | smb2.FsPersistentACLs
 	if sf.Sparse {
 		a |= smb2.FsSupportsSparseFiles
 	}
@@ -107,6 +106,9 @@ func fsAttributes(o *open, sf *vfs.Statfs) smb2.FsAttributes {
 	}
 	if _, ok := o.fs.(vfs.Linker); ok {
 		a |= smb2.FsSupportsHardLinks
+	}
+	if _, ok := o.streams(); ok {
+		a |= smb2.FsNamedStreams
 	}
 	if sf.ReadOnly || o.tree.readOnly() {
 		a |= smb2.FsReadOnlyVolume

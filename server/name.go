@@ -82,9 +82,14 @@ type wireName struct {
 	slash bool
 	// dirStream says that it ended in "::$INDEX_ALLOCATION": the directory itself.
 	dirStream bool
-	// stream is a named stream, which no file here has.
+	// dataStream says that it ended in "::$DATA": the file's own content.
+	dataStream bool
+	// stream is a named stream.
 	stream string
 }
+
+// hasStream reports whether the name says which stream is meant.
+func (n *wireName) hasStream() bool { return n.stream != "" || n.dataStream || n.dirStream }
 
 // parseName checks a name from the wire and translates it, [MS-FSCC] 2.1.5. The
 // empty name is the root of the share. leading allows one backslash at the front,
@@ -111,7 +116,7 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 		if comp == "" {
 			continue // redundant backslashes mean nothing, [MS-FSA] 2.1.5.1
 		}
-		if n.stream != "" || n.dirStream {
+		if n.hasStream() {
 			return n, ntstatus.ObjectNameInvalid // streams have nothing beneath them
 		}
 		name, streams, colon := strings.Cut(comp, ":")
@@ -153,16 +158,15 @@ func (n *wireName) parseStream(s string) ntstatus.Status {
 	case strings.Contains(typ, ":"), typed && typ == "", !typed && stream == "":
 		return ntstatus.ObjectNameInvalid
 	case !typed, strings.EqualFold(typ, "$DATA"):
-		n.stream = stream // "::$DATA" is the file itself
+		n.stream, n.dataStream = stream, stream == ""
 	case strings.EqualFold(typ, "$INDEX_ALLOCATION") && (stream == "" || strings.EqualFold(stream, "$I30")):
 		n.dirStream = true
 	default:
 		return ntstatus.ObjectNameInvalid
 	}
-	for _, c := range stream {
-		if c < 0x20 || c == '/' {
-			return ntstatus.ObjectNameInvalid
-		}
+	// Any other character is good in the name of a stream, [MS-FSCC] 2.1.5.3.
+	if n.stream != "" && (!vfs.ValidStreamName(stream) || smb2.UTF16Len(stream) > 2*maxStreamName) {
+		return ntstatus.ObjectNameInvalid
 	}
 	return ntstatus.Success
 }

@@ -35,8 +35,8 @@ func TestParseName(t *testing.T) {
 		{"a\x1f", wireName{}, ntstatus.ObjectNameInvalid},
 		{"a\x00b", wireName{}, ntstatus.ObjectNameInvalid},
 		{"a\xed\xa0\x80b", wireName{}, ntstatus.ObjectNameInvalid}, // half a surrogate pair
-		{"a::$DATA", wireName{path: "a"}, ok},
-		{"a::$data", wireName{path: "a"}, ok},
+		{"a::$DATA", wireName{path: "a", dataStream: true}, ok},
+		{"a::$data", wireName{path: "a", dataStream: true}, ok},
 		{"a:s", wireName{path: "a", stream: "s"}, ok},
 		{"a:s:$DATA", wireName{path: "a", stream: "s"}, ok},
 		{"a::$INDEX_ALLOCATION", wireName{path: "a", dirStream: true}, ok},
@@ -46,6 +46,10 @@ func TestParseName(t *testing.T) {
 		{"a::$BITMAP", wireName{}, ntstatus.ObjectNameInvalid},
 		{"a:b:c:d", wireName{}, ntstatus.ObjectNameInvalid},
 		{`a:s\b`, wireName{}, ntstatus.ObjectNameInvalid},
+		{"a:\x01 *?\"<>|", wireName{path: "a", stream: "\x01 *?\"<>|"}, ok}, // a stream may have other characters
+		{"a:s/b", wireName{}, ntstatus.ObjectNameInvalid},
+		{"a:" + strings.Repeat("s", 255), wireName{path: "a", stream: strings.Repeat("s", 255)}, ok},
+		{"a:" + strings.Repeat("s", 256), wireName{}, ntstatus.ObjectNameInvalid},
 		{strings.Repeat("x", 255), wireName{path: strings.Repeat("x", 255)}, ok},
 		{strings.Repeat("x", 256), wireName{}, ntstatus.ObjectNameInvalid},
 		{strings.Repeat("𝄞", 128), wireName{}, ntstatus.ObjectNameInvalid}, // 256 code units

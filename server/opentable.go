@@ -131,6 +131,9 @@ func (t *openTable) enter(o *open, e *entry) (res enterResult, status ntstatus.S
 	if t.pendingLocked(e.key.id) != nil {
 		return refused, ntstatus.DeletePending, nil
 	}
+	if e.key.stream == "" && o.access&smb2.Delete != 0 && t.streamsForbidDeleteLocked(e.key.id) {
+		return refused, ntstatus.SharingViolation, nil
+	}
 	st := t.files[e.key]
 	if st == nil {
 		st = t.addLocked(e.key)

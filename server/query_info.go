@@ -122,7 +122,7 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 		if q.r.conn.dialect < Dialect311 {
 			return ntstatus.NotSupported
 		}
-		return q.variable(&smb2.FileNormalizedNameInformation{FileName: toWirePath(o.path())}, 8)
+		return q.variable(&smb2.FileNormalizedNameInformation{FileName: o.wirePath()}, 8)
 	case smb2.ClassFileAlternateNameInformation:
 		// There are no short names. A client that wants one gets the name itself,
 		// which it can open, and does not take the file for lost.
@@ -167,10 +167,10 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 			Access:   smb2.FileAccessInformation{AccessFlags: o.access},
 			Position: smb2.FilePositionInformation{CurrentByteOffset: o.pos.Load()},
 			Mode:     smb2.FileModeInformation{Mode: o.modeInfo()},
-			Name:     smb2.FileNameInformation{FileName: `\` + toWirePath(o.path())},
+			Name:     smb2.FileNameInformation{FileName: `\` + o.wirePath()},
 		}, 104)
 	case smb2.ClassFileStreamInformation:
-		return q.streams(&info)
+		return q.streamInfo(ctx)
 	case smb2.ClassFileCompressionInformation:
 		return q.fixed(&smb2.FileCompressionInformation{CompressedFileSize: int64(allocationSize(&info))})
 	case smb2.ClassFileNetworkOpenInformation:
@@ -211,25 +211,6 @@ func (o *open) standardInfo(info *vfs.Info) smb2.FileStandardInformation {
 		m.NumberOfLinks--
 	}
 	return m
-}
-
-// streams lists the one stream a file has, [MS-FSCC] 2.4.49. A directory has none.
-func (q *infoQuery) streams(info *vfs.Info) ntstatus.Status {
-	const least = 32
-	if q.room < least {
-		return ntstatus.InfoLengthMismatch
-	}
-	if info.IsDir() {
-		return ntstatus.Success
-	}
-	list := smb2.NewEntryList(q.r.out, q.room)
-	if !list.AppendStream(smb2.FileStreamInformation{
-		StreamName: "::$DATA", StreamSize: uint64(info.Size), StreamAllocationSize: allocationSize(info),
-	}) {
-		return ntstatus.BufferOverflow
-	}
-	q.r.out = list.Bytes()
-	return ntstatus.Success
 }
 
 // maxEAs bounds the attributes of a file that are looked at.

@@ -347,7 +347,7 @@ func (o *open) setDisposition(ctx context.Context, del, ignoreReadOnly bool) nts
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	if info.Attributes&vfs.AttrReadOnly != 0 && !ignoreReadOnly || o.path() == vfs.Root {
+	if info.Attributes&vfs.AttrReadOnly != 0 && !ignoreReadOnly || o.path() == vfs.Root && !o.isStream() {
 		return ntstatus.CannotDelete
 	}
 	if o.isDir {
@@ -417,7 +417,7 @@ func (o *open) target(name string, root uint64) (string, ntstatus.Status) {
 	switch {
 	case st != ntstatus.Success:
 		return "", st
-	case n.stream != "" || n.dirStream:
+	case n.hasStream():
 		return "", ntstatus.ObjectNameInvalid
 	case n.path == vfs.Root, n.slash && !o.isDir:
 		return "", ntstatus.ObjectNameInvalid
@@ -427,6 +427,9 @@ func (o *open) target(name string, root uint64) (string, ntstatus.Status) {
 
 // rename moves the file, [MS-FSA] 2.1.5.15.11.
 func (o *open) rename(ctx context.Context, name string, root uint64, replace, posix bool) ntstatus.Status {
+	if o.isStream() && root == 0 {
+		return o.renameStream(ctx, name, replace)
+	}
 	to, st := o.target(name, root)
 	if st != ntstatus.Success {
 		return st
@@ -438,7 +441,7 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 		return ntstatus.AccessDenied
 	case from == to:
 		return ntstatus.Success
-	case o.isDir && t.openBeneath(o):
+	case o.isDir && t.openBeneath(o), t.streamsOpen(o.state.key.id):
 		return ntstatus.AccessDenied
 	}
 	if st := o.checkParents(ctx, to); st != ntstatus.Success {

@@ -1,0 +1,453 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"syscall"
+	"unicode/utf8"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// # Streams
+//
+// A file or directory may have named contents beside its own, [MS-FSCC] 2.1.5: they
+// are opened, shared, cached and locked on their own (objectKey), and have no times,
+// attributes, security descriptor or extended attributes but the file's. What the
+// storage of a share has no streams for cannot have them here either.
+
+// maxStreamName is the longest name of a stream in UTF-16 code units, [MS-FSCC] 2.1.5.3.
+const maxStreamName = 255
+
+// streamFile is an open stream together with the file that it belongs to, which has
+// everything but the content.
+type streamFile struct {
+	vfs.File
+	base vfs.File
+}
+
+var (
+	_ vfs.Xattrer        = (*streamFile)(nil)
+	_ vfs.SecurityHolder = (*streamFile)(nil)
+)
+
+// Stat implements vfs.File: a stream is a file, whatever it belongs to.
+func (f *streamFile) Stat(ctx context.Context) (vfs.Info, error) {
+	info, err := f.File.Stat(ctx)
+	info.Mode &^= fs.ModeType
+	info.Attributes &^= vfs.AttrSparse
+	return info, err
+}
+
+// Close implements vfs.File.
+func (f *streamFile) Close() error {
+	return errors.Join(f.File.Close(), f.base.Close())
+}
+
+// Xattr implements vfs.Xattrer.
+func (f *streamFile) Xattr(ctx context.Context, name string) ([]byte, error) {
+	if x, ok := f.base.(vfs.Xattrer); ok {
+		return x.Xattr(ctx, name)
+	}
+	return nil, vfs.ErrNotSupported
+}
+
+// SetXattr implements vfs.Xattrer.
+func (f *streamFile) SetXattr(ctx context.Context, name string, value []byte) error {
+	if x, ok := f.base.(vfs.Xattrer); ok {
+		return x.SetXattr(ctx, name, value)
+	}
+	return vfs.ErrNotSupported
+}
+
+// RemoveXattr implements vfs.Xattrer.
+func (f *streamFile) RemoveXattr(ctx context.Context, name string) error {
+	if x, ok := f.base.(vfs.Xattrer); ok {
+		return x.RemoveXattr(ctx, name)
+	}
+	return vfs.ErrNotSupported
+}
+
+// ListXattr implements vfs.Xattrer.
+func (f *streamFile) ListXattr(ctx context.Context) ([]string, error) {
+	if x, ok := f.base.(vfs.Xattrer); ok {
+		return x.ListXattr(ctx)
+	}
+	return nil, vfs.ErrNotSupported
+}
+
+// SecurityRecord implements vfs.SecurityHolder.
+func (f *streamFile) SecurityRecord(ctx context.Context) ([]byte, error) {
+	if h, ok := f.base.(vfs.SecurityHolder); ok {
+		return h.SecurityRecord(ctx)
+	}
+	return nil, vfs.ErrNotSupported
+}
+
+// SetSecurityRecord implements vfs.SecurityHolder.
+func (f *streamFile) SetSecurityRecord(ctx context.Context, record []byte) error {
+	if h, ok := f.base.(vfs.SecurityHolder); ok {
+		return h.SetSecurityRecord(ctx, record)
+	}
+	return vfs.ErrNotSupported
+}
+
+// object is the file or directory itself, for an open of one of its streams too.
+func (o *open) object() vfs.File {
+	if f, ok := o.file.(*streamFile); ok {
+		return f.base
+	}
+	return o.file
+}
+
+// isStream reports whether a named stream is open.
+func (o *open) isStream() bool {
+	_, ok := o.file.(*streamFile)
+	return ok
+}
+
+// streams is the open's file as one that may have streams; false where the share has
+// none.
+func (o *open) streams() (vfs.StreamHolder, bool) {
+	if o.isPipe || o.tree.share.NoStreams {
+		return nil, false
+	}
+	h, ok := o.object().(vfs.StreamHolder)
+	return h, ok
+}
+
+// openStream opens or creates a stream, and with it the file if that is missing and
+// the disposition creates.
+func (c *creation) openStream(ctx context.Context, o *open) (vfs.Action, string, ntstatus.Status) {
+	opts := vfs.OpenOptions{
+		NoFollow:   c.req.CreateOptions&smb2.FileOpenReparsePoint != 0,
+		Attributes: c.attrs,
+	}
+	if c.creates() && !o.tree.readOnly() {
+		opts.Disposition = vfs.OpenOrCreate
+	}
+	base, res, err := o.fs.Open(ctx, c.name.path, opts)
+	if err != nil {
+		return 0, "", c.openError(ctx, o, err)
+	}
+	action, st := c.openStreamOf(ctx, o, base)
+	if st != ntstatus.Success {
+		if res.Action == vfs.Created {
+			if info, err := base.Stat(ctx); err == nil {
+				_ = o.fs.RemoveIf(context.WithoutCancel(ctx), res.Name, info.ID)
+			}
+		}
+		_ = base.Close()
+	}
+	return action, res.Name, st
+}
+
+// openStreamOf opens the stream of a file, which is the open's if it succeeds.
+func (c *creation) openStreamOf(ctx context.Context, o *open, base vfs.File) (vfs.Action, ntstatus.Status) {
+	h, ok := base.(vfs.StreamHolder)
+	if !ok {
+		return 0, c.noStreams()
+	}
+	opts := vfs.OpenOptions{WriteThrough: c.req.CreateOptions&smb2.FileWriteThrough != 0}
+	switch {
+	case c.req.CreateDisposition == smb2.FileCreate:
+		opts.Disposition = vfs.CreateNew
+	case c.creates() && !o.tree.readOnly():
+		opts.Disposition = vfs.OpenOrCreate
+	}
+	access := c.access
+	if c.maximum {
+		access |= smb2.AccessMask(o.tree.maxAccess)
+	}
+	if access&needsRead != 0 {
+		opts.Access |= vfs.AccessRead
+	}
+	if (access|c.need)&needsWrite != 0 || c.overwrites() {
+		opts.Access |= vfs.AccessWrite
+	}
+	f, res, err := h.OpenStream(ctx, c.name.stream, opts)
+	if errors.Is(err, fs.ErrPermission) && c.maximum && !c.creates() && (c.access|c.need)&needsWrite == 0 && !c.overwrites() {
+		opts.Access, access = vfs.AccessRead, access&^needsWrite
+		f, res, err = h.OpenStream(ctx, c.name.stream, opts)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENAMETOOLONG):
+		return 0, c.noStreams()
+	case errors.Is(err, syscall.EEXIST):
+		return 0, ntstatus.ObjectNameCollision
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, ntstatus.ObjectNameNotFound
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return 0, ntstatus.DiskFull
+	default:
+		return 0, ntstatus.FromError(err)
+	}
+	o.file, o.access, o.stream = &streamFile{f, base}, access, res.Name
+	c.setFile(o, opts)
+	return res.Action, ntstatus.Success
+}
+
+// noStreams is the status where the storage has no place for the stream.
+func (c *creation) noStreams() ntstatus.Status {
+	if c.creates() {
+		return ntstatus.ObjectNameInvalid
+	}
+	return ntstatus.ObjectNameNotFound
+}
+
+// dropStreams removes the streams of a file that is being overwritten, [MS-FSA]
+// 2.1.5.1.2.1: they go with the old content.
+func (o *open) dropStreams(ctx context.Context) error {
+	h, ok := o.streams()
+	if !ok || o.isStream() {
+		return nil
+	}
+	list, err := h.Streams(ctx)
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = nil
+		}
+		return err
+	}
+	for _, s := range list {
+		if err := h.RemoveStream(ctx, s.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// streamInfo lists the streams, [MS-FSCC] 2.4.49. A directory has no unnamed one.
+func (q *infoQuery) streamInfo(ctx context.Context) ntstatus.Status {
+	const least = 32 // an entry with the shortest name and its padding
+	if q.room < least {
+		return ntstatus.InfoLengthMismatch
+	}
+	info, err := q.o.object().Stat(ctx)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	list := smb2.NewEntryList(q.r.out, q.room)
+	fits := true
+	if !info.IsDir() {
+		fits = list.AppendStream(smb2.FileStreamInformation{
+			StreamName: "::$DATA", StreamSize: uint64(info.Size), StreamAllocationSize: allocationSize(&info),
+		})
+	}
+	if h, ok := q.o.streams(); ok && fits {
+		streams, err := h.Streams(ctx)
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return ntstatus.FromError(err)
+		}
+		for _, s := range streams {
+			if !shownStream(s.Name) {
+				continue
+			}
+			size := vfs.Info{Size: s.Size, Allocated: s.Allocated}
+			if fits = list.AppendStream(smb2.FileStreamInformation{
+				StreamName: ":" + s.Name + ":$DATA", StreamSize: uint64(s.Size), StreamAllocationSize: allocationSize(&size),
+			}); !fits {
+				break
+			}
+		}
+	}
+	q.r.out = list.Bytes()
+	if !fits {
+		return ntstatus.BufferOverflow
+	}
+	return ntstatus.Success
+}
+
+// shownStream reports whether clients could open a stream by this name.
+func shownStream(name string) bool {
+	return utf8.ValidString(name) && smb2.UTF16Len(name) <= 2*maxStreamName
+}
+
+// renameStream gives the open's stream another name, [MS-FSA] 2.1.5.15.11: name is
+// ":NEW" or ":NEW:$DATA"; "::$DATA" makes its content the file's own.
+func (o *open) renameStream(ctx context.Context, name string, replace bool) ntstatus.Status {
+	if name == "" || name[0] != ':' {
+		return ntstatus.SharingViolation // the file is in use: this stream of it is open
+	}
+	var n wireName
+	if st := n.parseStream(name[1:]); st != ntstatus.Success {
+		return st
+	}
+	if n.dirStream {
+		return ntstatus.ObjectNameInvalid
+	}
+	h, ok := o.streams()
+	if !ok || o.tree.readOnly() {
+		return ntstatus.AccessDenied
+	}
+	if o.deletePending() {
+		return ntstatus.AccessDenied
+	}
+	if n.stream == "" {
+		return o.becomeUnnamed(ctx, h, replace)
+	}
+	t := &o.srv.files
+	from, key := t.streamOf(o), objectKey{o.state.key.id, foldName(n.stream)}
+	if foldName(from) != key.stream && t.isKeyOpen(key) {
+		if replace {
+			return ntstatus.AccessDenied
+		}
+		return ntstatus.ObjectNameCollision
+	}
+	if err := h.RenameStream(ctx, from, n.stream, replace); err != nil {
+		return streamError(err)
+	}
+	t.renamedStream(o.state, key, n.stream)
+	return ntstatus.Success
+}
+
+// becomeUnnamed puts the stream's content in the place of the file's, and removes
+// the stream when it is there.
+func (o *open) becomeUnnamed(ctx context.Context, h vfs.StreamHolder, replace bool) ntstatus.Status {
+	t := &o.srv.files
+	base := objectKey{id: o.state.key.id}
+	switch {
+	case !replace:
+		return ntstatus.ObjectNameCollision
+	case t.isKeyOpen(base):
+		return ntstatus.AccessDenied
+	}
+	info, err := o.file.Stat(ctx)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	src, _, err := h.OpenStream(ctx, t.streamOf(o), vfs.OpenOptions{Access: vfs.AccessRead})
+	if err != nil {
+		return streamError(err)
+	}
+	defer src.Close()
+	dst, _, err := o.fs.Open(ctx, o.path(), vfs.OpenOptions{Access: vfs.AccessWrite, Kind: vfs.KindFile})
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	defer dst.Close()
+	if there, err := dst.Stat(ctx); err != nil || there.ID != base.id {
+		return ntstatus.AccessDenied
+	}
+	if err := replaceContent(ctx, dst, src, info.Size); err != nil {
+		return ntstatus.FromError(err)
+	}
+	if err := h.RemoveStream(ctx, t.streamOf(o)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return streamError(err)
+	}
+	return ntstatus.Success
+}
+
+// replaceContent makes the size bytes of src all that dst holds.
+func replaceContent(ctx context.Context, dst, src vfs.File, size int64) error {
+	buf := make([]byte, min(size, copyMaxChunkSize))
+	for off := int64(0); off < size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := src.ReadAt(buf[:min(size-off, int64(len(buf)))], off)
+		if n == 0 && err != nil {
+			return err
+		}
+		if _, err := dst.WriteAt(buf[:n], off); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return dst.Truncate(ctx, size)
+}
+
+// streamError is the status of a change of a stream's name that failed.
+func streamError(err error) ntstatus.Status {
+	switch {
+	case errors.Is(err, syscall.EEXIST):
+		return ntstatus.ObjectNameCollision
+	case errors.Is(err, fs.ErrNotExist):
+		return ntstatus.ObjectNameNotFound
+	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENAMETOOLONG):
+		return ntstatus.ObjectNameInvalid
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return ntstatus.DiskFull
+	}
+	return ntstatus.FromError(err)
+}
+
+// streamOf is the name of the open's stream, as renames have changed it since.
+func (t *openTable) streamOf(o *open) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return o.stream
+}
+
+// wirePath is the name in the share as clients spell it, with the stream.
+func (o *open) wirePath() string {
+	t := &o.srv.files
+	t.mu.Lock()
+	name, stream := o.name, o.stream
+	t.mu.Unlock()
+	if stream != "" {
+		return toWirePath(name) + ":" + stream
+	}
+	return toWirePath(name)
+}
+
+// isKeyOpen reports whether anybody has just this object or stream open.
+func (t *openTable) isKeyOpen(key objectKey) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st := t.files[key]
+	return st != nil && len(st.opens) > 0
+}
+
+// streamsOpen reports whether anybody has a named stream of the object open.
+func (t *openTable) streamsOpen(id vfs.FileID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, st := range t.streams[id] {
+		if len(st.opens) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// streamsForbidDeleteLocked reports whether somebody has a stream of the object open
+// who does not share its deletion: the object would take the stream along.
+func (t *openTable) streamsForbidDeleteLocked(id vfs.FileID) bool {
+	for _, st := range t.streams[id] {
+		for _, p := range st.opens {
+			if p.access&sharesAny != 0 && p.shareAccess&smb2.FileShareDelete == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// renamedStream makes st the stream of another name, after the file system has done
+// so. Whoever has opened that name in between and finds it replaced keeps what was
+// replaced, which nobody else reaches.
+func (t *openTable) renamedStream(st *fileState, key objectKey, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.epoch++
+	for _, p := range st.opens {
+		p.stream = name
+	}
+	if st.pending != nil {
+		st.pending.stream = name
+	}
+	if st.key == key {
+		return
+	}
+	delete(t.files, st.key)
+	if old := t.files[key]; old != nil {
+		t.dropLocked(old)
+	}
+	st.key.stream = key.stream // the id is read without the lock
+	t.files[key] = st
+}
