@@ -331,7 +331,6 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 		o.isLink = info.Mode&fs.ModeSymlink != 0
 		// Once it is entered, other opens of the object reach it.
 		o.refs.Store(1)
-		o.notify.init(o.isDir)
 		o.search.init(o.isDir)
 		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
 			_ = o.file.Close()

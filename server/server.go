@@ -32,6 +32,7 @@ type Server struct {
 	ntlm    ntlm.Server
 	files   openTable
 	replays replayTable
+	notify  notifyHub
 	bufs    bufPool
 	chains  sync.Pool // of *chain
 	count   counters
