@@ -586,6 +586,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 	if deletes {
 		o.setDeleteOnClose()
 	}
+	o.opened(did, c.overwrites())
 	return info, action, ntstatus.Success
 }
 

@@ -189,6 +189,7 @@ func answerChanges(r *request, q *notifyWaiter, room int) ntstatus.Status {
 // The kinds of change that operations of this server are.
 const (
 	contentChange = smb2.FileNotifyChangeSize | smb2.FileNotifyChangeLastWrite
+	streamChange  = smb2.FileNotifyChangeStreamSize | smb2.FileNotifyChangeStreamWrite
 	// overwriteChange is what overwriting makes of a file, [MS-FSA] 2.1.5.1.2.
 	overwriteChange = contentChange | smb2.FileNotifyChangeAttributes
 )
@@ -196,9 +197,87 @@ const (
 // changed publishes that the open's file or stream was changed. It costs a look at a
 // counter where nobody watches.
 func (o *open) changed(f smb2.NotifyFilter) {
-	h := &o.srv.notify
-	if h.active.Load() == 0 {
+	if o.srv.notify.active.Load() == 0 {
 		return
 	}
-	h.changed(o.fs, change{smb2.FileActionModified, f, o.path(), ""})
+	o.publish(smb2.FileActionModified, f)
+}
+
+// publish tells watches what happened to the open's file or stream.
+func (o *open) publish(a smb2.NotifyAction, f smb2.NotifyFilter) {
+	o.srv.files.mu.Lock()
+	c := change{a, f, o.name, o.stream}
+	o.srv.files.mu.Unlock()
+	if c.stream != "" && a == smb2.FileActionModified && f&contentChange != 0 {
+		c.action, c.filter = smb2.FileActionModifiedStream, streamChange
+	}
+	o.srv.notify.changed(o.fs, c)
+}
+
+// opened publishes what CREATE did, [MS-FSA] 2.1.5.1.1 and 2.1.5.1.2.
+func (o *open) opened(did vfs.Action, overwrites bool) {
+	if o.srv.notify.active.Load() == 0 {
+		return
+	}
+	switch {
+	case did == vfs.Created && o.stream != "":
+		o.publish(smb2.FileActionAddedStream, smb2.FileNotifyChangeStreamName)
+	case did == vfs.Created:
+		o.publish(smb2.FileActionAdded, nameFilter(o.isDir))
+	case overwrites:
+		o.publish(smb2.FileActionModified, overwriteChange)
+	}
+}
+
+// removed publishes that an object has gone, [MS-FSA] 2.1.5.5.
+func (h *notifyHub) removed(d *deletion, isDir bool) {
+	c := change{smb2.FileActionRemoved, nameFilter(isDir), d.name, d.stream}
+	if d.stream != "" {
+		c.action, c.filter = smb2.FileActionRemovedStream, smb2.FileNotifyChangeStreamName
+	}
+	h.changed(d.fs, c)
+}
+
+// infoSet publishes what a SET_INFO that was carried out has changed. Sizes and names
+// are published by who changes them.
+func (o *open) infoSet(req *smb2.SetInfoRequest) {
+	if o.srv.notify.active.Load() == 0 || o.isPipe {
+		return
+	}
+	var f smb2.NotifyFilter
+	switch req.InfoType {
+	case smb2.InfoSecurity:
+		f = smb2.FileNotifyChangeSecurity
+	case smb2.InfoFile:
+		switch smb2.FileInfoClass(req.FileInfoClass) {
+		case smb2.ClassFileBasicInformation:
+			if m, err := smb2.ParseFileBasicInformation(req.Buffer); err == nil {
+				f = basicChange(&m)
+			}
+		case smb2.ClassFileFullEaInformation: // [MS-FSA] 2.1.5.15.5
+			f = smb2.FileNotifyChangeEA | smb2.FileNotifyChangeAttributes
+		case smb2.ClassFileAllocationInformation:
+			f = smb2.FileNotifyChangeSize
+		default:
+			return
+		}
+	}
+	o.publish(smb2.FileActionModified, f)
+}
+
+// basicChange is what FileBasicInformation changes, [MS-FSA] 2.1.5.15.2.
+func basicChange(m *smb2.FileBasicInformation) (f smb2.NotifyFilter) {
+	if m.FileAttributes != 0 {
+		f |= smb2.FileNotifyChangeAttributes
+	}
+	if m.CreationTime.IsSet() {
+		f |= smb2.FileNotifyChangeCreation
+	}
+	if m.LastAccessTime.IsSet() {
+		f |= smb2.FileNotifyChangeLastAccess
+	}
+	if m.LastWriteTime.IsSet() {
+		f |= smb2.FileNotifyChangeLastWrite
+	}
+	return f
 }

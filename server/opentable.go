@@ -291,7 +291,9 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		d := *v.pending
 		t.mu.Unlock()
 
-		d.remove(ctx, v.key.id)
+		if d.remove(ctx, v.key.id) {
+			o.srv.notify.removed(&d, v.isDir)
+		}
 
 		t.mu.Lock()
 		t.epoch++
@@ -339,37 +341,36 @@ func (t *openTable) victimLocked(st *fileState) *fileState {
 // remove removes the name if it still means the object id, or is a symbolic
 // link that leads to it: then it is the link that goes; or the stream. Nobody waits
 // for an error: the CLOSE that caused it succeeds all the same, as on other servers.
-func (d *deletion) remove(ctx context.Context, id vfs.FileID) {
+// It reports whether something was removed.
+func (d *deletion) remove(ctx context.Context, id vfs.FileID) bool {
 	// A client that has gone away must not stop a deletion it asked for.
 	ctx = context.WithoutCancel(ctx)
 	if d.stream != "" {
-		d.removeStream(ctx, id)
-		return
+		return d.removeStream(ctx, id)
 	}
 	err := d.fs.RemoveIf(ctx, d.name, id)
 	if !errors.Is(err, vfs.ErrChanged) {
-		return
+		return err == nil
 	}
 	link, err := d.fs.Lstat(ctx, d.name)
 	if err != nil || link.Mode&fs.ModeSymlink == 0 {
-		return
+		return false
 	}
-	if target, err := d.fs.Stat(ctx, d.name); err == nil && target.ID == id {
-		_ = d.fs.RemoveIf(ctx, d.name, link.ID)
-	}
+	target, err := d.fs.Stat(ctx, d.name)
+	return err == nil && target.ID == id && d.fs.RemoveIf(ctx, d.name, link.ID) == nil
 }
 
-func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) {
+func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) bool {
 	f, _, err := d.fs.Open(ctx, d.name, vfs.OpenOptions{})
 	if err != nil {
-		return
+		return false
 	}
 	defer f.Close()
 	h, ok := f.(vfs.StreamHolder)
 	if info, err := f.Stat(ctx); !ok || err != nil || info.ID != id {
-		return
+		return false
 	}
-	_ = h.RemoveStream(ctx, d.stream)
+	return h.RemoveStream(ctx, d.stream) == nil
 }
 
 // sameStorage reports whether two views show the same names.

@@ -42,6 +42,7 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 	if st != ntstatus.Success {
 		return st
 	}
+	o.infoSet(&req)
 	r.out, err = (&smb2.SetInfoResponse{}).AppendBinary(r.out)
 	return r.appended(err)
 }
@@ -457,6 +458,7 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 		return o.renameError(ctx, to, err)
 	}
 	t.renamed(o.fs, from, to)
+	o.srv.notify.renamed(o.fs, from, to, o.isDir)
 	return ntstatus.Success
 }
 
@@ -584,5 +586,6 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 	if err := linker.Link(ctx, from, to); err != nil {
 		return o.renameError(ctx, to, err)
 	}
+	o.srv.notify.changed(o.fs, change{action: smb2.FileActionAdded, filter: smb2.FileNotifyChangeFileName, name: to})
 	return ntstatus.Success
 }
