@@ -42,8 +42,9 @@
 // another; workers verify signatures, do the work and send the answer. Workers
 // are kept for reuse, a few for each connection, and end with it. One janitor
 // goroutine for the whole server closes connections that do not negotiate, log
-// on or say anything. Close and Shutdown wait for all of them. Lock order is
-// with [Server].
+// on or say anything. A watched directory has a goroutine
+// that hears what local processes do there. Close and Shutdown wait for all of them.
+// Lock order is with [Server].
 //
 // Requests that are being served and have not been answered STATUS_PENDING cost no
 // more than Limits.ServingPerConn at a time. A connection that has reached that is

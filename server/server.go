@@ -23,7 +23,8 @@ var ErrServerClosed = fmt.Errorf("server: %w", net.ErrClosed)
 // Server serves shares over any number of listeners. Its methods may be called
 // by many goroutines at once.
 //
-// Lock order: Server.mu, session.mu, conn.chanMu, openTable.mu, openSet.mu;
+// Lock order: Server.mu, session.mu, conn.chanMu, openTable.mu, openSet.mu,
+// notifyState.mu before openTable.mu, notifyHub.mu after it;
 // conn.reqMu and creditWindow.mu are innermost. None is held across I/O.
 type Server struct {
 	cfg     Config
