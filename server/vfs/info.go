@@ -131,7 +131,7 @@ type Statfs struct {
 
 	ReadOnly      bool
 	CaseSensitive bool
-	// Sparse, Xattrs and Attributes say that holes, extended attributes and DOS
-	// attributes are kept.
-	Sparse, Xattrs, Attributes bool
+	// Sparse, Xattrs, Streams and Attributes say that holes, extended attributes,
+	// alternate streams and DOS attributes are kept.
+	Sparse, Xattrs, Streams, Attributes bool
 }

@@ -30,6 +30,7 @@ var scanBufs = sync.Pool{New: func() any { b := make([]byte, scanBuf); return &b
 // dir is a directory opened for reading.
 type dir struct {
 	file
+	blind bool // it may be read and not searched
 
 	mu sync.Mutex
 	// The rest is guarded by mu: the descriptor's position, and entries read ahead
@@ -107,6 +108,9 @@ func (d *dir) Lstat(ctx context.Context, name string) (vfs.Info, error) {
 	defer d.release()
 	if !vfs.ValidComponent(name) {
 		return vfs.Info{}, pathError("lstat", name, syscall.EINVAL)
+	}
+	if d.blind {
+		return vfs.Info{}, pathError("lstat", name, syscall.EACCES)
 	}
 	info, err := d.fs.info(d.fd, true, name, name)
 	return info, pathError("lstat", name, err)

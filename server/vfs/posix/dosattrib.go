@@ -205,6 +205,13 @@ func (d dosInfo) with(a vfs.SetAttr) dosInfo {
 		d.attrib = d.attrib&^uint32(vfs.AttrMask) | uint32(a.Attributes&vfs.AttrMask)
 		d.hasAttrib = true
 	}
+	if a.Set&vfs.SetSparse != 0 {
+		d.attrib &^= uint32(vfs.AttrSparse)
+		if a.Sparse {
+			d.attrib |= uint32(vfs.AttrSparse)
+		}
+		d.hasAttrib = true
+	}
 	if a.Set&vfs.SetBirthTime != 0 {
 		d.created = a.BirthTime
 	}
@@ -212,8 +219,9 @@ func (d dosInfo) with(a vfs.SetAttr) dosInfo {
 }
 
 // changeDOSInfo replaces attributes, creation time or both of the object fd,
-// and keeps the rest of what is stored. Missing support is not an error.
-func (f *FS) changeDOSInfo(fd int, data bool, a vfs.SetAttr) error {
+// and keeps the rest of what is stored. defaults are the attributes it has while
+// none are stored. Missing support is not an error.
+func (f *FS) changeDOSInfo(fd int, data bool, a vfs.SetAttr, defaults vfs.Attributes) error {
 	if f.cfg.NoDOSAttributes {
 		return nil
 	}
@@ -225,6 +233,9 @@ func (f *FS) changeDOSInfo(fd int, data bool, a vfs.SetAttr) error {
 		return nil // user attributes go on nothing else
 	}
 	d, _ := readDOSInfo(fd, data, "")
+	if !d.hasAttrib {
+		d.attrib = uint32(defaults) // which storing anything replaces
+	}
 	return f.writeDOSInfo(fd, data, d.with(a))
 }
 

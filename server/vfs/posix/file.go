@@ -25,6 +25,7 @@ type file struct {
 	fs     *FS
 	id     vfs.FileID
 	access vfs.Access
+	path   bool   // the descriptor is O_PATH
 	last   string // the name's last component when it was opened
 }
 
@@ -95,7 +96,7 @@ func (f *file) Stat(ctx context.Context) (vfs.Info, error) {
 		return vfs.Info{}, err
 	}
 	defer f.release()
-	info, err := f.fs.info(f.fd, f.access != 0, "", f.last)
+	info, err := f.fs.info(f.fd, !f.path, "", f.last)
 	return info, f.wrap("stat", err)
 }
 
@@ -176,6 +177,30 @@ func (f *file) setAttr(a vfs.SetAttr) error {
 	}
 	// The magic link names the object itself, be it a symbolic link.
 	path := procPath(f.fd)
+	if a.Set&(vfs.SetOwner|vfs.SetMode) != 0 {
+		as := f.fs.as
+		if a.Privileged {
+			as = nil
+		}
+		if err := as.do(func() error { return f.setOwnerMode(path, a) }); err != nil {
+			return err
+		}
+	}
+	if a.Set&(vfs.SetAttributes|vfs.SetSparse|vfs.SetBirthTime) != 0 {
+		if err := f.fs.changeDOSInfo(f.fd, !f.path, a, f.fs.defaultAttributes(f.last)); err != nil {
+			return err
+		}
+	}
+	if a.Set&(vfs.SetAccessTime|vfs.SetWriteTime) != 0 {
+		_, err := retry(func() (int, error) {
+			return 0, unix.UtimesNanoAt(unix.AT_FDCWD, path, times[:], 0)
+		})
+		return err
+	}
+	return nil
+}
+
+func (f *file) setOwnerMode(path string, a vfs.SetAttr) error {
 	if a.Set&vfs.SetOwner != 0 {
 		_, err := retry(func() (int, error) {
 			return 0, unix.Fchownat(f.fd, "", int(a.UID), int(a.GID), unix.AT_EMPTY_PATH)
@@ -187,19 +212,6 @@ func (f *file) setAttr(a vfs.SetAttr) error {
 	if a.Set&vfs.SetMode != 0 { // after the owner, whose change clears setuid
 		_, err := retry(func() (int, error) {
 			return 0, unix.Fchmodat(unix.AT_FDCWD, path, uint32(a.Mode.Perm()), 0)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if a.Set&(vfs.SetAttributes|vfs.SetBirthTime) != 0 {
-		if err := f.fs.changeDOSInfo(f.fd, f.access != 0, a); err != nil {
-			return err
-		}
-	}
-	if a.Set&(vfs.SetAccessTime|vfs.SetWriteTime) != 0 {
-		_, err := retry(func() (int, error) {
-			return 0, unix.UtimesNanoAt(unix.AT_FDCWD, path, times[:], 0)
 		})
 		return err
 	}
@@ -389,7 +401,7 @@ func (r *regular) seek(ctx context.Context, op string, off int64, whence int) (i
 // beginPair starts a transfer between two files of this FS.
 func (r *regular) beginPair(ctx context.Context, op string, src vfs.File) (*regular, error) {
 	from, ok := src.(*regular)
-	if !ok || from.fs != r.fs {
+	if !ok || from.fs.share != r.fs.share {
 		return nil, r.wrap(op, syscall.EXDEV)
 	}
 	if err := r.beginData(ctx, op, vfs.AccessWrite); err != nil {

@@ -412,18 +412,21 @@ func (w *watch) reportAll(found []below) {
 // extend adds the directory rel of w to it, if it is still there, and returns
 // what is in it if that is new.
 func (in *inotify) extend(w *watch, rel string, isNew bool) (list []below) {
-	fd, err := in.openRel(w, rel)
-	if err == nil {
-		var found func(string, bool)
-		if isNew {
-			found = func(rel string, isDir bool) {
-				if len(list) <= w.options.QueueLen { // one more makes it overflow
-					list = append(list, below{rel, isDir})
-				}
+	var found func(string, bool)
+	if isNew {
+		found = func(rel string, isDir bool) {
+			if len(list) <= w.options.QueueLen { // one more makes it overflow
+				list = append(list, below{rel, isDir})
 			}
 		}
-		err = in.addTree(context.Background(), w, fd, rel, strings.Count(rel, "/")+1, found)
 	}
+	err := w.as.do(func() error {
+		fd, err := in.openRel(w, rel)
+		if err != nil {
+			return err
+		}
+		return in.addTree(context.Background(), w, fd, rel, strings.Count(rel, "/")+1, found)
+	})
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EACCES) {
 		w.lose() // out of watches or descriptors: changes there will be missed
 	}
@@ -443,9 +446,13 @@ func (in *inotify) refresh(w *watch) {
 		}
 	}
 	// What cannot be watched again is part of the loss.
-	if fd, err := openComponent(w.root, "."); err == nil {
-		_ = in.addTree(context.Background(), w, fd, "", 0, nil)
-	}
+	_ = w.as.do(func() error {
+		fd, err := openComponent(w.root, ".")
+		if err != nil {
+			return err
+		}
+		return in.addTree(context.Background(), w, fd, "", 0, nil)
+	})
 	// Only now: each watch removed makes an event of its own.
 	for _, n := range in.nodes {
 		if len(n.refs) == 0 {

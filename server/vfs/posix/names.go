@@ -19,7 +19,7 @@ func (f *FS) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
 		return err
 	}
 	defer f.root.release()
-	_, err := f.create(name, func(p place) error {
+	err := f.createAs(name, func(p place) error {
 		return unix.Mkdirat(p.dir, p.last, uint32(perm&f.cfg.DirMask))
 	})
 	return pathError("mkdir", name, err)
@@ -34,7 +34,7 @@ func (f *FS) Symlink(ctx context.Context, target, name string) error {
 	if target == "" || strings.IndexByte(target, 0) >= 0 {
 		return pathError("symlink", name, syscall.EINVAL)
 	}
-	_, err := f.create(name, func(p place) error {
+	err := f.createAs(name, func(p place) error {
 		return unix.Symlinkat(target, p.dir, p.last)
 	})
 	return pathError("symlink", name, err)
@@ -61,13 +61,21 @@ func (f *FS) create(name string, do func(place) error) (string, error) {
 	return p.name, err
 }
 
+// createAs is create with the view's rights, for those who need no name.
+func (f *FS) createAs(name string, do func(place) error) error {
+	return f.as.do(func() error {
+		_, err := f.create(name, do)
+		return err
+	})
+}
+
 // Readlink implements vfs.Symlinker.
 func (f *FS) Readlink(ctx context.Context, name string) (string, error) {
 	if err := f.begin(ctx, "readlink", name); err != nil {
 		return "", err
 	}
 	defer f.root.release()
-	fd, name, err := f.resolve(name, false)
+	fd, name, err := f.resolveAs(name, false)
 	if err != nil {
 		return "", pathError("readlink", name, err)
 	}
@@ -115,11 +123,16 @@ func (f *FS) remove(ctx context.Context, name string, check func(vfs.FileID, fs.
 	if name == vfs.Root {
 		return pathError("remove", name, syscall.EPERM)
 	}
+	err := f.as.do(func() error { return f.unlink(name, check) })
+	return pathError("remove", name, err)
+}
+
+func (f *FS) unlink(name string, check func(vfs.FileID, fs.FileMode) error) error {
 	f.names.Lock()
 	defer f.names.Unlock()
 	p, err := f.locate(name, false)
 	if err != nil {
-		return pathError("remove", name, err)
+		return err
 	}
 	defer p.close()
 	id, mode, err := idOf(p.dir, p.last)
@@ -136,7 +149,7 @@ func (f *FS) remove(ctx context.Context, name string, check func(vfs.FileID, fs.
 	if err == unix.EEXIST { // what POSIX allows in place of ENOTEMPTY
 		err = unix.ENOTEMPTY
 	}
-	return pathError("remove", name, err)
+	return err
 }
 
 // Link implements vfs.Linker.
@@ -151,7 +164,7 @@ func (f *FS) Link(ctx context.Context, oldname, newname string) error {
 	if oldname == vfs.Root {
 		return linkError("link", oldname, newname, syscall.EPERM)
 	}
-	_, err := f.create(newname, func(to place) error {
+	err := f.createAs(newname, func(to place) error {
 		from, err := f.locate(oldname, false)
 		if err != nil {
 			return err
@@ -174,7 +187,8 @@ func (f *FS) Rename(ctx context.Context, oldname, newname string, replace bool) 
 	if oldname == vfs.Root || newname == vfs.Root {
 		return linkError("rename", oldname, newname, syscall.EPERM)
 	}
-	return linkError("rename", oldname, newname, f.rename(oldname, newname, replace))
+	err := f.as.do(func() error { return f.rename(oldname, newname, replace) })
+	return linkError("rename", oldname, newname, err)
 }
 
 func (f *FS) rename(oldname, newname string, replace bool) error {

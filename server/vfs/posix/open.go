@@ -25,11 +25,60 @@ func (f *FS) Open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File
 	if err := f.checkOpen(o); err != nil {
 		return nil, vfs.OpenResult{}, pathError("open", name, err)
 	}
-	file, res, err := f.open(ctx, name, o)
+	var got opened
+	var err error
+	if f.as == nil {
+		got, err = f.open(ctx, name, o)
+	} else {
+		got, err = f.openAs(ctx, name, o)
+	}
 	if err != nil {
 		return nil, vfs.OpenResult{}, pathError("open", name, err)
 	}
-	return file, res, nil
+	if o.Attributes != 0 && got.action != vfs.Opened {
+		f.storeAttributes(&got, o)
+	}
+	if f.as != nil && got.mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 && o.Access&vfs.AccessWrite != 0 {
+		// The kernel does so when the owner of a descriptor writes, but not when this
+		// process does.
+		_, err := retry(func() (int, error) { return 0, unix.Fchmod(got.fd, uint32(got.mode.Perm())) })
+		if err != nil {
+			unix.Close(got.fd)
+			return nil, vfs.OpenResult{}, pathError("open", name, err)
+		}
+	}
+	return f.newFile(got, o), vfs.OpenResult{Action: got.action, Name: got.name}, nil
+}
+
+// opened is what Open found or made. Whoever has it owns the descriptor.
+type opened struct {
+	fd     int
+	path   bool // fd is O_PATH
+	blind  bool // a directory whose entries may not be looked at
+	id     vfs.FileID
+	mode   fs.FileMode
+	name   string
+	action vfs.Action
+}
+
+// openAs is open with the view's rights.
+func (f *FS) openAs(ctx context.Context, name string, o vfs.OpenOptions) (got opened, err error) {
+	err = f.as.do(func() (err error) {
+		got, err = f.open(ctx, name, o)
+		return err
+	})
+	return got, err
+}
+
+// storeAttributes gives what was created or overwritten its attributes, as well
+// as can be.
+func (f *FS) storeAttributes(got *opened, o vfs.OpenOptions) {
+	a := vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes}
+	if got.action == vfs.Created && got.mode.IsRegular() {
+		_ = f.writeDOSInfo(got.fd, !got.path, dosInfo{}.with(a)) // there is none yet
+		return
+	}
+	_ = f.changeDOSInfo(got.fd, !got.path, a, 0)
 }
 
 func (f *FS) checkOpen(o vfs.OpenOptions) error {
@@ -49,41 +98,39 @@ func (f *FS) checkOpen(o vfs.OpenOptions) error {
 	return nil
 }
 
-func (f *FS) open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+func (f *FS) open(ctx context.Context, name string, o vfs.OpenOptions) (opened, error) {
 	mayCreate := o.Disposition == vfs.CreateNew || o.Disposition == vfs.OpenOrCreate ||
 		o.Disposition == vfs.OverwriteOrCreate
 	spelling := name
 	for range maxOpenRaces {
 		if err := ctx.Err(); err != nil {
-			return nil, vfs.OpenResult{}, err
+			return opened{}, err
 		}
 		if o.Disposition != vfs.CreateNew {
 			// Creation looks for other spellings itself.
 			fold := !mayCreate || f.cfg.ReadOnly
-			file, res, err := f.openExisting(spelling, fold, o)
+			got, err := f.openExisting(spelling, fold, o)
 			if !errors.Is(err, unix.ENOENT) || !mayCreate {
-				return file, res, err
+				return got, err
 			}
 		}
 		if f.cfg.ReadOnly {
-			return nil, vfs.OpenResult{}, syscall.EROFS
+			return opened{}, syscall.EROFS
 		}
-		var file vfs.File
-		var res vfs.OpenResult
-		var err error
-		file, res, spelling, err = f.openNew(name, o)
+		got, err := f.openNew(name, o)
 		if !errors.Is(err, unix.EEXIST) || o.Disposition == vfs.CreateNew {
-			return file, res, err
+			return got, err
 		}
+		spelling = got.name
 	}
 	// The name is taken and leads nowhere: a dangling link, which is not created
 	// through, or somebody very busy.
-	return nil, vfs.OpenResult{}, syscall.ENOENT
+	return opened{}, syscall.ENOENT
 }
 
 // openExisting resolves the name once, looks at what it got, and opens that.
 // With fold, other spellings will do.
-func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (opened, error) {
 	var fd int
 	var err error
 	if fold {
@@ -92,14 +139,14 @@ func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (vfs.File, 
 		fd, err = f.res.open(name, !o.NoFollow)
 	}
 	if err != nil {
-		return nil, vfs.OpenResult{}, err
+		return opened{}, err
 	}
 	id, mode, err := idOf(fd, "")
 	if err != nil {
 		unix.Close(fd)
-		return nil, vfs.OpenResult{}, err
+		return opened{}, err
 	}
-	res := vfs.OpenResult{Action: vfs.Opened, Name: name}
+	action, blind := vfs.Opened, false
 	overwrite := o.Disposition == vfs.Overwrite || o.Disposition == vfs.OverwriteOrCreate
 	keep := fd // the descriptor the file will have
 	switch {
@@ -111,6 +158,7 @@ func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (vfs.File, 
 			err = syscall.EISDIR
 		case o.Access != 0:
 			keep, err = openDir(fd)
+			blind = err == nil && f.as != nil && !maySearch(keep)
 		}
 	case mode&fs.ModeSymlink != 0:
 		if o.Access != 0 || overwrite {
@@ -122,7 +170,7 @@ func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (vfs.File, 
 		flags := accessFlags(o)
 		if overwrite {
 			flags |= unix.O_TRUNC
-			res.Action = vfs.Overwritten
+			action = vfs.Overwritten
 			if o.Access&vfs.AccessWrite == 0 {
 				flags = flags&^unix.O_ACCMODE | unix.O_RDWR
 				if o.Access == 0 {
@@ -137,45 +185,38 @@ func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (vfs.File, 
 		unix.Close(fd)
 	}
 	if err != nil {
-		return nil, vfs.OpenResult{}, err
+		return opened{}, err
 	}
-	file := f.newFile(keep, id, mode, name, o)
-	if r, ok := file.(*regular); ok && keep != fd {
-		r.nonblock = true
-	}
-	if res.Action == vfs.Overwritten && o.Attributes != 0 {
-		// Best effort, as OpenOptions says.
-		_ = f.changeDOSInfo(keep, o.Access != 0, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes})
-	}
-	return file, res, nil
+	return opened{fd: keep, path: keep == fd, blind: blind, id: id, mode: mode, name: name, action: action}, nil
 }
 
-// openNew creates the name and fails with EEXIST if it is taken. Then it also
-// returns the spelling by which it is.
-func (f *FS) openNew(name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, string, error) {
+// maySearch reports whether the calling thread may look at the entries of the
+// directory.
+func maySearch(fd int) bool {
+	_, err := retry(func() (int, error) {
+		return 0, unix.Faccessat2(fd, "", unix.X_OK, unix.AT_EACCESS|unix.AT_EMPTY_PATH)
+	})
+	return err == nil
+}
+
+// openNew creates the name and fails with EEXIST if it is taken. Then what it
+// returns has the spelling by which it is.
+func (f *FS) openNew(name string, o vfs.OpenOptions) (opened, error) {
 	fd := -1
 	spelling, err := f.create(name, func(p place) (err error) {
 		fd, err = f.createAt(p, o)
 		return err
 	})
 	if err != nil {
-		return nil, vfs.OpenResult{}, spelling, err
+		return opened{name: spelling}, err
 	}
 	id, mode, err := idOf(fd, "")
 	if err != nil {
 		unix.Close(fd)
-		return nil, vfs.OpenResult{}, spelling, err
+		return opened{name: spelling}, err
 	}
-	if o.Attributes != 0 {
-		// Best effort, as OpenOptions says.
-		a := vfs.SetAttr{Set: vfs.SetAttributes, Attributes: o.Attributes}
-		if mode.IsRegular() {
-			_ = f.writeDOSInfo(fd, true, dosInfo{}.with(a)) // there is none yet
-		} else {
-			_ = f.changeDOSInfo(fd, o.Access != 0, a)
-		}
-	}
-	return f.newFile(fd, id, mode, spelling, o), vfs.OpenResult{Action: vfs.Created, Name: spelling}, spelling, nil
+	path := o.Kind == vfs.KindDir && o.Access == 0
+	return opened{fd: fd, path: path, id: id, mode: mode, name: spelling, action: vfs.Created}, nil
 }
 
 func (f *FS) createAt(p place, o vfs.OpenOptions) (int, error) {
@@ -226,14 +267,14 @@ func accessFlags(o vfs.OpenOptions) int {
 }
 
 // newFile makes the file of a descriptor it takes over.
-func (f *FS) newFile(fd int, id vfs.FileID, mode fs.FileMode, name string, o vfs.OpenOptions) vfs.File {
-	_, last := vfs.Split(name)
-	base := file{handle: newHandle(fd), fs: f, id: id, access: o.Access, last: last}
+func (f *FS) newFile(got opened, o vfs.OpenOptions) vfs.File {
+	_, last := vfs.Split(got.name)
+	base := file{handle: newHandle(got.fd), fs: f, id: got.id, access: o.Access, path: got.path, last: last}
 	switch {
-	case mode.IsDir() && o.Access&vfs.AccessRead != 0:
-		return &dir{file: base}
-	case mode.IsRegular():
-		r := &regular{file: base}
+	case got.mode.IsDir() && o.Access&vfs.AccessRead != 0:
+		return &dir{file: base, blind: got.blind}
+	case got.mode.IsRegular():
+		r := &regular{file: base, nonblock: !got.path && got.action != vfs.Created}
 		r.handle.onClose = r.closeData
 		return r
 	}

@@ -40,9 +40,17 @@ type Config struct {
 
 const defaultMaxWatchedDirs = 16384
 
-// FS serves one directory. Its methods are safe for concurrent use.
+// FS serves one directory, with the rights of the process or, as a view, with
+// those of a user. Its methods are safe for concurrent use.
 type FS struct {
+	*share
+	as *identity // whose rights; nil for the process's own
+}
+
+// share is what an FS and its views have in common.
+type share struct {
 	cfg  Config
+	base *FS // with the process's own rights
 	root *handle
 	res  resolver
 
@@ -51,14 +59,21 @@ type FS struct {
 
 	folds   foldCache
 	watcher watcher
+	streams streamTable
+
+	// rootDev is the device of the root; metaBlocks says that it counts blocks of
+	// extended attributes as the file's own.
+	rootDev    uint64
+	metaBlocks bool
 }
 
 // These are what FS and its files can do.
 var (
-	_ vfs.FS        = (*FS)(nil)
-	_ vfs.Linker    = (*FS)(nil)
-	_ vfs.Symlinker = (*FS)(nil)
-	_ vfs.Watcher   = (*FS)(nil)
+	_ vfs.FS           = (*FS)(nil)
+	_ vfs.Linker       = (*FS)(nil)
+	_ vfs.Symlinker    = (*FS)(nil)
+	_ vfs.Watcher      = (*FS)(nil)
+	_ vfs.Impersonator = (*FS)(nil)
 )
 
 // New serves the directory root, which may be given through symbolic links.
@@ -90,14 +105,27 @@ func New(root string, cfg Config) (*FS, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("posix: /proc is needed and not usable: %w", err)
 	}
-	f := &FS{cfg: cfg, root: newHandle(fd)}
-	f.root.onClose = func() error { // when the last call has returned
-		f.folds.close()
+	return newFS(fd, cfg), nil
+}
+
+// newFS serves the directory fd, an O_PATH descriptor that it takes over.
+func newFS(fd int, cfg Config) *FS {
+	sh := &share{cfg: cfg, root: newHandle(fd)}
+	sh.root.onClose = func() error { // when the last call has returned
+		sh.folds.close()
 		return unix.Close(fd)
 	}
-	f.res = resolver{root: fd, openat2: haveOpenat2(fd)}
-	f.watcher.fs = f
-	return f, nil
+	sh.res = resolver{root: fd, openat2: haveOpenat2(fd)}
+	sh.base = &FS{share: sh}
+	sh.watcher.fs = sh.base
+	var st unix.Statfs_t
+	if _, err := retry(func() (int, error) { return 0, unix.Fstatfs(fd, &st) }); err == nil {
+		sh.metaBlocks = uint32(st.Type) == unix.EXT4_SUPER_MAGIC
+	}
+	if id, _, err := idOf(fd, ""); err == nil {
+		sh.rootDev = id.Dev
+	}
+	return sh.base
 }
 
 // Resolver names the way in which names are kept beneath the root: "openat2" or
@@ -109,8 +137,11 @@ func (f *FS) Resolver() string {
 	return "walk"
 }
 
-// Close implements vfs.FS.
+// Close implements vfs.FS. That of a view does nothing.
 func (f *FS) Close() error {
+	if f != f.base {
+		return nil
+	}
 	err := f.root.close()
 	if errors.Is(err, fs.ErrClosed) {
 		return nil
@@ -153,6 +184,7 @@ func (f *FS) Statfs(ctx context.Context) (vfs.Statfs, error) {
 		CaseSensitive: f.cfg.CaseSensitive,
 		Sparse:        true,
 		Xattrs:        xattrs,
+		Streams:       xattrs,
 		Attributes:    xattrs && !f.cfg.NoDOSAttributes,
 	}, nil
 }

@@ -266,6 +266,19 @@ func (f *FS) resolve(name string, follow bool) (int, string, error) {
 	return fd, p.name, err
 }
 
+// resolveAs is resolve with the view's rights.
+func (f *FS) resolveAs(name string, follow bool) (int, string, error) {
+	if f.as == nil {
+		return f.resolve(name, follow)
+	}
+	fd, spelling := -1, name
+	err := f.as.do(func() (err error) {
+		fd, spelling, err = f.resolve(name, follow)
+		return err
+	})
+	return fd, spelling, err
+}
+
 // findFold looks for an entry of dir whose name equals want but for case; the
 // exact one first, then the first in the directory's order. "" means none. If
 // each is not nil, it is told every name that a client can spell, and the search

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,28 +14,39 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
-// The attribute of the security record: where Samba keeps its own if the process
-// is root, which alone may write there; in the users' namespace otherwise.
+// Security records are kept where Samba keeps security descriptors. Its
+// namespace takes CAP_SYS_ADMIN to write, so that the owner of a file cannot
+// change the record behind the server's back; a server without that right keeps
+// them among the users' own attributes.
 const (
-	xattrSecurityRoot = "security.NTACL"
-	xattrSecurityUser = userPrefix + "NTACL"
+	xattrNTACL     = "security.NTACL"
+	xattrUserNTACL = userPrefix + "NTACL"
 )
-
-var xattrSecurity = func() string {
-	if os.Geteuid() == 0 {
-		return xattrSecurityRoot
-	}
-	return xattrSecurityUser
-}()
 
 var (
 	_ vfs.SecurityHolder = (*file)(nil)
 	_ vfs.ACLHolder      = (*file)(nil)
 )
 
-// SecurityRecord implements vfs.SecurityHolder.
+// securityXattr is the attribute that this process can use.
+var securityXattr = sync.OnceValue(func() string {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3, Pid: int32(os.Getpid())}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		return xattrNTACL
+	}
+	return xattrUserNTACL
+})
+
+// SecurityRecord implements vfs.SecurityHolder. A server without rights reads
+// what one with rights, or Samba, has left, unless it has a record of its own.
 func (f *file) SecurityRecord(ctx context.Context) ([]byte, error) {
-	return f.systemXattr(ctx, xattrSecurity)
+	name := securityXattr()
+	record, err := f.systemXattr(ctx, name)
+	if name != xattrNTACL && errors.Is(err, syscall.ENODATA) {
+		record, err = f.systemXattr(ctx, xattrNTACL)
+	}
+	return record, err
 }
 
 // POSIXACL implements vfs.ACLHolder.
@@ -80,18 +92,19 @@ func (f *file) SetSecurityRecord(ctx context.Context, record []byte) error {
 		return err
 	}
 	defer f.release()
-	path := procPath(f.fd)
+	path, name := procPath(f.fd), securityXattr()
 	var err error
 	switch {
 	case len(record) > maxXattr:
 		err = unix.E2BIG
 	case record == nil:
-		_, err = retry(func() (int, error) { return 0, unix.Removexattr(path, xattrSecurity) })
+		_, err = retry(func() (int, error) { return 0, unix.Removexattr(path, name) })
 		if err == unix.ENODATA {
 			err = nil
 		}
 	default:
-		_, err = retry(func() (int, error) { return 0, unix.Setxattr(path, xattrSecurity, record, 0) })
+		_, err = retry(func() (int, error) { return 0, unix.Setxattr(path, name, record, 0) })
+		err = roomError(err)
 	}
 	return f.wrap("setxattr", err)
 }

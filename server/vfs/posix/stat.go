@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +29,7 @@ func (f *FS) stat(ctx context.Context, op, name string, follow bool) (vfs.Info, 
 		return vfs.Info{}, err
 	}
 	defer f.root.release()
-	fd, name, err := f.resolve(name, follow)
+	fd, name, err := f.resolveAs(name, follow)
 	if err != nil {
 		return vfs.Info{}, pathError(op, name, err)
 	}
@@ -74,7 +75,60 @@ func (f *FS) info(fd int, data bool, name, last string) (vfs.Info, error) {
 		info.BirthTime = earliest(info.AccessTime, info.WriteTime, info.ChangeTime)
 	}
 	f.addDOSInfo(&info, fd, data, name, last)
+	if f.metaBlocks && info.ID.Dev == f.rootDev && info.Mode.IsRegular() {
+		info.Allocated -= metaBlock(&info, int64(st.Blksize), fd, data)
+	}
 	return info, nil
+}
+
+// metaBlock returns how much of what ext4 counts as a file's storage is the
+// block in which it keeps extended attributes, or a map of the content: one block
+// or nothing. It is told by there being a block more than the size takes, and
+// what is reserved beyond the end, for which only a descriptor for data can be
+// asked.
+func metaBlock(info *vfs.Info, block int64, fd int, data bool) int64 {
+	if block <= 0 || block > 1<<16 {
+		return 0
+	}
+	end := (info.Size/block + min(info.Size%block, 1)) * block
+	extra := info.Allocated - end
+	if extra < block || extra > block && !data {
+		return 0
+	}
+	if data {
+		extra -= reservedFrom(fd, end)
+	}
+	if extra != block {
+		return 0
+	}
+	return block
+}
+
+// reservedFrom returns how much storage a file has for content at or after off,
+// as far as that is in few pieces.
+func reservedFrom(fd int, off int64) (sum int64) {
+	const fiemap = 0xC020660B // FS_IOC_FIEMAP
+	type extent struct {
+		logical, physical, length uint64
+		_                         [2]uint64
+		flags                     uint32
+		_                         [3]uint32
+	}
+	m := struct {
+		start, length         uint64
+		flags, mapped, places uint32
+		_                     uint32
+		extents               [4]extent
+	}{start: uint64(off), length: math.MaxUint64 - uint64(off), places: 4}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fiemap, uintptr(unsafe.Pointer(&m)))
+	if errno != 0 {
+		return 0
+	}
+	for _, e := range m.extents[:min(m.mapped, 4)] {
+		from := max(e.logical, uint64(off))
+		sum += int64(max(e.logical+e.length, from) - from)
+	}
+	return sum
 }
 
 // addDOSInfo adds what is stored beside the file, or the defaults.
@@ -82,7 +136,7 @@ func (f *FS) addDOSInfo(info *vfs.Info, fd int, data bool, name, last string) {
 	if !f.cfg.NoDOSAttributes && (info.Mode.IsRegular() || info.Mode.IsDir()) {
 		if d, ok := readDOSInfo(fd, data, name); ok {
 			if d.hasAttrib {
-				info.Attributes = vfs.Attributes(d.attrib) & vfs.AttrMask
+				info.Attributes = vfs.Attributes(d.attrib) & (vfs.AttrMask | vfs.AttrSparse)
 			}
 			if !d.created.IsZero() {
 				info.BirthTime = d.created
@@ -92,9 +146,15 @@ func (f *FS) addDOSInfo(info *vfs.Info, fd int, data bool, name, last string) {
 			}
 		}
 	}
+	info.Attributes = f.defaultAttributes(last)
+}
+
+// defaultAttributes are those of an object for which none are stored.
+func (f *FS) defaultAttributes(last string) vfs.Attributes {
 	if !f.cfg.ShowDotFiles && len(last) > 1 && last[0] == '.' {
-		info.Attributes = vfs.AttrHidden
+		return vfs.AttrHidden
 	}
+	return 0
 }
 
 func clampBytes(n, unit uint64) int64 {

@@ -44,10 +44,11 @@ func (f *FS) Watch(ctx context.Context, dir string, o vfs.WatchOptions) (vfs.Wat
 	}
 	w := &watch{
 		owner:   &f.watcher,
+		as:      f.as,
 		options: o,
 		wake:    make(chan struct{}, 1),
 	}
-	err := f.watcher.add(ctx, w, dir)
+	err := f.as.do(func() error { return f.watcher.add(ctx, w, dir) })
 	if err != nil {
 		return nil, pathError("watch", dir, err)
 	}
@@ -121,6 +122,7 @@ func (wr *watcher) close() {
 // watch is one vfs.Watch: a bounded queue between the instance's reader and Next.
 type watch struct {
 	owner   *watcher
+	as      *identity // whose rights decide what is watched
 	options vfs.WatchOptions
 	wake    chan struct{} // holds a token when there may be something for Next
 

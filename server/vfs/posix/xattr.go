@@ -3,7 +3,6 @@
 package posix
 
 import (
-	"bytes"
 	"context"
 	"strings"
 	"syscall"
@@ -22,12 +21,27 @@ const maxXattr = 65536
 func xattrName(name string) (string, error) {
 	full := userPrefix + name
 	switch {
-	case name == "" || strings.IndexByte(name, 0) >= 0 || full == xattrDOSAttrib || full == xattrSecurityUser:
+	case name == "" || strings.IndexByte(name, 0) >= 0 || isPrivate(full):
 		return "", syscall.EINVAL
 	case len(full) > 255:
 		return "", syscall.ENAMETOOLONG
 	}
 	return full, nil
+}
+
+// isPrivate reports whether a user attribute is one that this package or Samba
+// keeps for itself. Case does not matter, as it does not to clients.
+func isPrivate(full string) bool {
+	name := full[len(userPrefix):]
+	switch strings.ToUpper(name) {
+	case "DOSATTRIB", "NTACL", "SAMBA_PAI", "SAMBA_STREAMS":
+		return true
+	}
+	return hasPrefixFold(name, "DosStream.") || hasPrefixFold(name, "DosStreamExt.")
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // Xattr implements vfs.Xattrer.
@@ -40,7 +54,11 @@ func (f *file) Xattr(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, f.wrap("getxattr", err)
 	}
-	value, err := readGrowing(func(buf []byte) (int, error) { return unix.Getxattr(procPath(f.fd), full, buf) })
+	var value []byte
+	err = f.fs.as.do(func() (err error) {
+		value, err = readGrowing(func(buf []byte) (int, error) { return unix.Getxattr(procPath(f.fd), full, buf) })
+		return err
+	})
 	return value, f.wrap("getxattr", err)
 }
 
@@ -52,7 +70,10 @@ func (f *file) SetXattr(ctx context.Context, name string, value []byte) error {
 	defer f.release()
 	full, err := xattrName(name)
 	if err == nil {
-		_, err = retry(func() (int, error) { return 0, unix.Setxattr(procPath(f.fd), full, value, 0) })
+		err = f.fs.as.do(func() error {
+			_, err := retry(func() (int, error) { return 0, unix.Setxattr(procPath(f.fd), full, value, 0) })
+			return roomError(err)
+		})
 	}
 	return f.wrap("setxattr", err)
 }
@@ -65,7 +86,10 @@ func (f *file) RemoveXattr(ctx context.Context, name string) error {
 	defer f.release()
 	full, err := xattrName(name)
 	if err == nil {
-		_, err = retry(func() (int, error) { return 0, unix.Removexattr(procPath(f.fd), full) })
+		err = f.fs.as.do(func() error {
+			_, err := retry(func() (int, error) { return 0, unix.Removexattr(procPath(f.fd), full) })
+			return err
+		})
 	}
 	return f.wrap("removexattr", err)
 }
@@ -76,16 +100,15 @@ func (f *file) ListXattr(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer f.release()
-	list, err := readGrowing(func(buf []byte) (int, error) { return unix.Listxattr(procPath(f.fd), buf) })
-	if err != nil {
-		return nil, f.wrap("listxattr", err)
-	}
 	var names []string
-	for full := range bytes.SplitSeq(list, []byte{0}) {
-		name, ok := strings.CutPrefix(string(full), userPrefix)
-		if ok && name != "" && string(full) != xattrDOSAttrib && string(full) != xattrSecurityUser {
+	err := eachXattr(cString(procPath(f.fd)), func(full string) {
+		name, ok := strings.CutPrefix(full, userPrefix)
+		if ok && name != "" && !isPrivate(full) {
 			names = append(names, name)
 		}
+	})
+	if err != nil {
+		return nil, f.wrap("listxattr", err)
 	}
 	return names, nil
 }
