@@ -39,6 +39,8 @@ var allowed = map[string][]string{
 	"internal/arch":               {},
 	"internal/pcap":               {},
 	"internal/ntacl":              {},
+	"internal/smbconf":            {},
+	"internal/smbpasswd":          {},
 	"internal/doctor":             {"ntstatus", "transport", "transport/ndk", "smbdirect", "smbdirect/smbdtest", "smbdirect/wire", "client", "internal/smb2"},
 	"server/vfs":                  {},
 	"server/vfs/posix":            {"server/vfs", "server/vfs/posix/..."},
@@ -51,7 +53,7 @@ var allowed = map[string][]string{
 	"fuzz/model":                  {"smbdirect/wire"},
 	"fuzz/minimise":               {},
 	"test":                        {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "internal/...", "test/vm/way"},
-	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "internal/doctor", "cmd/smbd-rdma/..."},
+	"cmd/smbd-rdma":               {"ntstatus", "transport/...", "smbdirect/...", "server/...", "client/...", "bench/...", "internal/pcap", "internal/doctor", "internal/smbconf", "internal/smbpasswd", "cmd/smbd-rdma/..."},
 }
 
 func rule(dir string) ([]string, bool) {
