@@ -374,3 +374,21 @@ func TestDisconnectWithWork(t *testing.T) {
 		t.Errorf("left after Close: %+v", st)
 	}
 }
+
+// A command that there is not is refused behind another request, which is answered;
+// alone it ends the connection. What is related to a request of no session has none
+// that could verify it either.
+func TestCompoundWithoutSense(t *testing.T) {
+	_, p := disk(t)
+	f := p.openFile("f")
+	echo := part{smb2.CommandEcho, &smb2.EchoRequest{}, false, nil}
+	unknown := part{smb2.CommandEcho, &smb2.EchoRequest{}, true, func(h *smb2.Header) { h.Command = 0xFF }}
+	got, _ := p.compound(echo, unknown)
+	statuses(t, "unknown command", got, ntstatus.Success, ntstatus.InvalidParameter)
+
+	stranger := func(h *smb2.Header) { h.SessionID++ }
+	closing := &smb2.CloseRequest{FileID: smb2.AnyFileID}
+	got, _ = p.compound(part{smb2.CommandClose, closing, false, stranger}, part{smb2.CommandClose, closing, true, nil})
+	statuses(t, "of no session", got, ntstatus.UserSessionDeleted, ntstatus.InvalidParameter)
+	p.close(f)
+}

@@ -223,8 +223,9 @@ func (c *conn) admit(ch *chain, data []byte) bool {
 		r.encrypted = ch.enc != nil
 		r.isCancel = hdr.Command == smb2.CommandCancel
 		r.out = r.outBuf[:0]
+		r.unknown = int(hdr.Command) >= commandCount
 		switch {
-		case int(hdr.Command) >= commandCount, hdr.IsResponse():
+		case r.unknown && i == 0, hdr.IsResponse():
 			c.fail("unknown command, [MS-SMB2] 3.3.5.2.6", "op", hdr.Command, "flags", uint32(hdr.Flags))
 			return false
 		case c.dialect == 0 && hdr.Command != smb2.CommandNegotiate:
@@ -233,7 +234,7 @@ func (c *conn) admit(ch *chain, data []byte) bool {
 		case hdr.Command == smb2.CommandNegotiate && len(ch.reqs) > 1:
 			c.fail("NEGOTIATE in a compound")
 			return false
-		case len(msg) > maxSmallRequest && !(c.multiCredit && commandTable[hdr.Command].large):
+		case len(msg) > maxSmallRequest && !(c.multiCredit && !r.unknown && commandTable[hdr.Command].large):
 			c.fail("request too long, [MS-SMB2] 3.3.5.2", "op", hdr.Command, "len", len(msg))
 			return false
 		}
@@ -258,7 +259,9 @@ func (c *conn) admit(ch *chain, data []byte) bool {
 				return false
 			}
 		}
-		c.srv.count.requests[hdr.Command].Add(1)
+		if !r.unknown {
+			c.srv.count.requests[hdr.Command].Add(1)
+		}
 		i++
 	}
 	c.register(ch)
@@ -302,7 +305,9 @@ func (ch *chain) serve() {
 		ch.relate(r, i)
 		st := ch.serveOne(r)
 		if r.outBuf = r.out; st.IsError() && st != ntstatus.MoreProcessingRequired {
-			ch.c.srv.count.errors[r.hdr.Command].Add(1)
+			if !r.unknown {
+				ch.c.srv.count.errors[r.hdr.Command].Add(1)
+			}
 			if log := ch.c.log; log.Enabled(ch.c.ctx, slog.LevelDebug) {
 				log.Debug("request refused", "op", r.hdr.Command, "mid", r.hdr.MessageID, "sid", r.hdr.SessionID,
 					"tid", r.hdr.TreeID, "status", st)
@@ -351,16 +356,19 @@ func (ch *chain) serveOne(r *request) ntstatus.Status {
 		return negotiate(r)
 	}
 	r.noteInvalidation()
+	related := r.hdr.IsRelated()
+	if related && ch.noIDs || r.unknown {
+		// There is no session whose key could verify it. A message that begins with a
+		// command that there is not ends the connection (3.3.5.2.6); what came before
+		// this one is answered, and so it is.
+		return ntstatus.InvalidParameter
+	}
 	cmd := &commandTable[r.hdr.Command]
 	if st := ch.verify(r); st != ntstatus.Success {
 		return st
 	}
 	if st := c.checkCharge(r); st != ntstatus.Success {
 		return st
-	}
-	related := r.hdr.IsRelated()
-	if related && ch.noIDs {
-		return ntstatus.InvalidParameter
 	}
 	if cmd.session {
 		sc := c.channel(r.hdr.SessionID)

@@ -19,6 +19,9 @@ import (
 // Requests that name the file of another element are served after that anyhow.
 func (r *request) noteFile() {
 	r.fileID, r.number = smb2.AnyFileID, r.hdr.ChannelSequence
+	if r.unknown {
+		return
+	}
 	if off := fileIDOffset[r.hdr.Command]; off != 0 && len(r.msg) >= smb2.HeaderSize+off+16 && r.hdr.Command != smb2.CommandClose {
 		b := r.msg[smb2.HeaderSize+off:]
 		r.fileID = smb2.FileID{Persistent: le.Uint64(b), Volatile: le.Uint64(b[8:])}

@@ -46,6 +46,7 @@ type request struct {
 	encrypted  bool     // the request came encrypted
 	signedOK   bool     // the request was signed and its signature verified
 	isCancel   bool
+	unknown    bool   // there is no such command
 	sid        uint64 // the session that the request claims, for CANCEL; does not change
 	invalidate uint32 // token that the final response invalidates, if hasInval
 	hasInval   bool
