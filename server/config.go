@@ -75,8 +75,8 @@ type Limits struct {
 	CompoundElements int // requests in one message; default 64, at most 1024
 
 	// MaxReadSize, MaxWriteSize and MaxTransactSize are what NEGOTIATE announces
-	// for dialects with multi-credit operations, in bytes: default 8 MiB, 8 MiB and
-	// 1 MiB; 64 KiB to 8 MiB. A transport with smaller messages or transfers
+	// for dialects with multi-credit operations, in bytes: default 8 MiB each;
+	// 64 KiB to 8 MiB. A transport with smaller messages or transfers
 	// lowers them for its connections.
 	MaxReadSize, MaxWriteSize, MaxTransactSize int
 }
@@ -282,7 +282,7 @@ func (l *Limits) fill() error {
 		{"CompoundElements", &l.CompoundElements, 64, 1, 1024},
 		{"MaxReadSize", &l.MaxReadSize, maxIOSize, minIOSize, maxIOSize},
 		{"MaxWriteSize", &l.MaxWriteSize, maxIOSize, minIOSize, maxIOSize},
-		{"MaxTransactSize", &l.MaxTransactSize, 1 << 20, minIOSize, maxIOSize},
+		{"MaxTransactSize", &l.MaxTransactSize, 8 << 20, minIOSize, maxIOSize},
 	} {
 		if *f.v == 0 {
 			*f.v = f.def

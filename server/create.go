@@ -115,6 +115,7 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return nil, st
 	}
+	c.name.path = o.longName(ctx, c.name.path)
 	info, action, st := c.open(ctx, o)
 	if st != ntstatus.Success {
 		r.sess.opens.unreserve()

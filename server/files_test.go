@@ -121,6 +121,23 @@ func TestQueryDirectory(t *testing.T) {
 	if len(all) != 6 {
 		t.Errorf("%q one by one, want 6", names(all))
 	}
+	// The index of an entry is where a scan can go on.
+	at := all[3]
+	st, msg := p.do(smb2.CommandQueryDirectory, &smb2.QueryDirectoryRequest{
+		FileInformationClass: both, FileID: id, FileIndex: at.FileIndex,
+		Flags: smb2.QueryDirectoryIndexSpecified, OutputBufferLength: 65536,
+	})
+	want(t, "from an index", st, ntstatus.Success)
+	resp, err := smb2.ParseQueryDirectoryResponse(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for e, err := range smb2.DirectoryEntries(resp.OutputBuffer, both) {
+		if err != nil || e.FileName != at.FileName {
+			t.Errorf("from index %d: %q, %v; want %q", at.FileIndex, e.FileName, err, at.FileName)
+		}
+		break
+	}
 	file := p.openFile("f")
 	_, st = p.list(file, both, "*", 0, 65536)
 	want(t, "listing a file", st, ntstatus.InvalidParameter)

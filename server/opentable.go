@@ -36,6 +36,7 @@ type openTable struct {
 	pendingDirs atomic.Int32
 
 	changeTimes changeTimes
+	shortNames  shortNames
 }
 
 // objectKey names what is opened, shared, cached and locked: a file or directory,

@@ -29,6 +29,8 @@ type searchState struct {
 	batch   []vfs.DirEntry
 	at      int // the next entry in batch
 	atEnd   bool
+	index   uint32 // of the entry considered last, counted from 1 with the dots
+	skip    uint32 // entries to pass over, before which the client wants to go on
 
 	// held is an entry that did not fit the last response.
 	held    smb2.DirectoryEntry
@@ -84,6 +86,11 @@ func queryDirectory(ctx context.Context, r *request) ntstatus.Status {
 		}
 		s.restart(p)
 	}
+	if req.Flags&smb2.QueryDirectoryIndexSpecified != 0 && req.FileIndex != 0 {
+		p, found := s.pattern, s.found
+		s.restart(p)
+		s.found, s.skip = found, req.FileIndex-1
+	}
 	return o.list(ctx, r, &req)
 }
 
@@ -132,7 +139,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 	for s.dots < 2 {
 		s.dots++
 		name := ".."[:s.dots]
-		if !s.pattern.match(name) {
+		if !s.next() || !s.pattern.match(name) {
 			continue
 		}
 		info, err := o.dotInfo(ctx, name)
@@ -141,6 +148,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		}
 		o.srv.files.showTimes(&info)
 		s.held = directoryEntry(name, &info)
+		s.held.FileIndex = s.index
 		return true, ntstatus.Success
 	}
 	for {
@@ -153,12 +161,15 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		}
 		e := &s.batch[s.at]
 		s.at++
+		if !s.next() {
+			continue
+		}
 		name := toWire(e.Name)
 		if !s.pattern.match(name) {
 			continue
 		}
 		if class == smb2.ClassFileNamesInformation {
-			s.held = smb2.DirectoryEntry{FileName: name}
+			s.held = smb2.DirectoryEntry{FileName: name, FileIndex: s.index}
 			return true, ntstatus.Success
 		}
 		info, err := o.entryInfo(ctx, e.Name)
@@ -170,8 +181,23 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		}
 		o.srv.files.showTimes(&info)
 		s.held = directoryEntry(name, &info)
+		s.held.FileIndex = s.index
+		if smb2.HasShortName(class) {
+			s.held.ShortName = shortName(name)
+		}
 		return true, ntstatus.Success
 	}
+}
+
+// next counts an entry, and reports whether it is not to be passed over. The count is
+// the entry's FileIndex: a client may go on at an entry that it has been told of.
+func (s *searchState) next() bool {
+	s.index++
+	if s.skip > 0 {
+		s.skip--
+		return false
+	}
+	return true
 }
 
 // fill reads the next batch of entries.

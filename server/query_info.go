@@ -124,13 +124,10 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 		}
 		return q.variable(&smb2.FileNormalizedNameInformation{FileName: o.wirePath()}, 8)
 	case smb2.ClassFileAlternateNameInformation:
-		// There are no short names. A client that wants one gets the name itself,
-		// which it can open, and does not take the file for lost.
-		_, last := vfs.Split(o.path())
-		if last == vfs.Root {
+		if o.path() == vfs.Root || o.isStream() {
 			return ntstatus.ObjectNameNotFound
 		}
-		return q.variable(&smb2.FileNameInformation{FileName: toWire(last)}, 8)
+		return q.variable(&smb2.FileNameInformation{FileName: o.alternateName()}, 8)
 	case smb2.ClassFileNameInformation,
 		smb2.ClassFileReparsePointInformation, smb2.ClassFileObjectIDInformation,
 		smb2.ClassFileQuotaInformation, smb2.ClassFileHardLinkInformation,

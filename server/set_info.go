@@ -435,6 +435,7 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 	if st != ntstatus.Success {
 		return st
 	}
+	to = o.longDir(ctx, to)
 	t := &o.srv.files
 	from := o.path()
 	switch {
@@ -555,6 +556,7 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 	if st != ntstatus.Success {
 		return st
 	}
+	to = o.longDir(ctx, to)
 	from := o.path()
 	if from == to {
 		if replace {

@@ -84,6 +84,12 @@ func IsDirectoryClass(class FileInfoClass) bool {
 	return ok
 }
 
+// HasShortName reports whether entries of the class have a ShortName.
+func HasShortName(class FileInfoClass) bool {
+	l, _ := dirLayoutOf(class)
+	return l.short != 0
+}
+
 // AppendDirectoryEntry adds an entry of the class and reports whether it
 // fitted. Entries are at multiples of 8. A class that is not IsDirectoryClass
 // never fits. A ShortName longer than 12 code units is left out.
