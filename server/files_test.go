@@ -121,8 +121,8 @@ func TestQueryDirectory(t *testing.T) {
 	if len(all) != 6 {
 		t.Errorf("%q one by one, want 6", names(all))
 	}
-	// The index of an entry is where a scan can go on.
-	at := all[3]
+	// A scan can go on behind any entry, by its index.
+	at, next := all[3], all[4]
 	st, msg := p.do(smb2.CommandQueryDirectory, &smb2.QueryDirectoryRequest{
 		FileInformationClass: both, FileID: id, FileIndex: at.FileIndex,
 		Flags: smb2.QueryDirectoryIndexSpecified, OutputBufferLength: 65536,
@@ -133,8 +133,8 @@ func TestQueryDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for e, err := range smb2.DirectoryEntries(resp.OutputBuffer, both) {
-		if err != nil || e.FileName != at.FileName {
-			t.Errorf("from index %d: %q, %v; want %q", at.FileIndex, e.FileName, err, at.FileName)
+		if err != nil || e.FileName != next.FileName {
+			t.Errorf("from index %d: %q, %v; want %q", at.FileIndex, e.FileName, err, next.FileName)
 		}
 		break
 	}

@@ -30,7 +30,8 @@ type searchState struct {
 	at      int // the next entry in batch
 	atEnd   bool
 	index   uint32 // of the entry considered last, counted from 1 with the dots
-	skip    uint32 // entries to pass over, before which the client wants to go on
+	given   uint32 // the index of the entry given last
+	skip    uint32 // entries to pass over
 
 	// held is an entry that did not fit the last response.
 	held    smb2.DirectoryEntry
@@ -86,10 +87,10 @@ func queryDirectory(ctx context.Context, r *request) ntstatus.Status {
 		}
 		s.restart(p)
 	}
-	if req.Flags&smb2.QueryDirectoryIndexSpecified != 0 && req.FileIndex != 0 {
+	if i := req.FileIndex; req.Flags&smb2.QueryDirectoryIndexSpecified != 0 && i != 0 && i != s.given {
 		p, found := s.pattern, s.found
 		s.restart(p)
-		s.found, s.skip = found, req.FileIndex-1
+		s.found, s.skip = found, i
 	}
 	return o.list(ctx, r, &req)
 }
@@ -118,7 +119,7 @@ func (o *open) list(ctx context.Context, r *request, req *smb2.QueryDirectoryReq
 			}
 			break
 		}
-		s.found = true
+		s.found, s.given = true, s.held.FileIndex
 		if req.Flags&smb2.QueryDirectoryReturnSingleEntry != 0 {
 			break
 		}
@@ -190,7 +191,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 }
 
 // next counts an entry, and reports whether it is not to be passed over. The count is
-// the entry's FileIndex: a client may go on at an entry that it has been told of.
+// the entry's FileIndex: a client may go on behind an entry that it has been told of.
 func (s *searchState) next() bool {
 	s.index++
 	if s.skip > 0 {
