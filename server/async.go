@@ -63,9 +63,10 @@ func (c *conn) goAsync(r *request) ntstatus.Status {
 	if r.pending {
 		return ntstatus.Success
 	}
-	if r != &r.chain.reqs[len(r.chain.reqs)-1] {
+	if r != &r.chain.reqs[len(r.chain.reqs)-1] && r.hdr.Command != smb2.CommandCreate {
 		// Those after it would have to wait. Windows too fails what cannot be
-		// answered at once and is not the last, [MS-SMB2] 3.3.5.2.7.
+		// answered at once and is not the last, [MS-SMB2] 3.3.5.2.7, but for a CREATE
+		// that waits for an oplock or lease to break.
 		return ntstatus.InternalError
 	}
 	c.reqMu.Lock()

@@ -94,6 +94,8 @@ type conn struct {
 	draining  bool                // guarded by reqMu: requests that wait are cancelled
 	settled   chan struct{}       // guarded by reqMu: see settledLocked
 
+	breaks breakQueue
+
 	work    chan *chain    // closed by run
 	workers sync.WaitGroup // the workers; run waits
 	idle    atomic.Int32
@@ -172,6 +174,7 @@ func (c *conn) run() {
 	for _, ch := range channels {
 		c.srv.dropChannel(ch.sess, c)
 	}
+	c.closeBreaks()
 	switch {
 	case c.hasFailed.Load(): // fail has said why
 	case err == nil, draining, errors.Is(err, io.EOF), errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
@@ -323,10 +326,11 @@ func (c *conn) checkTimeouts(now time.Time) {
 	}
 }
 
-// send sends a message; a failure ends the connection.
-func (c *conn) send(m *transport.Message) {
+// send sends a message and reports whether the transport has taken it; a failure ends
+// the connection.
+func (c *conn) send(m *transport.Message) bool {
 	if c.hasFailed.Load() {
-		return
+		return false
 	}
 	if c.sends.Add(1) == 1 {
 		c.sent.Store(time.Now().UnixNano())
@@ -339,4 +343,5 @@ func (c *conn) send(m *transport.Message) {
 		c.log.Debug("send", "err", err)
 		c.abort()
 	}
+	return err == nil
 }

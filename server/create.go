@@ -43,6 +43,7 @@ const maxOpenRetries = 16
 
 // creation is a CREATE under way.
 type creation struct {
+	r    *request
 	req  smb2.CreateRequest
 	name wireName
 	ctxs createContexts
@@ -60,15 +61,14 @@ type createContexts struct {
 	allocation          uint64
 	hasAllocation       bool
 	createGUID          smb2.GUID // of a request for a durable handle; zero without one
-	ea                  []byte    // FILE_FULL_EA_INFORMATION list
-	sd                  []byte    // SECURITY_DESCRIPTOR
+	lease               *smb2.Lease
+	ea                  []byte // FILE_FULL_EA_INFORMATION list
+	sd                  []byte // SECURITY_DESCRIPTOR
 }
 
-// create serves CREATE, [MS-SMB2] 3.3.5.9. No oplock, lease or durable handle is
-// granted: requests for them are answered as not granted, which every client
-// has to cope with.
+// create serves CREATE, [MS-SMB2] 3.3.5.9.
 func create(ctx context.Context, r *request) ntstatus.Status {
-	var c creation
+	c := creation{r: r}
 	var err error
 	if c.req, err = smb2.ParseCreateRequest(r.msg); err != nil {
 		return ntstatus.InvalidParameter
@@ -195,6 +195,11 @@ func (c *creation) parseContexts() ntstatus.Status {
 			if _, err = smb2.ParseTimewarpToken(cc.Data); err == nil {
 				return ntstatus.ObjectNameNotFound // there are no snapshots
 			}
+		case smb2.CreateContextLease:
+			var l smb2.Lease
+			if l, err = smb2.ParseLease(cc.Data); err == nil {
+				x.lease = &l
+			}
 		case smb2.CreateContextDurableHandle:
 			_, err = smb2.ParseDurableHandleRequest(cc.Data)
 		case smb2.CreateContextDurableHandleV2:
@@ -313,6 +318,10 @@ func (c *creation) creates() bool {
 // and removals interfere.
 func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
 	t := &o.srv.files
+	caching := c.r.cachingRequest(c.req.RequestedOplockLevel, c.ctxs.lease)
+	if t.leaseElsewhere(&caching, o.fs, c.name.path, c.name.stream) {
+		return vfs.Info{}, 0, ntstatus.InvalidParameter
+	}
 	for try := 0; ; try++ {
 		epoch := t.begin()
 		if st := c.checkParent(ctx, o); st != ntstatus.Success {
@@ -322,28 +331,16 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 		if st != ntstatus.Success {
 			return vfs.Info{}, 0, st
 		}
-		info, err := o.file.Stat(ctx)
-		if err != nil {
-			_ = o.file.Close()
-			return info, 0, ntstatus.FromError(err)
-		}
 		o.name = name
-		o.isDir = info.IsDir()
-		o.isLink = info.Mode&fs.ModeSymlink != 0
-		// Once it is entered, other opens of the object reach it.
-		o.refs.Store(1)
-		o.search.init(o.isDir)
-		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
-			_ = o.file.Close()
-			return info, 0, st
-		}
 		// An object just created can only have been renamed since: better an old
 		// name than to create another.
-		sure := action == vfs.Created || try == maxOpenRetries
-		key := objectKey{info.ID, foldName(o.stream)}
-		result, st, _ := t.enter(o, &entry{key: key, need: c.need, epoch: epoch, sure: sure})
+		e := entry{
+			need: c.need, overwrites: c.overwrites() && action != vfs.Created, caching: caching,
+			epoch: epoch, sure: action == vfs.Created || try == maxOpenRetries,
+		}
+		info, again, st := c.enter(ctx, o, action, &e)
 		switch {
-		case result == stale:
+		case again:
 			_ = o.file.Close()
 			continue
 		case st != ntstatus.Success:
@@ -351,6 +348,36 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			return info, 0, st
 		}
 		return c.finish(ctx, o, info, action)
+	}
+}
+
+// enter enters the open in the table, and waits for those to give up what they cache
+// who have to. again says that the name may mean another object by now.
+func (c *creation) enter(ctx context.Context, o *open, action vfs.Action, e *entry) (info vfs.Info, again bool, st ntstatus.Status) {
+	for {
+		info, err := o.file.Stat(ctx)
+		if err != nil {
+			return info, false, ntstatus.FromError(err)
+		}
+		o.isDir = info.IsDir()
+		o.isLink = info.Mode&fs.ModeSymlink != 0
+		// Once it is entered, other opens of the object reach it.
+		o.refs.Store(1)
+		o.search.init(o.isDir)
+		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
+			return info, false, st
+		}
+		e.key = objectKey{info.ID, foldName(o.stream)}
+		var b breaks
+		result, st, wait := o.srv.files.enter(o, e, &b)
+		o.srv.sendBreaks(&b)
+		if result != mustWait {
+			return info, result == stale, st
+		}
+		if st := c.r.await(&c.r.ctx, wait); st != ntstatus.Success {
+			return info, false, st
+		}
+		e.again = true
 	}
 }
 
@@ -558,6 +585,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 		if c.req.CreateDisposition == smb2.FileSupersede {
 			action = smb2.FileSuperseded
 		}
+		defer o.breakReaders() // of those who have come since
 		if err := o.file.Truncate(ctx, 0); err != nil {
 			return fail(ntstatus.FromError(err))
 		}
@@ -637,6 +665,9 @@ func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.Crea
 		if resp.Contexts, err = smb2.AppendCreateContext(resp.Contexts, smb2.CreateContextQueryMaximalAccess, data); err != nil {
 			return r.appended(err)
 		}
+	}
+	if err := o.respondCaching(&resp); err != nil {
+		return r.appended(err)
 	}
 	if c.ctxs.onDiskID {
 		m := smb2.OnDiskIDResponse{DiskFileID: info.ID.Ino, VolumeID: info.ID.Dev}

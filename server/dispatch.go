@@ -77,6 +77,8 @@ type chain struct {
 	parts    [][]byte
 	msg      transport.Message
 
+	after breaks // to be sent when the responses are
+
 	descs []transport.Descriptor // of the request being served; kept
 }
 
@@ -119,6 +121,7 @@ func (ch *chain) free() {
 	ch.open, ch.last, ch.noIDs = nil, 0, false
 	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
 	ch.parts, ch.msg = ch.parts[:0], transport.Message{}
+	ch.after = breaks{}
 	s.chains.Put(ch)
 }
 
@@ -319,6 +322,7 @@ func (ch *chain) serve() {
 		ch.respond(r, st)
 	}
 	ch.flush()
+	ch.c.srv.sendBreaks(&ch.after)
 	ch.served()
 	ch.free()
 }

@@ -197,6 +197,8 @@ func (c *fileControl) copyChunk(ctx context.Context, needRead bool) ([]byte, nts
 // copyRange copies within the file system if it can, through a buffer otherwise.
 func (c *fileControl) copyRange(ctx context.Context, dstOff int64, src *open, srcOff, n int64) (int64, error) {
 	dst := c.o
+	dst.breakReaders()
+	defer dst.breakReaders()
 	if rc, ok := dst.file.(vfs.RangeCopier); ok && src.fs == dst.fs {
 		wrote, err := rc.CopyRange(ctx, dstOff, src.file, srcOff, n)
 		switch {
@@ -262,6 +264,8 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 	if !ok || src.fs != dst.fs {
 		return nil, ntstatus.NotSupported
 	}
+	dst.breakReaders()
+	defer dst.breakReaders()
 	err = cl.CloneRange(ctx, m.TargetFileOffset, src.file, m.SourceFileOffset, m.ByteCount)
 	if err != nil {
 		return nil, ntstatus.FromError(err)
@@ -319,6 +323,8 @@ func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status)
 	if o.lockConflict(uint64(off), uint64(end-off), true) {
 		return nil, ntstatus.FileLockConflict
 	}
+	o.breakReaders()
+	defer o.breakReaders()
 	err = zeroRange(ctx, o.file, off, end-off, o.isSparse(&info))
 	o.touched()
 	return nil, ntstatus.FromError(err)

@@ -148,6 +148,7 @@ func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElem
 		o.nlocks.Add(-int32(len(locks)))
 		return ntstatus.InsufficientResources
 	}
+	o.breakReaders() // who caches the content would not see the lock
 	taken := make([]byteLock, 0, 4)
 	fail := func(st ntstatus.Status) ntstatus.Status {
 		t.undo(taken)

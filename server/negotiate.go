@@ -129,7 +129,7 @@ func negotiate(r *request) ntstatus.Status {
 	c.serverCaps = 0
 	if c.multiCredit {
 		c.sizes(maxIOSize)
-		c.serverCaps |= smb2.GlobalCapLargeMTU
+		c.serverCaps |= smb2.GlobalCapLargeMTU | smb2.GlobalCapLeasing
 	}
 	if chosen >= Dialect300 {
 		if cfg.Interfaces != nil {

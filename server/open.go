@@ -36,8 +36,9 @@ type open struct {
 	options       smb2.CreateOptions
 	writeThrough  bool
 
-	state *fileState // nil for a pipe
-	name  string     // in the share, guarded by openTable.mu; see path
+	state   *fileState // nil for a pipe
+	caching *caching   // nil for none; the same as long as the open lives
+	name    string     // in the share, guarded by openTable.mu; see path
 	// stream is the named stream of name that is open, empty for none; guarded by
 	// openTable.mu.
 	stream string

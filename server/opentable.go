@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -35,6 +36,11 @@ type openTable struct {
 	// CREATE asks whether its parent is one of them.
 	pendingDirs atomic.Int32
 
+	leases   map[leaseKey]*caching // guarded by mu
+	breaking map[*caching]struct{} // guarded by mu: that have yet to be acknowledged
+	// breakTimeout is how long that may take.
+	breakTimeout time.Duration
+
 	changeTimes changeTimes
 	shortNames  shortNames
 }
@@ -51,16 +57,20 @@ type fileState struct {
 	key objectKey
 
 	// guarded by openTable.mu
-	opens   []*open
-	isDir   bool
-	pending *deletion     // the object is to be deleted with its last open
-	gone    bool          // the last open is closed and the deletion under way
-	changed chan struct{} // closed when what a CREATE waits for may have happened; nil if none does
+	opens    []*open
+	cachings []*caching
+	isDir    bool
+	pending  *deletion     // the object is to be deleted with its last open
+	gone     bool          // the last open is closed and the deletion under way
+	changed  chan struct{} // closed when what a CREATE waits for may have happened; nil if none does
 
 	// sparse is set by FSCTL_SET_SPARSE; the storage has no place for it.
 	sparse atomic.Bool
 
 	locks lockTable
+
+	// readers is who caches the content: nil for nobody, severalReaders for many.
+	readers atomic.Pointer[caching]
 
 	// written is the write time as clients see it.
 	written writeTime
@@ -119,11 +129,16 @@ type entry struct {
 	// names have changed.
 	epoch uint64
 	sure  bool
+	// overwrites says that the content is going to be replaced, again that the open
+	// has had to wait before.
+	overwrites, again bool
+	caching           cachingRequest
 }
 
-// enter adds an open to its object if those who have it open allow that. With
-// mustWait the caller tries again when wait is closed.
-func (t *openTable) enter(o *open, e *entry) (res enterResult, status ntstatus.Status, wait <-chan struct{}) {
+// enter adds an open to its object if those who have it open allow that, and gives it
+// what it may cache. With mustWait the caller tries again when wait is closed. What is
+// in b is to be sent in any case.
+func (t *openTable) enter(o *open, e *entry, b *breaks) (res enterResult, status ntstatus.Status, wait <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.epoch != e.epoch && !e.sure {
@@ -143,11 +158,14 @@ func (t *openTable) enter(o *open, e *entry) (res enterResult, status ntstatus.S
 	if st.pending != nil {
 		return refused, ntstatus.DeletePending, nil
 	}
-	for _, p := range st.opens {
-		if shareConflict(o.access|e.need, o.shareAccess, p.access, p.shareAccess) {
-			return refused, ntstatus.SharingViolation, nil
-		}
+	others, must, status := t.admitLocked(st, o, e, b)
+	switch {
+	case must:
+		return mustWait, ntstatus.Success, st.awaitLocked()
+	case status != ntstatus.Success:
+		return refused, status, nil
 	}
+	t.grantLocked(st, o, e, &others)
 	st.opens = append(st.opens, o)
 	o.state = st
 	return entered, ntstatus.Success, nil
@@ -274,8 +292,12 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		return
 	}
 	st.opens = slices.Delete(st.opens, i, i+1)
-	if o.deleteOnClose {
-		t.setDeleteLocked(st, o, true)
+	t.leaveCachingLocked(o)
+	var b breaks
+	defer func() { o.srv.sendBreaks(&b) }()
+	if o.deleteOnClose && t.setDeleteLocked(st, o, true) {
+		// Who keeps a handle for no user of its own keeps the file from going.
+		t.breakHandlesLocked(st, nil, &b)
 	}
 	st.wakeLocked()
 	if len(st.opens) > 0 {

@@ -399,6 +399,8 @@ func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through b
 	if o.lockConflict(off, uint64(len(data)), true) {
 		return ntstatus.FileLockConflict
 	}
+	o.breakReaders()
+	defer o.breakReaders()
 	n, err := o.file.WriteAt(data, int64(off))
 	if n > 0 {
 		o.wrote(int64(off), n)

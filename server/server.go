@@ -75,6 +75,7 @@ func New(cfg Config) (*Server, error) {
 
 		stragglerGrace: stragglerGrace,
 	}
+	s.files.breakTimeout = breakTimeout
 	for i := range cfg.Shares {
 		s.shares[foldName(cfg.Shares[i].Name)] = &s.cfg.Shares[i]
 	}

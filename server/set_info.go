@@ -27,6 +27,9 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 	if len(req.Buffer) > r.conn.maxTransact {
 		return ntstatus.InvalidParameter
 	}
+	if st := r.awaitSetInfo(ctx, o, &req); st != ntstatus.Success {
+		return st
+	}
 	switch req.InfoType {
 	case smb2.InfoFile:
 		st = o.setFileInfo(ctx, smb2.FileInfoClass(req.FileInfoClass), req.Buffer)
@@ -268,6 +271,8 @@ func (o *open) truncate(ctx context.Context, size int64) ntstatus.Status {
 	if o.lockConflict(uint64(low), uint64(high-low), true) {
 		return ntstatus.FileLockConflict
 	}
+	o.breakReaders()
+	defer o.breakReaders()
 	if err := o.file.Truncate(ctx, size); err != nil {
 		if errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EINVAL) {
 			return ntstatus.InvalidParameter
@@ -309,6 +314,7 @@ func (o *open) allocate(ctx context.Context, size uint64) ntstatus.Status {
 	if !ok || size == 0 {
 		return ntstatus.Success
 	}
+	o.breakReaders()
 	err := a.Allocate(ctx, 0, int64(size), true)
 	switch {
 	case err == nil, errors.Is(err, errors.ErrUnsupported):

@@ -263,7 +263,7 @@ func TestCloseKeepsOrder(t *testing.T) {
 	}
 }
 
-// [MS-SMB2] 3.3.5.22: nothing is ever being broken.
+// [MS-SMB2] 3.3.5.22: nothing is being broken.
 func TestOplockBreak(t *testing.T) {
 	_, p := disk(t)
 	f := p.openFile("f")
@@ -273,8 +273,8 @@ func TestOplockBreak(t *testing.T) {
 	}{
 		{smb2.OplockLevelNone, ntstatus.InvalidDeviceState},
 		{smb2.OplockLevelII, ntstatus.InvalidDeviceState},
-		{smb2.OplockLevelBatch, ntstatus.InvalidOplockProtocol},
-		{smb2.OplockLevelLease, ntstatus.InvalidParameter},
+		{smb2.OplockLevelBatch, ntstatus.InvalidDeviceState},
+		{smb2.OplockLevelLease, ntstatus.InvalidDeviceState},
 	} {
 		st, _ := p.do(smb2.CommandOplockBreak, &smb2.OplockBreakAcknowledgment{OplockLevel: c.level, FileID: f})
 		want(t, "acknowledgment", st, c.want)
