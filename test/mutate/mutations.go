@@ -73,6 +73,14 @@ var mutations = []mutation{
 		old: "			e.retryAt = now + e.retryDelay\n", new: "",
 	},
 	{
+		name: "a spare receive that was refused is not asked for again", rule: "SD-80", file: "smbdirect/core/credits.go", pkgs: engine,
+		old: "e.conn.ReceiveCreditMax, e.spareless = limit, false", new: "e.conn.ReceiveCreditMax = limit",
+	},
+	{
+		name: "the peer does not hear of credits that were refused before", rule: "SD-81", file: "smbdirect/core/engine.go", pkgs: engine,
+		old: "e.grantWanted = e.grantWanted || left == 0 || all && left <= e.target()/2", new: "e.grantWanted = e.grantWanted || left == 0 && !all",
+	},
+	{
 		name: "credits go on while the application is behind", rule: "backlog", file: "smbdirect/core/credits.go", pkgs: engine,
 		old: "c.ReceiveCredits < t && !e.held {", new: "c.ReceiveCredits < t {",
 	},
