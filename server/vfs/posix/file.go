@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +34,8 @@ type file struct {
 type regular struct {
 	file
 
-	nonblock bool // the descriptor has O_NONBLOCK, which is nothing to pread(2)
+	nonblock bool        // the descriptor has O_NONBLOCK, which is nothing to pread(2)
+	leased   atomic.Bool // leaseMonitor may have it
 
 	osMu sync.Mutex
 	os   *os.File // guarded by osMu; owns the descriptor once it is there
@@ -238,6 +240,7 @@ func (r *regular) OSFile() *os.File {
 
 // closeData closes the descriptor, when nobody uses it any more.
 func (r *regular) closeData() error {
+	r.fs.leases.drop(r)
 	r.osMu.Lock()
 	defer r.osMu.Unlock()
 	if r.os != nil {

@@ -60,6 +60,7 @@ type share struct {
 	folds   foldCache
 	watcher watcher
 	streams streamTable
+	leases  leaseMonitor
 
 	// rootDev is the device of the root; metaBlocks says that it counts blocks of
 	// extended attributes as the file's own.
@@ -147,6 +148,7 @@ func (f *FS) Close() error {
 		return nil
 	}
 	f.watcher.close()
+	f.leases.close()
 	return err
 }
 
