@@ -23,7 +23,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-ndk cover nocgo peers-test torture torture-check vm-test interop ndk-table smbd-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-server bench-ndk cover nocgo peers-test torture torture-check vm-test interop ndk-table smbd-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ mutate: ## breaks SMB Direct in dozens of ways, one at a time, and shows which t
 
 bench: ## benchmarks of the layers: bandwidth, latency, allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./transport/... ./smbdirect/... ./internal/... ./server/... ./client/...
+
+bench-server: build ## docs/server-performance.md: the server beside Samba and DittoFS ($$DITTOFS), in one run
+	$(GO) run ./test/serverbench
 
 bench-peers: build ## the table of the README: iperf3, Samba and smbclient beside this project, in one run
 	bash test/bench-peers
