@@ -86,6 +86,11 @@ type Limits struct {
 type Config struct {
 	// Shares are served beside IPC$. Names must differ.
 	Shares []Share
+	// Homes is a share that every user has under his own name, for nobody else; nil if
+	// there is none. Its Name is only shown.
+	Homes *Share
+	// Comment is what listings of servers show.
+	Comment string
 	// Users knows who may log on; nil knows nobody.
 	Users Users
 	// Guest admits anonymous and unknown users as guests, to shares with Guest
@@ -111,6 +116,10 @@ type Config struct {
 	GUID [16]byte
 	// Logger gets what an operator acts on; nil discards it.
 	Logger *slog.Logger
+
+	// Audit is told of logons, of connects to shares, and of what is refused; nil is
+	// not. It is called while the client waits, by many goroutines at a time.
+	Audit func(AuditEvent)
 
 	// Signing and Encryption are policies. PolicyDisabled is not one of signing.
 	Signing    Policy
@@ -241,24 +250,8 @@ func copyConfig(c Config) (Config, error) {
 	if err := c.Limits.fill(); err != nil {
 		return c, err
 	}
-	if _, err := newHostRule(c.HostsAllow, c.HostsDeny); err != nil {
-		return c, fmt.Errorf("server: Config.%w", err)
-	}
-	c.Shares = append([]Share(nil), c.Shares...)
-	seen := map[string]bool{"IPC$": true}
-	for i := range c.Shares {
-		s := &c.Shares[i]
-		s.own()
-		if err := s.check(); err != nil {
-			return c, err
-		}
-		if key := foldName(s.Name); seen[key] {
-			return c, bad("Shares", fmt.Sprintf("%q twice", s.Name), "different names, none of them IPC$")
-		} else {
-			seen[key] = true
-		}
-	}
-	return c, nil
+	_, err := newLive(&c)
+	return c, err
 }
 
 // fill puts defaults in the place of zeros and checks the ranges.

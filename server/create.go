@@ -405,6 +405,10 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 		NoFollow:     c.req.CreateOptions&smb2.FileOpenReparsePoint != 0,
 		WriteThrough: c.req.CreateOptions&smb2.FileWriteThrough != 0,
 		Attributes:   c.attrs,
+		Perm:         o.tree.share.filePerm(0o666),
+	}
+	if c.kind == vfs.KindDir {
+		opts.Perm = o.tree.share.dirPerm(0o777)
 	}
 	switch {
 	case c.req.CreateDisposition == smb2.FileCreate:

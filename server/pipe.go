@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 
@@ -37,9 +38,11 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return st
 	}
+	srv, sess, peer := r.srv, r.sess, r.conn.tc.RemoteAddr()
 	h := &dcerpc.Handler{
-		Server: dcerpc.ServerInfo{Name: r.srv.cfg.ServerName, Domain: r.srv.cfg.Domain},
-		Shares: r.srv.listShares, // not through r, which other requests use later
+		Server: dcerpc.ServerInfo{Name: r.srv.cfg.ServerName, Comment: r.srv.cfg.Comment, Domain: r.srv.cfg.Domain},
+		// Not through r, which other requests use later.
+		Shares: func() []dcerpc.Share { return srv.listShares(sess, peer) },
 	}
 	p, err := h.Open(name)
 	if err != nil {
@@ -70,14 +73,12 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 	return r.appended(err)
 }
 
-// listShares is what NetrShareEnum shows: the shares that are not hidden, and
+// listShares is what NetrShareEnum shows a session: the shares that are not hidden, and
 // IPC$ last.
-func (s *Server) listShares() []dcerpc.Share {
+func (s *Server) listShares(sess *session, peer net.Addr) []dcerpc.Share {
 	var list []dcerpc.Share
-	for i := range s.cfg.Shares {
-		if sh := &s.cfg.Shares[i]; !sh.Hidden {
-			list = append(list, dcerpc.Share{Name: sh.Name, Type: dcerpc.ShareDisk, Comment: sh.Comment, Path: `C:\` + sh.Name})
-		}
+	for _, sh := range s.live.Load().visible(s, sess, peer) {
+		list = append(list, dcerpc.Share{Name: sh.Name, Type: dcerpc.ShareDisk, Comment: sh.Comment, Path: `C:\` + sh.Name})
 	}
 	return append(list, dcerpc.Share{
 		Name: ipcShare.Name, Type: dcerpc.ShareIPC | dcerpc.ShareSpecial, Comment: ipcShare.Comment,

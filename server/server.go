@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
@@ -29,7 +31,7 @@ var ErrServerClosed = fmt.Errorf("server: %w", net.ErrClosed)
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
-	shares  map[string]*Share
+	live    atomic.Pointer[live]
 	ntlm    ntlm.Server
 	files   openTable
 	replays replayTable
@@ -44,6 +46,8 @@ type Server struct {
 	// stragglerGrace is what its name says; written by New and by tests.
 	stragglerGrace time.Duration
 	wg             sync.WaitGroup // connections and the janitor
+
+	reloading sync.Mutex // of Reload, before all others
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}                        // guarded by mu
@@ -67,7 +71,6 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg:      cfg,
 		log:      cfg.Logger,
-		shares:   map[string]*Share{},
 		conns:    map[*conn]struct{}{},
 		sessions: map[uint64]*session{},
 		serving:  map[transport.Listener]context.CancelFunc{},
@@ -76,9 +79,11 @@ func New(cfg Config) (*Server, error) {
 		stragglerGrace: stragglerGrace,
 	}
 	s.files.breakTimeout = breakTimeout
-	for i := range cfg.Shares {
-		s.shares[foldName(cfg.Shares[i].Name)] = &s.cfg.Shares[i]
+	l, err := newLive(&cfg)
+	if err != nil {
+		return nil, err
 	}
+	s.live.Store(l)
 	s.ntlm = ntlm.Server{
 		NetBIOSName:    cfg.ServerName,
 		NetBIOSDomain:  cfg.Domain,
@@ -133,6 +138,13 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 				return ctx.Err()
 			}
 			return fmt.Errorf("server: accept on %s://%v: %w", l.Scheme(), l.Addr(), err)
+		}
+		if !s.live.Load().hosts.admits(tc.RemoteAddr()) {
+			s.log.Info("connection refused: its address may not connect", "peer", addrString(tc.RemoteAddr()))
+			s.audit(nil, AuditEvent{Kind: AuditConnection, Peer: addrString(tc.RemoteAddr()), Status: ntstatus.AccessDenied})
+			s.count.refused.Add(1)
+			tc.Close()
+			continue
 		}
 		if !s.start(tc, l.Scheme()) {
 			s.count.refused.Add(1)

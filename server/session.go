@@ -176,7 +176,7 @@ func (s *Server) endSession(sess *session, self *request) {
 	sess.mu.Unlock()
 	sess.gone.Store(true)
 	for _, t := range trees {
-		t.gone.Store(true)
+		t.end()
 	}
 	s.removeSession(sess)
 	for c := range channels {

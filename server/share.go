@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -22,6 +24,11 @@ type Share struct {
 	Name string
 	// FS is what the share holds. The server does not close it.
 	FS vfs.FS
+	// Open, in the place of FS, finds what the share holds for who connects to it.
+	// release is called once, when the tree connect has ended; files may be open a
+	// little longer. An error that matches fs.ErrNotExist refuses as if there were no
+	// such share.
+	Open func(ctx context.Context, c Client) (fsys vfs.FS, release func(), err error)
 	// Comment is shown by listings.
 	Comment string
 	// Hidden leaves the share out of listings; AccessBased leaves it out of the
@@ -94,16 +101,39 @@ type Share struct {
 	// exist for clients. Patterns have * and ?, and match without regard to case.
 	HideDotFiles         bool
 	HideFiles, VetoFiles []string
+
+	hosts hostRule // of HostsAllow and HostsDeny, made by own
+}
+
+// Client says who connects to a share.
+type Client struct {
+	// Share is the name by which he does.
+	Share string
+	// User and Domain are as he said them, empty for guests.
+	User, Domain string
+	// Account is who he is for the operating system; the zero Account if it does not
+	// know him.
+	Account Account
+	// Addr is where he comes from.
+	Addr net.Addr
 }
 
 // maxShareList bounds the lists of a share.
 const maxShareList = 4096
 
-// own makes the share's lists its own.
-func (s *Share) own() {
-	for _, l := range s.lists() {
+// own returns a copy of the share that is checked and shares nothing that the caller
+// could change.
+func (s *Share) own() (*Share, error) {
+	o := *s
+	for _, l := range o.lists() {
 		*l.list = slices.Clone(*l.list)
 	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	var err error
+	o.hosts, err = newHostRule(o.HostsAllow, o.HostsDeny)
+	return &o, err
 }
 
 type shareList struct {
@@ -127,8 +157,8 @@ func (s *Share) check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("server: share %q: %w", s.Name, fmt.Errorf(format, args...))
 	}
-	if s.FS == nil {
-		return bad("%w", errors.New("FS is nil"))
+	if (s.FS == nil) == (s.Open == nil) {
+		return bad("%w", errors.New("want one of FS and Open"))
 	}
 	for _, l := range s.lists() {
 		if len(*l.list) > maxShareList {

@@ -3,6 +3,10 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 
@@ -22,16 +26,31 @@ type tree struct {
 	maxAccess uint32
 	// encrypt refuses requests that did not come encrypted.
 	encrypt bool
+	// peer is where the client connected from.
+	peer net.Addr
+	// view is what the share holds, with the rights of the tree's user; nil for IPC$.
+	view vfs.FS
+	// release gives back what Share.Open has found; nil without.
+	release func()
+	// readOnlyNow is what readOnly reports; a change of the configuration changes it.
+	readOnlyNow atomic.Bool
 	// gone is set when the tree ends, before its opens are closed: who adds an
 	// open after that must take it back.
 	gone atomic.Bool
 }
 
 // fs is what the share holds, nil for IPC$.
-func (t *tree) fs() vfs.FS { return t.share.FS }
+func (t *tree) fs() vfs.FS { return t.view }
 
 // readOnly reports whether changes are refused.
-func (t *tree) readOnly() bool { return t.share.ReadOnly }
+func (t *tree) readOnly() bool { return t.readOnlyNow.Load() }
+
+// end says that the tree is gone. The opens of it may still be closed.
+func (t *tree) end() {
+	if !t.gone.Swap(true) && t.release != nil {
+		t.release()
+	}
+}
 
 var ipcShare = Share{Name: "IPC$", Comment: "Remote IPC", Hidden: true}
 
@@ -40,31 +59,6 @@ const (
 	accessShareAll  uint32 = 0x001F01FF
 	accessShareRead uint32 = 0x001200A9
 )
-
-// findShare looks a share up by name; nil if there is none.
-func (s *Server) findShare(name string) *Share {
-	key := foldName(name)
-	if key == "IPC$" {
-		return &ipcShare
-	}
-	return s.shares[key]
-}
-
-// admits reports whether the session's user may connect to the share.
-func (sh *Share) admits(sess *session) bool {
-	if sh == &ipcShare {
-		return true
-	}
-	if sess.anonymous || sess.guest {
-		return sh.Guest && len(sh.Users) == 0
-	}
-	for _, u := range sh.Users {
-		if foldName(u) == foldName(sess.user) {
-			return true
-		}
-	}
-	return len(sh.Users) == 0
-}
 
 // treeConnect is [MS-SMB2] 3.3.5.7.
 func treeConnect(ctx context.Context, r *request) ntstatus.Status {
@@ -84,19 +78,40 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	if !ok || !ok2 || host == "" || name == "" || strings.Contains(name, `\`) {
 		return ntstatus.InvalidParameter
 	}
-	share := c.srv.findShare(name)
+	share := c.srv.findShare(sess, name)
 	if share == nil {
 		return ntstatus.BadNetworkName
 	}
-	encrypt := share.Encrypt || sess.encryptData
+	refuse := func(why string, st ntstatus.Status) ntstatus.Status {
+		c.log.Info("tree connect refused", "user", sess.user, "share", share.Name, "why", why)
+		c.srv.audit(c, AuditEvent{Kind: AuditTree, User: sess.userName(), Share: share.Name, Status: st})
+		return st
+	}
 	if share.Encrypt && sess.sealer == nil {
-		return ntstatus.AccessDenied
+		return refuse("the share wants encryption", ntstatus.AccessDenied)
 	}
-	if !share.admits(sess) {
-		return ntstatus.AccessDenied
+	encrypt := share.Encrypt || sess.encryptData
+	if share.RequireSigning && !encrypt && !(r.signedOK && r.ch.mustSign) {
+		return refuse("the share wants signing", ntstatus.AccessDenied)
 	}
-	t := &tree{sess: sess, share: share, ipc: share == &ipcShare, encrypt: encrypt, maxAccess: accessShareAll}
-	if share.ReadOnly {
+	t := &tree{sess: sess, share: share, ipc: share == &ipcShare, encrypt: encrypt, maxAccess: accessShareAll, peer: c.tc.RemoteAddr()}
+	grant, st := c.srv.admit(ctx, sess, t.peer, share)
+	if st != ntstatus.Success {
+		return refuse("the user or his address may not", st)
+	}
+	if !t.ipc {
+		if st := t.attach(ctx, grant); st != ntstatus.Success {
+			return refuse("what it holds cannot be reached", st)
+		}
+	}
+	entered := false
+	defer func() {
+		if !entered {
+			t.end()
+		}
+	}()
+	t.readOnlyNow.Store(grant.readOnly)
+	if grant.readOnly {
 		t.maxAccess = accessShareRead
 	}
 	sess.mu.Lock()
@@ -116,7 +131,11 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	}
 	t.id = sess.nextTree
 	sess.trees[t.id] = t
+	entered = true
 	sess.mu.Unlock()
+	if !t.ipc {
+		c.srv.audit(c, AuditEvent{Kind: AuditTree, User: sess.userName(), Share: share.Name, Account: grant.account.Name})
+	}
 
 	r.setTree(t)
 	resp := smb2.TreeConnectResponse{ShareType: smb2.ShareTypeDisk, MaximalAccess: smb2.AccessMask(t.maxAccess)}
@@ -126,6 +145,9 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	}
 	if share.Encrypt && c.dialect >= Dialect300 {
 		resp.ShareFlags |= smb2.ShareFlagEncryptData
+	}
+	if share.HideUnreadable {
+		resp.ShareFlags |= smb2.ShareFlagAccessBasedDirectoryEnum
 	}
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
@@ -137,20 +159,71 @@ func treeDisconnect(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.InvalidParameter
 	}
 	t := r.tree
+	if !r.srv.endTree(t, r) {
+		return ntstatus.NetworkNameDeleted
+	}
+	r.out = appendEmpty4(r.out)
+	return ntstatus.Success
+}
+
+// endTree takes a tree out of its session, cancels its requests but for self and closes
+// what it has open; false if it has ended already.
+func (s *Server) endTree(t *tree, self *request) bool {
 	t.sess.mu.Lock()
 	if t.sess.trees[t.id] != t {
 		t.sess.mu.Unlock()
-		return ntstatus.NetworkNameDeleted
+		return false
 	}
 	delete(t.sess.trees, t.id)
 	t.sess.mu.Unlock()
-	t.gone.Store(true)
+	t.end()
 	for _, c := range t.sess.conns() {
-		c.cancelWhere(func(o *request) bool { return o.tree == t && o != r })
+		c.cancelWhere(func(o *request) bool { return o.tree == t && o != self })
 	}
-	r.srv.closeTreeOpens(t)
-	r.out = appendEmpty4(r.out)
+	s.closeTreeOpens(t)
+	return true
+}
+
+// attach finds what the share holds, as the user sees it.
+func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
+	fsys := t.share.FS
+	if t.share.Open != nil {
+		who := Client{Share: t.share.Name, Account: a.account, Addr: t.peer}
+		if !a.guest {
+			who.User, who.Domain = t.sess.user, t.sess.domain
+		}
+		var err error
+		if fsys, t.release, err = t.share.Open(ctx, who); err != nil {
+			t.release = nil
+			t.sess.srv.log.Error("share cannot be opened", "share", t.share.Name, "user", t.sess.user, "err", err)
+			if errors.Is(err, fs.ErrNotExist) {
+				return ntstatus.BadNetworkName
+			}
+			return ntstatus.FromError(err)
+		}
+	}
+	view, err := asUser(fsys, a)
+	if err != nil {
+		if t.release != nil {
+			t.release()
+			t.release = nil
+		}
+		t.sess.srv.log.Error("cannot act as the user", "share", t.share.Name, "user", t.sess.user, "uid", a.account.UID, "err", err)
+		return ntstatus.AccessDenied
+	}
+	t.view = view
 	return ntstatus.Success
+}
+
+// asUser is a view of fsys with the rights of who was admitted: his own where the server
+// can give him those, the server's where the operating system does not know him, or he
+// is an administrator of the share.
+func asUser(fsys vfs.FS, a *admission) (vfs.FS, error) {
+	imp, ok := fsys.(vfs.Impersonator)
+	if !ok || !a.known || a.admin || os.Geteuid() != 0 {
+		return fsys, nil
+	}
+	return imp.As(vfs.Credentials{UID: a.account.UID, GID: a.account.GID, Groups: a.account.GIDs})
 }
 
 // appendEmpty4 appends a response body that is its StructureSize of 4 and two

@@ -1,0 +1,224 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// directory is Users with accounts of the operating system.
+type directory struct {
+	UserMap
+	accounts map[string]Account
+	groups   map[string]uint32
+}
+
+func (d directory) Account(_ context.Context, name string) (Account, error) {
+	if a, ok := d.accounts[name]; ok {
+		return a, nil
+	}
+	return Account{}, fmt.Errorf("user %q: %w", name, fs.ErrNotExist)
+}
+
+func (d directory) Guest(ctx context.Context) (Account, error) { return d.Account(ctx, "nobody") }
+
+func (d directory) Group(_ context.Context, name string) (uint32, error) {
+	if g, ok := d.groups[name]; ok {
+		return g, nil
+	}
+	return 0, fmt.Errorf("group %q: %w", name, fs.ErrNotExist)
+}
+
+func TestWhoMayConnect(t *testing.T) {
+	users := directory{
+		accounts: map[string]Account{
+			"alice":  {Name: "alice", UID: 1001, GID: 100, GIDs: []uint32{50}, Groups: []string{"users", "staff"}},
+			"mapped": {Name: "bob", UID: 1002, GID: 100, Groups: []string{"users"}},
+			"nobody": {Name: "nobody", UID: 65534, GID: 65534, Groups: []string{"nogroup"}},
+		},
+		groups: map[string]uint32{"staff": 50, "wheel": 10},
+	}
+	s := &Server{cfg: Config{Users: users}, log: Config{}.Logger}
+	cfg, err := copyConfig(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.log = cfg.Logger
+	local := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}
+	for _, c := range []struct {
+		name  string
+		share Share
+		user  string // "" is a guest
+		want  string // of what was admitted
+	}{
+		{"everybody", Share{}, "alice", "alice 1001:100"},
+		{"a user whom UNIX does not know", Share{}, "carol", "unknown"},
+		{"no guests", Share{}, "", ""},
+		{"guests", Share{Guest: true}, "", "guest nobody 65534:65534"},
+		{"guests are not on a list", Share{Guest: true, Users: []string{"alice"}}, "", ""},
+		{"guests on a list", Share{Guest: true, Users: []string{"nobody"}}, "", "guest nobody 65534:65534"},
+		{"guest only", Share{Guest: true, GuestOnly: true}, "alice", "guest nobody 65534:65534"},
+		{"guest only without guest", Share{GuestOnly: true}, "alice", "alice 1001:100"},
+		{"on the list", Share{Users: []string{"bob", "ALICE"}}, "alice", "alice 1001:100"},
+		{"not on the list", Share{Users: []string{"bob"}}, "alice", ""},
+		{"in a group", Share{Users: []string{"@staff"}}, "alice", "alice 1001:100"},
+		{"in a group, by +", Share{Users: []string{"+Staff"}}, "alice", "alice 1001:100"},
+		{"in a group, by &+", Share{Users: []string{"&+staff"}}, "alice", "alice 1001:100"},
+		{"not in the group", Share{Users: []string{"@wheel", "staff"}}, "alice", ""},
+		{"a user who calls himself a group", Share{Users: []string{"@carol"}}, "carol", ""},
+		{"known by the name he is mapped to", Share{Users: []string{"bob"}}, "mapped", "bob 1002:100"},
+		{"not by the one he says", Share{Users: []string{"mapped"}}, "mapped", ""},
+		{"unknown to UNIX, on the list", Share{Users: []string{"carol"}}, "carol", "unknown"},
+		{"invalid", Share{Users: []string{"alice"}, InvalidUsers: []string{"@users"}}, "mapped", ""},
+		{"invalid wins", Share{Users: []string{"alice"}, InvalidUsers: []string{"alice"}}, "alice", ""},
+		{"read only", Share{ReadOnly: true}, "alice", "alice 1001:100 read"},
+		{"write list", Share{ReadOnly: true, WriteList: []string{"@staff"}}, "alice", "alice 1001:100"},
+		{"read list", Share{ReadList: []string{"alice"}}, "alice", "alice 1001:100 read"},
+		{"write list wins", Share{ReadList: []string{"alice"}, WriteList: []string{"alice"}}, "alice", "alice 1001:100"},
+		{"admin", Share{AdminUsers: []string{"alice"}}, "alice", "alice 1001:100 admin"},
+		{"force user", Share{Users: []string{"alice"}, ForceUser: "nobody"}, "alice", "nobody 65534:65534 other"},
+		{"force an unknown user", Share{ForceUser: "absent"}, "alice", ""},
+		{"force group", Share{ForceGroup: "wheel"}, "alice", "alice 1001:10 other"},
+		{"force group for its members", Share{ForceGroup: "+staff"}, "alice", "alice 1001:50 other"},
+		{"not for others", Share{ForceGroup: "+wheel"}, "alice", "alice 1001:100"},
+		{"force an unknown group", Share{ForceGroup: "absent"}, "alice", ""},
+		{"hosts", Share{HostsAllow: []string{"192.0.2."}}, "alice", "alice 1001:100"},
+		{"other hosts", Share{HostsAllow: []string{"192.0.3."}}, "alice", ""},
+	} {
+		c.share.Name, c.share.FS = "s", notThere{}
+		sh, err := c.share.own()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, st := s.admit(t.Context(), &session{user: c.user, guest: c.user == ""}, local, sh)
+		got := ""
+		if a != nil {
+			if a.guest {
+				got += "guest "
+			}
+			if got += "unknown"; a.known {
+				got = got[:len(got)-len("unknown")] + fmt.Sprintf("%s %d:%d", a.account.Name, a.account.UID, a.account.GID)
+			}
+			if a.asOther && !a.guest {
+				got += " other"
+			}
+			if a.admin {
+				got += " admin"
+			}
+			if a.readOnly {
+				got += " read"
+			}
+		}
+		if got != c.want || (a == nil) != (st == ntstatus.AccessDenied) {
+			t.Errorf("%s: admitted as %q with %v, want %q", c.name, got, st, c.want)
+		}
+	}
+}
+
+// notThere is a file system that nobody looks into.
+type notThere struct{ vfs.FS }
+
+func TestReload(t *testing.T) {
+	var cfg Config
+	var audited []AuditEvent
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		data := c.Shares[0].FS
+		open := func(context.Context, Client) (vfs.FS, func(), error) { return data, func() {}, nil }
+		c.Shares = []Share{{Name: "data", FS: data}, {Name: "goes", FS: data}, {Name: "narrows", FS: data}, {Name: "opened", Open: open}}
+		c.Audit = func(e AuditEvent) { audited = append(audited, e) }
+		cfg = *c
+	})
+	s.write("f", []byte("x"))
+	p := s.login(smb2.DialectSMB311)
+	p.mustConnect("data")
+	data, file := p.tid, p.openFile("f")
+	p.mustConnect("narrows")
+	narrows := p.tid
+	p.mustConnect("goes")
+	goes, gone := p.tid, p.openFile("f")
+
+	var opened, released atomic.Int32
+	cfg.Shares = []Share{
+		{Name: "DATA", FS: cfg.Shares[0].FS, ReadOnly: true},
+		{Name: "narrows", FS: cfg.Shares[0].FS, Users: []string{"somebody"}},
+		{Name: "new", Open: func(_ context.Context, c Client) (vfs.FS, func(), error) {
+			if opened.Add(1); c.User == "" || c.Share != "new" {
+				t.Errorf("opened for %+v", c)
+			}
+			return cfg.Shares[0].FS, func() { released.Add(1) }, nil
+		}},
+		{Name: "broken", Open: func(context.Context, Client) (vfs.FS, func(), error) { return nil, nil, fs.ErrNotExist }},
+	}
+	if err := s.srv.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	read := func(tid uint32, id smb2.FileID) ntstatus.Status {
+		p.tid = tid
+		st, _ := p.do(smb2.CommandRead, &smb2.ReadRequest{FileID: id, Length: 1})
+		return st
+	}
+	want(t, "READ of what was open", read(data, file), ntstatus.Success)
+	want(t, "READ in a share that is gone", read(goes, gone), ntstatus.NetworkNameDeleted)
+	want(t, "READ in a share that does not admit the user now", read(narrows, file), ntstatus.NetworkNameDeleted)
+	p.tid = data
+	st, _ := p.do(smb2.CommandCreate, createRequest("new file", smb2.FileCreate))
+	if st != ntstatus.AccessDenied && st != ntstatus.MediaWriteProtected {
+		t.Errorf("CREATE in a share that is read-only now: %v", st)
+	}
+	want(t, "a share that is gone", p.connect("goes"), ntstatus.BadNetworkName)
+	want(t, "a share that does not admit", p.connect("narrows"), ntstatus.AccessDenied)
+	want(t, "a share that cannot be reached", p.connect("broken"), ntstatus.BadNetworkName)
+	want(t, "a new share", p.connect("new"), ntstatus.Success)
+	p.openFile("f")
+	if opened.Load() != 1 || released.Load() != 0 {
+		t.Errorf("opened %d times and released %d", opened.Load(), released.Load())
+	}
+	st, _ = p.do(smb2.CommandTreeDisconnect, &smb2.TreeDisconnectRequest{})
+	want(t, "TREE_DISCONNECT", st, ntstatus.Success)
+	if released.Load() != 1 {
+		t.Errorf("released %d times after the tree connect", released.Load())
+	}
+
+	// What is wrong changes nothing.
+	bad := cfg
+	bad.Shares = []Share{{Name: "a/b", FS: cfg.Shares[0].FS}}
+	if err := s.srv.Reload(t.Context(), bad); err == nil {
+		t.Error("a bad share is taken")
+	}
+	want(t, "READ after a reload that failed", read(data, file), ntstatus.Success)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.srv.Reload(cancelled, cfg); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if len(audited) == 0 {
+		t.Error("nothing was audited")
+	}
+}
+
+// A home is its user's alone, under his own name.
+func TestHomes(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		data := c.Shares[0].FS
+		c.Homes = &Share{Name: "homes", Open: func(_ context.Context, c Client) (vfs.FS, func(), error) {
+			if c.Share != c.User {
+				t.Errorf("the home %q is opened for %q", c.Share, c.User)
+			}
+			return data, func() {}, nil
+		}}
+	})
+	p := s.login(smb2.DialectSMB311)
+	user := "ann"
+	want(t, "one's own home", p.connect(user), ntstatus.Success)
+	want(t, "somebody's home", p.connect("bob"), ntstatus.BadNetworkName)
+	want(t, "the template", p.connect("homes"), ntstatus.BadNetworkName)
+}
