@@ -153,23 +153,27 @@ func (t *openTable) acknowledgeLocked(c *caching, keep smb2.LeaseState, b *break
 // breakReaders takes what others than the open cache of a file's content, as it is
 // changed: before that, so that they do not use what they have, and after it, so that
 // what somebody has read in between is not kept. It costs nothing where nobody
-// caches, and does not wait.
+// caches, and does not wait. A level II oplock does not outlive its own open's changes
+// either: [MS-FSA] 2.1.4.12 compares no keys there.
 func (o *open) breakReaders() {
 	st := o.state
-	if r := st.readers.Load(); r == nil || r == o.caching {
+	r := st.readers.Load()
+	if r == nil || o.ownLease(r) {
 		return
 	}
 	var b breaks
 	t := &o.srv.files
 	t.mu.Lock()
 	for _, c := range st.cachings {
-		if c != o.caching && c.held&cacheR != 0 {
+		if c.readsOnly() && !o.ownLease(c) {
 			t.breakLocked(c, 0, &b)
 		}
 	}
 	t.mu.Unlock()
 	o.srv.sendBreaks(&b)
 }
+
+func (o *open) ownLease(c *caching) bool { return c == o.caching && c.isLease }
 
 // awaitSetInfo takes the handles that others cache of what a SET_INFO is about, and
 // waits until they have been given up: [MS-FSA] 2.1.4.12, cases SET_INFORMATION and

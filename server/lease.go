@@ -63,11 +63,15 @@ type caching struct {
 // severalReaders stands in fileState.readers for more than one.
 var severalReaders = new(caching)
 
-// countReadersLocked keeps fileState.readers, which WRITE looks at.
+// readsOnly reports whether the client caches content that others may change.
+func (c *caching) readsOnly() bool { return c.held&(cacheR|cacheW) == cacheR }
+
+// countReadersLocked keeps fileState.readers, which WRITE looks at. Who caches its own
+// changes is alone with the content.
 func (st *fileState) countReadersLocked() {
 	var r *caching
 	for _, c := range st.cachings {
-		if c.held&cacheR == 0 {
+		if !c.readsOnly() {
 			continue
 		}
 		if r != nil {
