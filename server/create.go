@@ -335,7 +335,7 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 		// An object just created can only have been renamed since: better an old
 		// name than to create another.
 		e := entry{
-			need: c.need, overwrites: c.overwrites() && action != vfs.Created, caching: caching,
+			need: c.need, created: action == vfs.Created, overwrites: c.overwrites() && action != vfs.Created, caching: caching,
 			epoch: epoch, sure: action == vfs.Created || try == maxOpenRetries,
 		}
 		info, again, st := c.enter(ctx, o, action, &e)

@@ -123,6 +123,8 @@ type cachingRequest struct {
 	level smb2.OplockLevel
 	key   leaseKey
 	lease smb2.Lease // with OplockLevelLease
+	// directories says that the client may have leases of directories.
+	directories bool
 }
 
 // wanted is what is asked for, as caching rights.
@@ -155,7 +157,10 @@ func (r *request) cachingRequest(level smb2.OplockLevel, lease *smb2.Lease) cach
 			r.tree.share.NoOplocks || r.tree.share.NoLeases {
 			return cachingRequest{}
 		}
-		return cachingRequest{level: level, lease: *lease, key: leaseKey{r.conn.clientGUID, lease.LeaseKey}}
+		return cachingRequest{
+			level: level, lease: *lease, key: leaseKey{r.conn.clientGUID, lease.LeaseKey},
+			directories: r.conn.serverCaps&smb2.GlobalCapDirectoryLeasing != 0 && lease.Version == 2,
+		}
 	}
 	return cachingRequest{}
 }
@@ -192,8 +197,10 @@ func (t *openTable) grantLocked(st *fileState, o *open, e *entry, others *rivals
 	switch {
 	case q.level == smb2.OplockLevelNone:
 		return
-	case !lease && (st.isDir || isOplockStat(o.access|e.need)):
+	case st.isDir && !(lease && q.directories):
 		return // 2.1.5.18: directories have leases only
+	case !lease && !e.created && isOplockStat(o.access|e.need):
+		return
 	case st.isDir:
 		want &^= cacheW
 	}

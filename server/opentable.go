@@ -129,10 +129,11 @@ type entry struct {
 	// names have changed.
 	epoch uint64
 	sure  bool
-	// overwrites says that the content is going to be replaced, again that the open
-	// has had to wait before.
-	overwrites, again bool
-	caching           cachingRequest
+	// created says that the object is new, overwrites that its content is going to be
+	// replaced, again that the open has had to wait before.
+	created, overwrites, again bool
+
+	caching cachingRequest
 }
 
 // enter adds an open to its object if those who have it open allow that, and gives it
