@@ -113,7 +113,11 @@ type Config struct {
 	// Domain is the NTLM target domain; default ServerName (a stand-alone server).
 	Domain string
 	// GUID identifies the server to clients; the zero GUID stands for a random one.
+	// The SIDs of users are made of it, or of ServerName if it is zero: they have to
+	// stay the same for access control lists to mean the same.
 	GUID [16]byte
+	// identity is what the machine's SID is made of.
+	identity string
 	// Logger gets what an operator acts on; nil discards it.
 	Logger *slog.Logger
 
@@ -178,6 +182,10 @@ func copyConfig(c Config) (Config, error) {
 	}
 	if c.Domain == "" {
 		c.Domain = c.ServerName
+	}
+	c.identity = foldName(c.ServerName)
+	if c.GUID != [16]byte{} {
+		c.identity = string(c.GUID[:])
 	}
 	if c.GUID == [16]byte{} {
 		rand.Read(c.GUID[:]) // never fails: it ends the program first

@@ -53,6 +53,10 @@ type creation struct {
 	maximum bool            // MAXIMUM_ALLOWED was asked for
 	need    smb2.AccessMask // what the disposition needs beyond access, for sharing only
 	attrs   vfs.Attributes
+
+	parent       *security // of the directory, where something may be created
+	mayNotCreate bool      // for want of a right in the directory
+	maximal      smb2.MaximalAccessResponse
 }
 
 // createContexts are the create contexts of a request that matter here.
@@ -122,6 +126,7 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 		return nil, st
 	}
 	o.action = action
+	c.queryMaximal(ctx, o, &info)
 	if st := r.addOpen(o); st != ntstatus.Success {
 		return nil, st
 	}
@@ -136,6 +141,7 @@ func (c *creation) replay(ctx context.Context, r *request, o *open) ntstatus.Sta
 		return ntstatus.FromError(err)
 	}
 	r.setOpen(o)
+	c.queryMaximal(ctx, o, &info)
 	return c.respond(r, o, &info, o.action)
 }
 
@@ -239,7 +245,7 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 		return ntstatus.AccessDenied
 	case q.FileAttributes&^validAttributes != 0:
 		return ntstatus.InvalidParameter
-	case access&smb2.AccessSystemSecurity != 0:
+	case access&smb2.AccessSystemSecurity != 0 && !t.token().Admin:
 		return ntstatus.PrivilegeNotHeld
 	case q.CreateOptions&unsupportedOptions != 0:
 		return ntstatus.NotSupported
@@ -300,7 +306,7 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 	case smb2.FileSupersede:
 		c.need = smb2.Delete
 	}
-	if c.access&^smb2.AccessMask(t.maxAccess) != 0 || c.need != 0 && t.readOnly() ||
+	if c.access&^smb2.AccessSystemSecurity&^smb2.AccessMask(t.maxAccess) != 0 || c.need != 0 && t.readOnly() ||
 		q.CreateDisposition == smb2.FileCreate && t.readOnly() {
 		return ntstatus.AccessDenied
 	}
@@ -364,6 +370,9 @@ func (c *creation) enter(ctx context.Context, o *open, action vfs.Action, e *ent
 		// Once it is entered, other opens of the object reach it.
 		o.refs.Store(1)
 		o.search.init(o.isDir)
+		if st := c.authorize(ctx, o, o.name, &info, action); st != ntstatus.Success {
+			return info, false, st
+		}
 		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
 			return info, false, st
 		}
@@ -416,6 +425,9 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	case c.creates() && !o.tree.readOnly():
 		opts.Disposition = vfs.OpenOrCreate
 	}
+	if st := c.prepareParent(ctx, o, &opts); st != ntstatus.Success {
+		return 0, "", st
+	}
 	access := c.access
 	if c.maximum {
 		access |= smb2.AccessMask(o.tree.maxAccess)
@@ -439,6 +451,15 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	for {
 		file, res, err := o.fs.Open(ctx, c.name.path, opts)
 		switch {
+		case err == nil && c.req.CreateDisposition == smb2.FileCreate && res.Action != vfs.Created:
+			_ = file.Close() // it was only looked for, as it could not have been created
+			return 0, "", c.openError(ctx, o, syscall.EEXIST)
+		case errors.Is(err, fs.ErrNotExist) && c.mayNotCreate:
+			if st := c.openError(ctx, o, err); st != ntstatus.ObjectNameNotFound {
+				return 0, "", st
+			}
+			o.srv.denied(o, c.name.path, addRight(c.kind == vfs.KindDir))
+			return 0, "", ntstatus.AccessDenied
 		case err == nil:
 			if c.maximum && opts.Access&vfs.AccessWrite == 0 && c.kind != vfs.KindDir {
 				if info, err := file.Stat(ctx); err == nil && info.Mode.IsRegular() {
@@ -625,7 +646,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 
 // hasContexts reports whether there are create contexts that change a new file.
 func (c *creation) hasContexts() bool {
-	return c.ctxs.ea != nil || c.ctxs.sd != nil || c.ctxs.hasAllocation
+	return c.ctxs.ea != nil || c.ctxs.sd != nil || c.ctxs.hasAllocation || c.parent != nil && c.parent.stored
 }
 
 // applyContexts applies the create contexts meant for new files: 3.3.5.9.1 to
@@ -636,10 +657,8 @@ func (c *creation) applyContexts(ctx context.Context, o *open) ntstatus.Status {
 			return st
 		}
 	}
-	if c.ctxs.sd != nil {
-		if st := o.setSecurity(ctx, c.ctxs.sd, smb2.DACLSecurityInformation); st != ntstatus.Success {
-			return st
-		}
+	if st := c.newSecurity(ctx, o); st != ntstatus.Success {
+		return st
 	}
 	if c.ctxs.hasAllocation && !o.isDir {
 		return o.allocate(ctx, c.ctxs.allocation)
@@ -664,7 +683,7 @@ func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.Crea
 	}
 	var err error
 	if c.ctxs.maxAccess {
-		m := smb2.MaximalAccessResponse{QueryStatus: ntstatus.Success, MaximalAccess: smb2.AccessMask(r.tree.maxAccess)}
+		m := c.maximal
 		data, _ := m.AppendBinary(nil)
 		if resp.Contexts, err = smb2.AppendCreateContext(resp.Contexts, smb2.CreateContextQueryMaximalAccess, data); err != nil {
 			return r.appended(err)

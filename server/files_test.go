@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
-	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
 // openDir opens a directory of the share for listing and watching.
@@ -474,87 +472,4 @@ func TestExtendedAttributes(t *testing.T) {
 	l = smb2.NewEntryList(nil, 4096)
 	l.AppendEa(smb2.FileFullEaInformation{EaName: "a:b", EaValue: []byte("1")})
 	want(t, "bad name", p.set(f, smb2.ClassFileFullEaInformation, l.Bytes()), ntstatus.InvalidEAName)
-}
-
-// Permission bits become a DACL and come back from it.
-func TestSecurityRoundTrip(t *testing.T) {
-	for mode := range fs.FileMode(0o1000) {
-		for _, typ := range []fs.FileMode{0, fs.ModeDir} {
-			info := vfs.Info{Mode: typ | mode, UID: 1000, GID: 100}
-			sd := descriptor(&info, smb2.DACLSecurityInformation)
-			// Everyone includes owner and group, as it does not in a mode.
-			want := mode | mode&7<<3 | mode&7<<6
-			if got, ok := permsOf(&sd, &info); !ok || got != want {
-				t.Errorf("mode %v: got %v, %v; want %v", mode, got, ok, want)
-			}
-		}
-	}
-}
-
-// [MS-SMB2] 3.3.5.20.3 and 3.3.5.21.3.
-func TestSecurityInfo(t *testing.T) {
-	s, p := disk(t)
-	s.write("f", nil)
-	req := createRequest("f", smb2.FileOpen)
-	req.DesiredAccess |= smb2.ReadControl | smb2.WriteDAC | smb2.WriteOwner
-	f := p.create(req)
-	const all = uint32(smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation | smb2.DACLSecurityInformation)
-	b, st := p.query(f, smb2.InfoSecurity, 0, all, 4096)
-	want(t, "query", st, ntstatus.Success)
-	sd, err := smb2.ParseSecurityDescriptor(b)
-	if err != nil || sd.Owner == nil || *sd.Owner != smb2.SIDUnixUser(uint32(os.Getuid())) || sd.DACL == nil || len(sd.DACL.ACEs) != 3 {
-		t.Fatalf("%+v, %v", sd, err)
-	}
-	need, st := p.query(f, smb2.InfoSecurity, 0, all, uint32(len(b)-1))
-	want(t, "too little room", st, ntstatus.BufferTooSmall)
-	if len(need) != 4 || le.Uint32(need) != uint32(len(b)) {
-		t.Errorf("needed length %x, want %d", need, len(b))
-	}
-	_, st = p.query(f, smb2.InfoSecurity, 0, uint32(smb2.SACLSecurityInformation), 4096)
-	want(t, "SACL", st, ntstatus.AccessDenied)
-	set := func(sd smb2.SecurityDescriptor, what smb2.SecurityInformation) ntstatus.Status {
-		b, err := sd.AppendBinary(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		st, _ := p.do(smb2.CommandSetInfo, &smb2.SetInfoRequest{InfoType: smb2.InfoSecurity, AdditionalInformation: uint32(what), FileID: f, Buffer: b})
-		return st
-	}
-	mode := func() fs.FileMode {
-		i, err := os.Stat(filepath.Join(s.dir, "f"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return i.Mode().Perm()
-	}
-	ace := func(typ smb2.ACEType, sid smb2.SID, m smb2.AccessMask) smb2.ACE {
-		return smb2.ACE{Type: typ, SID: sid, Mask: m}
-	}
-	dacl := func(aces ...smb2.ACE) smb2.SecurityDescriptor {
-		return smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: aces}}
-	}
-	for _, c := range []struct {
-		name string
-		sd   smb2.SecurityDescriptor
-		want fs.FileMode
-	}{
-		{"everyone reads", dacl(ace(smb2.ACEAccessAllowed, smb2.SIDEveryone, smb2.GenericRead)), 0o444},
-		{"owner everything", dacl(ace(smb2.ACEAccessAllowed, *sd.Owner, smb2.GenericAll)), 0o700},
-		{"denied first", dacl(
-			ace(smb2.ACEAccessDenied, smb2.SIDEveryone, smb2.FileWriteData),
-			ace(smb2.ACEAccessAllowed, smb2.SIDEveryone, smb2.GenericAll)), 0o555},
-		{"only a stranger: nothing changes", dacl(ace(smb2.ACEAccessAllowed, smb2.NewSID(5, 21, 1, 2, 3, 1000), smb2.GenericAll)), 0o555},
-		{"nobody", dacl(), 0},
-		{"no DACL", smb2.SecurityDescriptor{Control: smb2.SEDACLPresent}, 0o777},
-	} {
-		want(t, c.name, set(c.sd, smb2.DACLSecurityInformation), ntstatus.Success)
-		if got := mode(); got != c.want {
-			t.Errorf("%s: mode %v, want %v", c.name, got, c.want)
-		}
-	}
-	stranger := smb2.NewSID(5, 21, 1, 2, 3, 1000)
-	want(t, "owner that is nobody here", set(smb2.SecurityDescriptor{Owner: &stranger}, smb2.OwnerSecurityInformation), ntstatus.InvalidOwner)
-	want(t, "owner as it is", set(smb2.SecurityDescriptor{Owner: sd.Owner}, smb2.OwnerSecurityInformation), ntstatus.Success)
-	st, _ = p.do(smb2.CommandSetInfo, &smb2.SetInfoRequest{InfoType: smb2.InfoSecurity, AdditionalInformation: 4, FileID: f, Buffer: []byte{1}})
-	want(t, "malformed", st, ntstatus.InvalidSecurityDescr)
 }

@@ -169,6 +169,13 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if !s.pattern.match(name) {
 			continue
 		}
+		if o.tree.share.HideUnreadable {
+			if ok, err := o.mayRead(ctx, vfs.Join(o.path(), e.Name)); err != nil {
+				return false, ntstatus.FromError(err)
+			} else if !ok {
+				continue
+			}
+		}
 		if class == smb2.ClassFileNamesInformation {
 			s.held = smb2.DirectoryEntry{FileName: name, FileIndex: s.index}
 			return true, ntstatus.Success

@@ -11,104 +11,45 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
-// # Security descriptors
-//
-// No access control list is stored. What clients see is made of the owner, group
-// and permission bits: the owner is S-1-22-1-uid, the group S-1-22-2-gid, and the
-// DACL has an entry for each of them and one for Everyone.
-//
-// The other way, a DACL is read for what it says about these three (CREATOR OWNER,
-// OWNER RIGHTS, CREATOR GROUP and Authenticated Users are taken for owner, group
-// and Everyone) and changes the permission bits accordingly. Entries for others
-// have no bit to go into and are ignored; a DACL of nothing else is accepted and
-// changes nothing, so that programs that copy files with their descriptors go
-// on. An owner or group that is no S-1-22 SID and is not the present one is
-// refused with STATUS_INVALID_OWNER.
-
-// rwx are permission bits of one class.
+// Parts of a descriptor that are asked for or set by QUERY_INFO and SET_INFO with
+// SMB2_0_INFO_SECURITY.
 const (
-	permRead  fs.FileMode = 4
-	permWrite fs.FileMode = 2
-	permExec  fs.FileMode = 1
+	plainSecurity = smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation | smb2.DACLSecurityInformation
+	// saclSecurity are parts of the SACL for which ACCESS_SYSTEM_SECURITY is needed.
+	saclSecurity = smb2.SACLSecurityInformation | smb2.ScopeSecurityInformation | smb2.BackupSecurityInformation
 )
 
-// maskOf are the rights that permission bits stand for.
-func maskOf(perm fs.FileMode, isDir, owner bool) smb2.AccessMask {
-	m := smb2.FileReadAttributes | smb2.FileReadEA | smb2.ReadControl | smb2.Synchronize
-	if perm&permRead != 0 {
-		m |= smb2.FileGenericRead
-	}
-	if perm&permWrite != 0 {
-		m |= smb2.FileGenericWrite | smb2.Delete
-		if isDir {
-			m |= smb2.FileDeleteChild
-		}
-	}
-	if perm&permExec != 0 {
-		m |= smb2.FileGenericExecute
-	}
-	if owner {
-		m |= smb2.WriteDAC | smb2.WriteOwner | smb2.FileWriteAttributes | smb2.Delete
-		if perm == permRead|permWrite|permExec {
-			m = smb2.FileAllAccess
-		}
-	}
-	return m
-}
+// daclControl are the control bits that belong to the DACL, saclControl to the SACL.
+const (
+	daclControl = smb2.SEDACLPresent | smb2.SEDACLDefaulted | smb2.SEDACLAutoInheritReq |
+		smb2.SEDACLAutoInherited | smb2.SEDACLProtected
+	saclControl = smb2.SESACLPresent | smb2.SESACLDefaulted | smb2.SESACLAutoInheritReq |
+		smb2.SESACLAutoInherited | smb2.SESACLProtected
+)
 
-// permOf are the permission bits that rights stand for.
-func permOf(m smb2.AccessMask) (perm fs.FileMode) {
-	m = m.Expand()
-	if m&smb2.FileReadData != 0 {
-		perm |= permRead
-	}
-	if m&smb2.FileWriteData != 0 {
-		perm |= permWrite
-	}
-	if m&smb2.FileExecute != 0 {
-		perm |= permExec
-	}
-	return perm
-}
-
-// descriptor makes the parts of a security descriptor that were asked for.
-func descriptor(info *vfs.Info, want smb2.SecurityInformation) smb2.SecurityDescriptor {
-	owner, group := smb2.SIDUnixUser(info.UID), smb2.SIDUnixGroup(info.GID)
-	var sd smb2.SecurityDescriptor
-	if want&smb2.OwnerSecurityInformation != 0 {
-		sd.Owner = &owner
-	}
-	if want&smb2.GroupSecurityInformation != 0 {
-		sd.Group = &group
-	}
-	if want&smb2.DACLSecurityInformation != 0 {
-		perm, dir := info.Mode.Perm(), info.IsDir()
-		sd.DACL = &smb2.ACL{ACEs: []smb2.ACE{
-			{Type: smb2.ACEAccessAllowed, SID: owner, Mask: maskOf(perm>>6&7, dir, true)},
-			{Type: smb2.ACEAccessAllowed, SID: group, Mask: maskOf(perm>>3&7, dir, false)},
-			{Type: smb2.ACEAccessAllowed, SID: smb2.SIDEveryone, Mask: maskOf(perm&7, dir, false)},
-		}}
-	}
-	return sd
-}
-
-// security answers SMB2_0_INFO_SECURITY, [MS-SMB2] 3.3.5.20.3.
+// security answers SMB2_0_INFO_SECURITY, [MS-SMB2] 3.3.5.20.3, [MS-FSA] 2.1.5.14.
 func (q *infoQuery) security(ctx context.Context) ntstatus.Status {
 	o, want := q.o, smb2.SecurityInformation(q.req.AdditionalInformation)
-	const plain = smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation | smb2.DACLSecurityInformation
 	switch {
 	case o.isPipe:
 		return ntstatus.NotSupported
-	case want&smb2.SACLSecurityInformation != 0:
-		return ntstatus.AccessDenied // ACCESS_SYSTEM_SECURITY is never granted
-	case want&plain != 0 && o.access&smb2.ReadControl == 0:
+	case want&saclSecurity != 0 && o.access&smb2.AccessSystemSecurity == 0:
+		return ntstatus.AccessDenied
+	case want&plainSecurity != 0 && o.access&smb2.ReadControl == 0:
 		return ntstatus.AccessDenied
 	}
-	info, err := o.file.Stat(ctx)
-	if err != nil {
-		return ntstatus.FromError(err)
+	sd := smb2.SecurityDescriptor{}
+	if want&(plainSecurity|smb2.SACLSecurityInformation) != 0 {
+		info, err := o.object().Stat(ctx)
+		if err != nil {
+			return ntstatus.FromError(err)
+		}
+		sec, err := o.security(ctx, &info)
+		if err != nil {
+			return ntstatus.FromError(err)
+		}
+		sd = onlyParts(&sec.sd, want)
 	}
-	sd := descriptor(&info, want)
 	start := len(q.r.out)
 	b, err := sd.AppendBinary(q.r.out)
 	if err != nil {
@@ -123,106 +64,247 @@ func (q *infoQuery) security(ctx context.Context) ntstatus.Status {
 	return ntstatus.Success
 }
 
-// setSecurityInfo is SET_INFO with SMB2_0_INFO_SECURITY, [MS-SMB2] 3.3.5.21.3.
+// onlyParts are the parts of a descriptor that are asked for.
+func onlyParts(sd *smb2.SecurityDescriptor, want smb2.SecurityInformation) (p smb2.SecurityDescriptor) {
+	if want&smb2.OwnerSecurityInformation != 0 {
+		p.Owner = sd.Owner
+	}
+	if want&smb2.GroupSecurityInformation != 0 {
+		p.Group = sd.Group
+	}
+	if want&smb2.DACLSecurityInformation != 0 {
+		p.DACL = sd.DACL
+		p.Control |= sd.Control&daclControl | smb2.SEDACLPresent
+	}
+	if want&smb2.SACLSecurityInformation != 0 {
+		p.SACL = sd.SACL
+		p.Control |= sd.Control&saclControl | smb2.SESACLPresent
+	}
+	return p
+}
+
+// setSecurityInfo is SET_INFO with SMB2_0_INFO_SECURITY, [MS-SMB2] 3.3.5.21.3,
+// [MS-FSA] 2.1.5.17.
 func (o *open) setSecurityInfo(ctx context.Context, b []byte, what smb2.SecurityInformation) ntstatus.Status {
 	const owners = smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation | smb2.LabelSecurityInformation
-	switch {
-	case o.isPipe:
+	if o.isPipe {
 		return ntstatus.NotSupported
-	case what&(smb2.SACLSecurityInformation|smb2.ScopeSecurityInformation|smb2.BackupSecurityInformation) != 0:
+	}
+	sd, err := smb2.ParseSecurityDescriptor(b)
+	if err != nil {
+		return ntstatus.InvalidSecurityDescr
+	}
+	// What is not there changes nothing, and needs no right.
+	if sd.Owner == nil {
+		what &^= smb2.OwnerSecurityInformation
+	}
+	if sd.Group == nil {
+		what &^= smb2.GroupSecurityInformation
+	}
+	switch {
+	case o.tree.readOnly():
+		return ntstatus.AccessDenied
+	case what&saclSecurity != 0 && o.access&smb2.AccessSystemSecurity == 0:
 		return ntstatus.AccessDenied
 	case what&(smb2.DACLSecurityInformation|smb2.AttributeSecurityInformation) != 0 && o.access&smb2.WriteDAC == 0:
 		return ntstatus.AccessDenied
 	case what&owners != 0 && o.access&smb2.WriteOwner == 0:
 		return ntstatus.AccessDenied
+	case o.isLink:
+		return ntstatus.AccessDenied
 	}
-	return o.setSecurity(ctx, b, what)
+	return o.setSecurity(ctx, &sd, what)
 }
 
 // setSecurity applies the parts of a descriptor that are asked for.
-func (o *open) setSecurity(ctx context.Context, b []byte, what smb2.SecurityInformation) ntstatus.Status {
-	sd, err := smb2.ParseSecurityDescriptor(b)
-	if err != nil {
-		return ntstatus.InvalidSecurityDescr
+func (o *open) setSecurity(ctx context.Context, set *smb2.SecurityDescriptor, what smb2.SecurityInformation) ntstatus.Status {
+	if what&(plainSecurity|smb2.SACLSecurityInformation) == 0 {
+		return ntstatus.Success
 	}
-	info, err := o.file.Stat(ctx)
+	if set.DACL != nil && len(set.DACL.ACEs) > maxACEs {
+		return ntstatus.InvalidACL
+	}
+	info, err := o.object().Stat(ctx)
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	a := vfs.SetAttr{UID: info.UID, GID: info.GID}
-	if what&smb2.OwnerSecurityInformation != 0 && sd.Owner != nil && *sd.Owner != smb2.SIDUnixUser(info.UID) {
-		if sd.Owner.Parent() != unixUsers {
+	if perm, ok := modeEntry(set); ok && what&smb2.DACLSecurityInformation != 0 {
+		if what &^= smb2.DACLSecurityInformation; perm != info.Mode.Perm() {
+			if err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: perm, Privileged: true}); err != nil {
+				return ntstatus.FromError(err)
+			}
+			info.Mode = info.Mode&^0o777 | perm
+		}
+		if what&(plainSecurity|smb2.SACLSecurityInformation) == 0 {
+			return ntstatus.Success
+		}
+	}
+	sec, err := o.security(ctx, &info)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	if st := o.setOwners(ctx, &sec, set, &info, what); st != ntstatus.Success {
+		return st
+	}
+	sd := &sec.sd
+	if what&smb2.DACLSecurityInformation != 0 {
+		sd.Control = sd.Control&^daclControl | o.storedControl(set.Control)&daclControl | smb2.SEDACLPresent
+		sd.DACL = expandACL(set.DACL)
+	}
+	if what&smb2.SACLSecurityInformation != 0 {
+		sd.Control = sd.Control&^saclControl | set.Control&saclControl&^smb2.SESACLAutoInheritReq
+		sd.SACL = expandACL(set.SACL)
+	}
+	if what&plainSecurity&^(smb2.OwnerSecurityInformation|smb2.GroupSecurityInformation) == 0 && what&smb2.SACLSecurityInformation == 0 && !sec.stored {
+		// The owner alone: who the mode bits are about has changed with it, if it is
+		// one that they can be about.
+		_, owner := o.srv.unixOwner(*sd.Owner)
+		_, group := o.srv.unixGroup(*sd.Group)
+		if owner && group {
+			return ntstatus.Success
+		}
+	}
+	return storeStatus(o.writeSecurity(ctx, sd))
+}
+
+// storeStatus is the status of a descriptor that could not be stored.
+func storeStatus(err error) ntstatus.Status {
+	switch {
+	case err == nil:
+		return ntstatus.Success
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.ERANGE):
+		return ntstatus.DiskFull // more than the storage keeps beside a file
+	}
+	return ntstatus.FromError(err)
+}
+
+// setOwners puts the new owner and group into sec and, if they are users and groups
+// of the operating system, changes those of the object. An owner has to be one of
+// the SIDs of who sets it, as nobody can give his files away.
+func (o *open) setOwners(ctx context.Context, sec *security, set *smb2.SecurityDescriptor, info *vfs.Info, what smb2.SecurityInformation) ntstatus.Status {
+	a := vfs.SetAttr{UID: info.UID, GID: info.GID, Privileged: true}
+	t := o.tree.token()
+	if what&smb2.OwnerSecurityInformation != 0 && set.Owner != nil && *set.Owner != *sec.sd.Owner {
+		if !t.Admin && !t.has(o.srv.canonicalOwner(*set.Owner)) {
 			return ntstatus.InvalidOwner
 		}
-		a.UID = sd.Owner.RID()
-		a.Set |= vfs.SetOwner
-	}
-	if what&smb2.GroupSecurityInformation != 0 && sd.Group != nil && *sd.Group != smb2.SIDUnixGroup(info.GID) {
-		if sd.Group.Parent() != unixGroups {
-			return ntstatus.InvalidOwner
+		if uid, ok := o.srv.unixOwner(*set.Owner); ok {
+			a.UID = uid
 		}
-		a.GID = sd.Group.RID()
-		a.Set |= vfs.SetOwner
+		owner := *set.Owner
+		sec.sd.Owner = &owner
 	}
-	if what&smb2.DACLSecurityInformation != 0 && !o.isLink {
-		if perm, ok := permsOf(&sd, &info); ok && perm != info.Mode.Perm() {
-			a.Mode = perm
-			a.Set |= vfs.SetMode
+	if what&smb2.GroupSecurityInformation != 0 && set.Group != nil && *set.Group != *sec.sd.Group {
+		// Any will do, as it grants nothing by itself; the object's group becomes one
+		// that the user is in.
+		if gid, ok := o.srv.unixGroup(*set.Group); ok && (t.Admin || t.has(smb2.SIDUnixGroup(gid))) {
+			a.GID = gid
 		}
+		group := *set.Group
+		sec.sd.Group = &group
 	}
-	if a.Set == 0 {
+	if a.UID == info.UID && a.GID == info.GID {
 		return ntstatus.Success
 	}
-	if err := o.file.SetAttr(ctx, a); err != nil {
-		if a.Set&vfs.SetOwner != 0 && errors.Is(err, syscall.EPERM) {
-			return ntstatus.InvalidOwner
-		}
+	a.Set = vfs.SetOwner
+	switch err := o.object().SetAttr(ctx, a); {
+	case errors.Is(err, syscall.EPERM):
+		return ntstatus.InvalidOwner // the server is not one who may
+	case err != nil:
 		return ntstatus.FromError(err)
 	}
 	return ntstatus.Success
 }
 
-var (
-	unixUsers  = smb2.SIDUnixUser(0).Parent()
-	unixGroups = smb2.SIDUnixGroup(0).Parent()
-)
-
-// permsOf reads permission bits out of a DACL; false if it says nothing that a
-// bit could hold. As in an access check, the first entry that speaks of a right
-// decides about it, and what is not granted is refused.
-func permsOf(sd *smb2.SecurityDescriptor, info *vfs.Info) (fs.FileMode, bool) {
-	if sd.DACL == nil {
-		// No DACL at all, or a NULL one, which grants everything to everyone.
-		return fs.ModePerm, sd.Control&smb2.SEDACLPresent != 0
+// canonicalOwner is S-1-22-1-uid for every SID that stands for a UNIX user.
+func (s *Server) canonicalOwner(sid smb2.SID) smb2.SID {
+	if uid, ok := s.unixOwner(sid); ok {
+		return smb2.SIDUnixUser(uid)
 	}
-	owner, group := smb2.SIDUnixUser(info.UID), smb2.SIDUnixGroup(info.GID)
-	var allowed, denied [3]fs.FileMode // owner, group, everyone
-	known := len(sd.DACL.ACEs) == 0    // an empty DACL refuses everything to everyone
-	for i := range sd.DACL.ACEs {
-		a := &sd.DACL.ACEs[i]
-		if a.Flags&smb2.ACEInheritOnly != 0 || a.Type != smb2.ACEAccessAllowed && a.Type != smb2.ACEAccessDenied {
-			continue
+	return sid
+}
+
+// storedControl are the control bits as they are kept: who sets AUTO_INHERITED has
+// to ask for it with AUTO_INHERIT_REQ, or it is not kept; see Share.KeepAutoInherited.
+func (o *open) storedControl(c smb2.SecurityControl) smb2.SecurityControl {
+	if c&smb2.SEDACLAutoInheritReq == 0 && !o.tree.share.KeepAutoInherited {
+		c &^= smb2.SEDACLAutoInherited
+	}
+	return c &^ smb2.SEDACLAutoInheritReq
+}
+
+// expandACL is a copy of l with generic rights turned into those of files.
+func expandACL(l *smb2.ACL) *smb2.ACL {
+	if l == nil {
+		return nil
+	}
+	e := &smb2.ACL{Revision: l.Revision, ACEs: make([]smb2.ACE, len(l.ACEs))}
+	for i, a := range l.ACEs {
+		a.Mask = a.Mask.Expand()
+		e.ACEs[i] = a
+	}
+	return e
+}
+
+// modeEntry finds the one entry of a DACL by which a client with POSIX extensions
+// sets the permission bits: S-1-5-88-3-mode.
+func modeEntry(sd *smb2.SecurityDescriptor) (perm fs.FileMode, ok bool) {
+	if sd.DACL == nil || len(sd.DACL.ACEs) != 1 || sd.DACL.ACEs[0].SID.Parent() != nfsModes {
+		return 0, false
+	}
+	return fs.FileMode(sd.DACL.ACEs[0].SID.RID()) & 0o777, true
+}
+
+// newSecurity gives a new object the descriptor that its creator asks for, b, and
+// what it inherits: [MS-DTYP] 2.5.3.4. Without either it keeps the one that its mode
+// bits make.
+func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
+	var set smb2.SecurityDescriptor
+	if c.ctxs.sd != nil {
+		var err error
+		if set, err = smb2.ParseSecurityDescriptor(c.ctxs.sd); err != nil {
+			return ntstatus.InvalidSecurityDescr
 		}
-		var classes []int
-		switch a.SID {
-		case owner, smb2.SIDCreatorOwner, smb2.SIDOwnerRights, smb2.SIDNFSUser(info.UID):
-			classes = []int{0}
-		case group, smb2.SIDCreatorGroup, smb2.SIDNFSGroup(info.GID):
-			classes = []int{1}
-		case smb2.SIDEveryone, smb2.SIDAuthenticatedUsers:
-			classes = []int{0, 1, 2}
-		default:
-			continue
+		if set.SACL != nil && len(set.SACL.ACEs) > 0 && o.access&smb2.AccessSystemSecurity == 0 {
+			return ntstatus.PrivilegeNotHeld
 		}
-		known = true
-		for _, c := range classes {
-			p := permOf(a.Mask)
-			if a.Type == smb2.ACEAccessAllowed {
-				allowed[c] |= p &^ denied[c]
-			} else {
-				denied[c] |= p &^ allowed[c]
+		if set.DACL != nil && len(set.DACL.ACEs) > maxACEs {
+			return ntstatus.InvalidACL
+		}
+	}
+	asked := set.Control&smb2.SEDACLPresent != 0
+	inherits := c.parent != nil && c.parent.stored && hasInheritable(&c.parent.sd, o.isDir)
+	inheritOwner := c.parent != nil && o.tree.share.InheritOwner
+	if !asked && !inherits && !inheritOwner && set.Owner == nil && set.Group == nil {
+		return ntstatus.Success
+	}
+	info, err := o.object().Stat(ctx)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	sec := security{sd: modeDescriptor(&info)}
+	what := smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation
+	if inheritOwner && set.Owner == nil {
+		sec.sd.Owner = c.parent.sd.Owner
+		if uid, ok := o.srv.unixOwner(*sec.sd.Owner); ok && uid != info.UID {
+			if err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetOwner, UID: uid, GID: info.GID, Privileged: true}); err != nil && !errors.Is(err, syscall.EPERM) {
+				return ntstatus.FromError(err)
 			}
 		}
 	}
-	return allowed[0]<<6 | allowed[1]<<3 | allowed[2], known
+	if st := o.setOwners(ctx, &sec, &set, &info, what); st != ntstatus.Success {
+		return st
+	}
+	if inherits {
+		l, control := inheritedDACL(&c.parent.sd, *sec.sd.Owner, *sec.sd.Group, o.isDir)
+		sec.sd.DACL, sec.sd.Control = l, control
+	}
+	if asked {
+		sec.sd.Control = sec.sd.Control&^daclControl | o.storedControl(set.Control)&daclControl
+		sec.sd.DACL = expandACL(set.DACL)
+	}
+	if set.SACL != nil && o.access&smb2.AccessSystemSecurity != 0 {
+		sec.sd.SACL = expandACL(set.SACL)
+	}
+	return storeStatus(o.writeSecurity(ctx, &sec.sd))
 }

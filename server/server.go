@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
@@ -39,6 +40,7 @@ type Server struct {
 	bufs    bufPool
 	chains  sync.Pool // of *chain
 	count   counters
+	machine smb2.SID // below it are those of the server's own users
 
 	// ctx ends with Close; what runs on behalf of no connection uses it.
 	ctx    context.Context
@@ -75,6 +77,7 @@ func New(cfg Config) (*Server, error) {
 		sessions: map[uint64]*session{},
 		serving:  map[transport.Listener]context.CancelFunc{},
 		ended:    map[string]*transport.Stats{},
+		machine:  machineSID(cfg.identity),
 
 		stragglerGrace: stragglerGrace,
 	}

@@ -48,6 +48,7 @@ type session struct {
 	// The rest is written once, before state becomes Valid, and read freely by
 	// requests that found it so.
 	user, domain   string
+	token          *accessToken
 	anonymous      bool
 	guest          bool
 	signer         *smbcrypto.Signer // with Session.SigningKey; nil for guests

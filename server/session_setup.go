@@ -222,12 +222,18 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 		application = keys.Application
 		ch.mustSign = req.SecurityMode&smb2.NegotiateSigningRequired != 0 || c.shouldSign || c.signingPolicy()
 	}
+	token, err := c.srv.logonToken(c.srv.ctx, who.User, who.Guest, who.Anonymous)
+	if err != nil {
+		c.log.Error("account", "user", who.User, "err", err)
+		return nil, ntstatus.FromError(err)
+	}
 	sess.mu.Lock()
 	defer sess.mu.Unlock()
 	if sess.state != sessionInProgress {
 		return nil, ntstatus.UserSessionDeleted
 	}
 	sess.user, sess.domain = who.User, who.Domain
+	sess.token = token
 	sess.guest, sess.anonymous = who.Guest, who.Anonymous
 	sess.signer, sess.sealer, sess.opener = ch.signer, sealer, opener
 	if sess.encryptData = policy == PolicyRequired; sess.encryptData {

@@ -455,6 +455,9 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 	if st := o.checkParents(ctx, to); st != ntstatus.Success {
 		return st
 	}
+	if st := o.mayAdd(ctx, to, o.isDir); st != ntstatus.Success {
+		return st
+	}
 	if st := o.checkReplace(ctx, from, to, &replace, posix); st != ntstatus.Success {
 		return st
 	}
@@ -519,7 +522,7 @@ func (o *open) checkReplace(ctx context.Context, from, to string, replace *bool,
 	case o.srv.files.isOpen(there.ID) && !posix:
 		return ntstatus.AccessDenied
 	}
-	return ntstatus.Success
+	return o.mayRemove(ctx, to)
 }
 
 // renameError is the status of a Rename or Link that failed.
@@ -574,6 +577,9 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 		return ntstatus.AccessDenied
 	}
 	if st := o.checkParents(ctx, to); st != ntstatus.Success {
+		return st
+	}
+	if st := o.mayAdd(ctx, to, false); st != ntstatus.Success {
 		return st
 	}
 	if there, err := o.fs.Lstat(ctx, to); err == nil {

@@ -76,6 +76,12 @@ type Share struct {
 	NoStreams bool
 	// NoACL: security descriptors follow the mode bits and cannot be set otherwise.
 	NoACL bool
+	// ExecuteAlways does not check the right to execute where it is asked for by
+	// itself, for files that came from systems where nobody sets it.
+	ExecuteAlways bool
+	// KeepAutoInherited stores the control bit AUTO_INHERITED of a security descriptor
+	// as it is set; otherwise only with AUTO_INHERIT_REQ beside it, as on Windows.
+	KeepAutoInherited bool
 	// NoDOSAttributes: hidden, system, archive and creation time are not stored.
 	NoDOSAttributes bool
 	// NoEAs: files have no extended attributes.

@@ -129,9 +129,22 @@ func (c *creation) openStream(ctx context.Context, o *open) (vfs.Action, string,
 	if c.creates() && !o.tree.readOnly() {
 		opts.Disposition = vfs.OpenOrCreate
 	}
+	if st := c.prepareParent(ctx, o, &opts); st != ntstatus.Success {
+		return 0, "", st
+	}
 	base, res, err := o.fs.Open(ctx, c.name.path, opts)
 	if err != nil {
-		return 0, "", c.openError(ctx, o, err)
+		st := c.openError(ctx, o, err)
+		if st == ntstatus.ObjectNameNotFound && c.mayNotCreate {
+			st = ntstatus.AccessDenied
+		}
+		return 0, "", st
+	}
+	if res.Action != vfs.Created {
+		if st := c.authorizeStream(ctx, o, base, res.Name); st != ntstatus.Success {
+			_ = base.Close()
+			return 0, "", st
+		}
 	}
 	action, st := c.openStreamOf(ctx, o, base)
 	if st != ntstatus.Success {

@@ -21,7 +21,9 @@ type tree struct {
 	id    uint32
 	sess  *session
 	share *Share // never nil; that of IPC$ has no FS
-	ipc   bool
+	// user is who files are used as; nil stands for the session's user, on IPC$.
+	user *accessToken
+	ipc  bool
 	// maxAccess is TreeConnect.MaximalAccess, an ACCESS_MASK.
 	maxAccess uint32
 	// encrypt refuses requests that did not come encrypted.
@@ -110,6 +112,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 			t.end()
 		}
 	}()
+	t.user = c.srv.treeToken(sess, grant)
 	t.readOnlyNow.Store(grant.readOnly)
 	if grant.readOnly {
 		t.maxAccess = accessShareRead

@@ -1,0 +1,309 @@
+package server
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// Permission bits become a descriptor that grants each class what they say, and the
+// same bits come back from it.
+func TestModeRoundTrip(t *testing.T) {
+	const other = 77
+	who := func(uid uint32, gid uint32) *accessToken {
+		return &accessToken{User: smb2.NewSID(5, 21, 1, 2, 3, 1000+2*uid), Groups: []smb2.SID{
+			smb2.SIDEveryone, smb2.SIDUnixUser(uid), smb2.SIDUnixGroup(gid),
+		}}
+	}
+	classes := []struct {
+		name  string
+		token *accessToken
+		shift int
+	}{
+		{"owner", who(1000, 100), 6}, {"owner outside the group", who(1000, other), 6},
+		{"group", who(1001, 100), 3}, {"others", who(1001, other), 0},
+	}
+	for mode := range fs.FileMode(0o1000) {
+		for _, typ := range []fs.FileMode{0, fs.ModeDir} {
+			info := vfs.Info{Mode: typ | mode, UID: 1000, GID: 100}
+			sd := modeDescriptor(&info)
+			for _, c := range classes {
+				perm := mode >> c.shift & 7
+				got := c.token.granted(&sd)
+				for _, r := range []struct {
+					bit   fs.FileMode
+					right smb2.AccessMask
+				}{{permRead, smb2.FileReadData}, {permWrite, smb2.FileWriteData}} {
+					if (got&r.right != 0) != (perm&r.bit != 0) {
+						t.Fatalf("mode %v, %s: granted %#x", typ|mode, c.name, got)
+					}
+				}
+				if owns := got&smb2.WriteDAC != 0; owns != (c.shift == 6) {
+					t.Fatalf("mode %v, %s: may change the descriptor: %v", typ|mode, c.name, owns)
+				}
+			}
+			// The owner keeps what he cannot be refused.
+			want := mode | 0o400
+			if typ == fs.ModeDir {
+				want = mode | 0o700
+			}
+			if got := modeOf(&sd, &info, 0); got != want {
+				t.Fatalf("mode %v: %v came back, want %v", typ|mode, got, want)
+			}
+		}
+	}
+}
+
+// The permission bits that follow from a DACL for a file of user 1000, group 100,
+// which had mode 0640.
+func TestModeOfDACL(t *testing.T) {
+	owner, group, stranger := smb2.SIDUnixUser(1000), smb2.SIDUnixGroup(100), smb2.NewSID(5, 21, 1, 2, 3, 1001)
+	allow := func(sid smb2.SID, m smb2.AccessMask) smb2.ACE { return smb2.ACE{SID: sid, Mask: m} }
+	deny := func(sid smb2.SID, m smb2.AccessMask) smb2.ACE {
+		return smb2.ACE{Type: smb2.ACEAccessDenied, SID: sid, Mask: m}
+	}
+	for _, c := range []struct {
+		name string
+		aces []smb2.ACE
+		want fs.FileMode
+	}{
+		{"everyone reads", []smb2.ACE{allow(smb2.SIDEveryone, smb2.GenericRead)}, 0o444},
+		{"full control leaves the execute bit", []smb2.ACE{allow(owner, smb2.GenericAll)}, 0o600},
+		{"read and execute sets it", []smb2.ACE{allow(group, smb2.GenericRead|smb2.GenericExecute)}, 0o450},
+		{"the first entry decides", []smb2.ACE{deny(smb2.SIDEveryone, smb2.FileWriteData), allow(smb2.SIDEveryone, smb2.FileReadData|smb2.FileWriteData)}, 0o444},
+		{"a stranger has no bit", []smb2.ACE{allow(stranger, smb2.GenericAll)}, 0o400},
+		{"entries for what is created later do not count", []smb2.ACE{{SID: smb2.SIDEveryone, Mask: smb2.GenericAll, Flags: smb2.ACEInheritOnly | smb2.ACEObjectInherit}}, 0o400},
+		{"nobody", nil, 0o400},
+	} {
+		info := vfs.Info{Mode: 0o640, UID: 1000, GID: 100}
+		sd := smb2.SecurityDescriptor{Owner: &owner, Group: &group, DACL: &smb2.ACL{ACEs: c.aces}}
+		if got := modeOf(&sd, &info, 0); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		if got := modeOf(&sd, &info, 1000); got != c.want|0o600 {
+			t.Errorf("%s, where the server is the owner: %v, want %v", c.name, got, c.want|0o600)
+		}
+	}
+}
+
+// [MS-DTYP] 2.5.3.2, with the rules for owners of [MS-DTYP] 2.5.3.2 and OWNER RIGHTS.
+func TestAccessCheck(t *testing.T) {
+	me, group, stranger := smb2.NewSID(5, 21, 1, 2, 3, 1000), smb2.NewSID(5, 21, 1, 2, 3, 513), smb2.NewSID(5, 21, 1, 2, 3, 1001)
+	token := &accessToken{User: me, Groups: []smb2.SID{group, smb2.SIDEveryone}}
+	ace := func(typ smb2.ACEType, flags uint8, sid smb2.SID, m smb2.AccessMask) smb2.ACE {
+		return smb2.ACE{Type: typ, Flags: flags, SID: sid, Mask: m}
+	}
+	const (
+		allow, deny = smb2.ACEAccessAllowed, smb2.ACEAccessDenied
+		r, w        = smb2.FileReadData, smb2.FileWriteData
+		implicit    = smb2.ReadControl | smb2.WriteDAC
+	)
+	for _, c := range []struct {
+		name  string
+		owner smb2.SID
+		aces  []smb2.ACE
+		want  smb2.AccessMask
+	}{
+		{"an empty list grants nothing", stranger, nil, 0},
+		{"but to the owner", me, nil, implicit},
+		{"an owner by his group is one", group, nil, implicit},
+		{"user and groups add up", stranger, []smb2.ACE{ace(allow, 0, me, r), ace(allow, 0, group, w)}, r | w},
+		{"others' entries do not count", stranger, []smb2.ACE{ace(allow, 0, stranger, r)}, 0},
+		{"denied first", stranger, []smb2.ACE{ace(deny, 0, group, w), ace(allow, 0, me, r|w)}, r},
+		{"allowed first", stranger, []smb2.ACE{ace(allow, 0, me, w), ace(deny, 0, group, r|w), ace(allow, 0, me, r)}, w},
+		{"generic rights", stranger, []smb2.ACE{ace(allow, 0, me, smb2.GenericRead)}, smb2.FileGenericRead},
+		{"inherit only", stranger, []smb2.ACE{ace(allow, smb2.ACEInheritOnly|smb2.ACEObjectInherit, me, r)}, 0},
+		{"OWNER RIGHTS instead of the implicit ones", me, []smb2.ACE{ace(allow, 0, smb2.SIDOwnerRights, r)}, r},
+		{"OWNER RIGHTS inherit only changes nothing", me, []smb2.ACE{ace(allow, smb2.ACEInheritOnly, smb2.SIDOwnerRights, r)}, implicit},
+		{"OWNER RIGHTS is nobody else's", stranger, []smb2.ACE{ace(allow, 0, smb2.SIDOwnerRights, r)}, 0},
+		{"OWNER RIGHTS denied", me, []smb2.ACE{ace(deny, 0, smb2.SIDOwnerRights, w), ace(allow, 0, me, r|w)}, r},
+		{"a condition cannot be met", stranger, []smb2.ACE{ace(smb2.ACEAccessAllowedCallback, 0, me, r)}, 0},
+		{"but may refuse", stranger, []smb2.ACE{ace(smb2.ACEAccessDeniedCallback, 0, me, r), ace(allow, 0, me, r)}, 0},
+		{"an audit entry grants nothing", stranger, []smb2.ACE{ace(smb2.ACESystemAudit, 0, me, r)}, 0},
+	} {
+		sd := smb2.SecurityDescriptor{Owner: &c.owner, DACL: &smb2.ACL{ACEs: c.aces}}
+		if got := token.granted(&sd); got != c.want {
+			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
+		}
+	}
+	if got := token.granted(&smb2.SecurityDescriptor{Owner: &stranger, Control: smb2.SEDACLPresent}); got != smb2.FileAllAccess {
+		t.Errorf("NULL DACL: %#x, want everything", got)
+	}
+	refusing := smb2.SecurityDescriptor{Owner: &stranger, DACL: &smb2.ACL{}}
+	if got := token.asAdmin().granted(&refusing); got != smb2.FileAllAccess|smb2.AccessSystemSecurity {
+		t.Errorf("administrator: %#x, want everything", got)
+	}
+}
+
+// [MS-DTYP] 2.5.3.4: what a file and a directory get of one entry of their directory.
+func TestInheritance(t *testing.T) {
+	const (
+		oi, ci, np, io, id = smb2.ACEObjectInherit, smb2.ACEContainerInherit, smb2.ACENoPropagateInherit, smb2.ACEInheritOnly, smb2.ACEInherited
+	)
+	owner, group, user := smb2.NewSID(5, 21, 1, 2, 3, 1000), smb2.NewSID(5, 21, 1, 2, 3, 513), smb2.NewSID(5, 21, 1, 2, 3, 1001)
+	type entry struct {
+		sid   smb2.SID
+		flags uint8
+	}
+	for _, c := range []struct {
+		name      string
+		sid       smb2.SID
+		flags     uint8
+		file, dir []entry
+	}{
+		{"nothing", user, 0, nil, nil},
+		{"OI", user, oi, []entry{{user, 0}}, []entry{{user, oi | io}}},
+		{"CI", user, ci, nil, []entry{{user, ci}}},
+		{"OI CI", user, oi | ci, []entry{{user, 0}}, []entry{{user, oi | ci}}},
+		{"OI NP", user, oi | np, []entry{{user, 0}}, nil},
+		{"CI NP", user, ci | np, nil, []entry{{user, 0}}},
+		{"OI CI NP", user, oi | ci | np, []entry{{user, 0}}, []entry{{user, 0}}},
+		{"OI IO", user, oi | io, []entry{{user, 0}}, []entry{{user, oi | io}}},
+		{"OI CI IO", user, oi | ci | io, []entry{{user, 0}}, []entry{{user, oi | ci}}},
+		{"inherited itself", user, oi | ci | id, []entry{{user, 0}}, []entry{{user, oi | ci}}},
+		{"creator owner", smb2.SIDCreatorOwner, oi | ci | io, []entry{{owner, 0}},
+			[]entry{{owner, 0}, {smb2.SIDCreatorOwner, oi | ci | io}}},
+		{"creator group", smb2.SIDCreatorGroup, oi | ci, []entry{{group, 0}},
+			[]entry{{group, 0}, {smb2.SIDCreatorGroup, oi | ci | io}}},
+		{"creator owner for files", smb2.SIDCreatorOwner, oi | io, []entry{{owner, 0}}, []entry{{smb2.SIDCreatorOwner, oi | io}}},
+		{"creator owner NP", smb2.SIDCreatorOwner, ci | np | io, nil, []entry{{owner, 0}}},
+	} {
+		for _, auto := range []bool{false, true} {
+			parent := smb2.SecurityDescriptor{Owner: &user, DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: c.sid, Flags: c.flags, Mask: smb2.FileReadData}}}}
+			control, mark := smb2.SEDACLPresent, uint8(0)
+			if auto {
+				parent.Control |= smb2.SEDACLAutoInherited
+				control, mark = control|smb2.SEDACLAutoInherited, id
+			}
+			for _, kind := range []struct {
+				dir  bool
+				want []entry
+			}{{false, c.file}, {true, c.dir}} {
+				if got := hasInheritable(&parent, kind.dir); got != (len(kind.want) > 0) {
+					t.Errorf("%s, directory %v: inheritable %v", c.name, kind.dir, got)
+				}
+				l, gotControl := inheritedDACL(&parent, owner, group, kind.dir)
+				if gotControl != control {
+					t.Errorf("%s: control %#x, want %#x", c.name, gotControl, control)
+				}
+				var got []entry
+				for _, a := range l.ACEs {
+					got = append(got, entry{a.SID, a.Flags &^ id})
+					if a.Flags&id != mark || a.Mask != smb2.FileReadData {
+						t.Errorf("%s: entry %+v, want flag INHERITED %#x", c.name, a, mark)
+					}
+				}
+				if len(got) != len(kind.want) {
+					t.Errorf("%s, directory %v: %v, want %v", c.name, kind.dir, got, kind.want)
+					continue
+				}
+				for i := range got {
+					if got[i] != kind.want[i] {
+						t.Errorf("%s, directory %v: %v, want %v", c.name, kind.dir, got, kind.want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// setSecurityOf changes parts of a descriptor.
+func (p *peer) setSecurityOf(f smb2.FileID, sd smb2.SecurityDescriptor, what smb2.SecurityInformation) ntstatus.Status {
+	b, err := sd.AppendBinary(nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	st, _ := p.do(smb2.CommandSetInfo, &smb2.SetInfoRequest{InfoType: smb2.InfoSecurity, AdditionalInformation: uint32(what), FileID: f, Buffer: b})
+	return st
+}
+
+// securityOf reads parts of a descriptor.
+func (p *peer) securityOf(f smb2.FileID, what smb2.SecurityInformation) smb2.SecurityDescriptor {
+	p.t.Helper()
+	b, st := p.query(f, smb2.InfoSecurity, 0, uint32(what), 64<<10)
+	want(p.t, "query of a descriptor", st, ntstatus.Success)
+	sd, err := smb2.ParseSecurityDescriptor(b)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return sd
+}
+
+// [MS-SMB2] 3.3.5.20.3 and 3.3.5.21.3.
+func TestSecurityInfo(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	req := createRequest("f", smb2.FileOpen)
+	req.DesiredAccess |= smb2.ReadControl | smb2.WriteDAC | smb2.WriteOwner
+	f := p.create(req)
+	const all = uint32(plainSecurity)
+	b, st := p.query(f, smb2.InfoSecurity, 0, all, 4096)
+	want(t, "query", st, ntstatus.Success)
+	sd, err := smb2.ParseSecurityDescriptor(b)
+	if err != nil || sd.Owner == nil || *sd.Owner != smb2.SIDUnixUser(uint32(os.Getuid())) || sd.DACL == nil || len(sd.DACL.ACEs) != 3 {
+		t.Fatalf("%+v, %v", sd, err)
+	}
+	need, st := p.query(f, smb2.InfoSecurity, 0, all, uint32(len(b)-1))
+	want(t, "too little room", st, ntstatus.BufferTooSmall)
+	if len(need) != 4 || le.Uint32(need) != uint32(len(b)) {
+		t.Errorf("needed length %x, want %d", need, len(b))
+	}
+	_, st = p.query(f, smb2.InfoSecurity, 0, uint32(smb2.SACLSecurityInformation), 4096)
+	want(t, "SACL", st, ntstatus.AccessDenied)
+
+	// What is set is what is read, and the permission bits follow.
+	group := smb2.SIDUnixGroup(uint32(os.Getgid()))
+	dacl := smb2.SecurityDescriptor{Control: smb2.SEDACLProtected, DACL: &smb2.ACL{ACEs: []smb2.ACE{
+		{Type: smb2.ACEAccessDenied, SID: smb2.NewSID(5, 21, 1, 2, 3, 1000), Mask: smb2.FileReadData},
+		{SID: *sd.Owner, Mask: smb2.GenericAll},
+		{SID: group, Mask: smb2.FileGenericRead},
+	}}}
+	want(t, "setting a DACL", p.setSecurityOf(f, dacl, smb2.DACLSecurityInformation), ntstatus.Success)
+	got := p.securityOf(f, smb2.DACLSecurityInformation)
+	if got.Owner != nil || got.DACL == nil || len(got.DACL.ACEs) != 3 || got.Control&smb2.SEDACLProtected == 0 {
+		t.Fatalf("got %+v", got)
+	}
+	for i, m := range []smb2.AccessMask{smb2.FileReadData, smb2.FileAllAccess, smb2.FileGenericRead} {
+		if a := got.DACL.ACEs[i]; a.Mask != m || a.SID != dacl.DACL.ACEs[i].SID || a.Type != dacl.DACL.ACEs[i].Type {
+			t.Errorf("entry %d: %+v, want mask %#x", i, a, m)
+		}
+	}
+	path := filepath.Join(s.dir, "f")
+	if i, err := os.Stat(path); err != nil || i.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v, want 0640", i.Mode(), err)
+	}
+
+	stranger := smb2.NewSID(5, 21, 1, 2, 3, 1000)
+	want(t, "an owner that is somebody else", p.setSecurityOf(f, smb2.SecurityDescriptor{Owner: &stranger}, smb2.OwnerSecurityInformation), ntstatus.InvalidOwner)
+	want(t, "the owner as it is", p.setSecurityOf(f, smb2.SecurityDescriptor{Owner: sd.Owner}, smb2.OwnerSecurityInformation), ntstatus.Success)
+	want(t, "any group", p.setSecurityOf(f, smb2.SecurityDescriptor{Group: &stranger}, smb2.GroupSecurityInformation), ntstatus.Success)
+	if got := p.securityOf(f, plainSecurity); *got.Group != stranger || len(got.DACL.ACEs) != 3 {
+		t.Errorf("got %+v", got)
+	}
+	want(t, "nothing at all", p.setSecurityOf(f, smb2.SecurityDescriptor{}, smb2.OwnerSecurityInformation|smb2.GroupSecurityInformation), ntstatus.Success)
+	st, _ = p.do(smb2.CommandSetInfo, &smb2.SetInfoRequest{InfoType: smb2.InfoSecurity, AdditionalInformation: 4, FileID: f, Buffer: []byte{1}})
+	want(t, "malformed", st, ntstatus.InvalidSecurityDescr)
+
+	// A local chmod is stronger than what was set before.
+	if err := os.Chmod(path, 0o604); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.securityOf(f, smb2.DACLSecurityInformation); got.Control&smb2.SEDACLProtected != 0 || got.DACL.ACEs[0].SID != *sd.Owner {
+		t.Errorf("after chmod: %+v", got)
+	}
+	p.close(f)
+
+	req.DesiredAccess = smb2.FileReadData
+	f = p.create(req)
+	_, st = p.query(f, smb2.InfoSecurity, 0, all, 4096)
+	want(t, "query without READ_CONTROL", st, ntstatus.AccessDenied)
+	_, st = p.query(f, smb2.InfoSecurity, 0, 0, 4096)
+	want(t, "query of nothing", st, ntstatus.Success)
+	want(t, "DACL without WRITE_DAC", p.setSecurityOf(f, dacl, smb2.DACLSecurityInformation), ntstatus.AccessDenied)
+	want(t, "owner without WRITE_OWNER", p.setSecurityOf(f, smb2.SecurityDescriptor{Owner: sd.Owner}, smb2.OwnerSecurityInformation), ntstatus.AccessDenied)
+}
