@@ -37,7 +37,7 @@ func closeFile(ctx context.Context, r *request) ntstatus.Status {
 				ChangeTime:     b.ChangeTime,
 				AllocationSize: allocationSize(&info),
 				EndOfFile:      uint64(info.Size),
-				FileAttributes: o.attributes(&info),
+				FileAttributes: fileAttributes(&info),
 			}
 		}
 	}

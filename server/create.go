@@ -678,7 +678,7 @@ func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.Crea
 		ChangeTime:     b.ChangeTime,
 		AllocationSize: allocationSize(info),
 		EndOfFile:      uint64(info.Size),
-		FileAttributes: o.attributes(info),
+		FileAttributes: fileAttributes(info),
 		FileID:         o.id,
 	}
 	var err error

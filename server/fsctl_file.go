@@ -49,7 +49,7 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 	case smb2.FsctlDuplicateExtentsToFile:
 		return c.duplicateExtents(ctx)
 	case smb2.FsctlSetSparse:
-		return c.setSparse()
+		return c.setSparse(ctx)
 	case smb2.FsctlSetZeroData:
 		return c.setZeroData(ctx)
 	case smb2.FsctlQueryAllocatedRanges:
@@ -274,12 +274,12 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 	return nil, ntstatus.Success
 }
 
-// setSparse is FSCTL_SET_SPARSE, [MS-FSA] 2.1.5.10.36. The flag lives as long as
-// the file is open; after that, a file is sparse if it has holes.
-func (c *fileControl) setSparse() ([]byte, ntstatus.Status) {
+// setSparse is FSCTL_SET_SPARSE, [MS-FSA] 2.1.5.10.38. Data does not move: a file that
+// is not sparse any more keeps the holes it has.
+func (c *fileControl) setSparse(ctx context.Context) ([]byte, ntstatus.Status) {
 	o := c.o
 	switch {
-	case o.isDir:
+	case o.isDir, o.isStream():
 		return nil, ntstatus.InvalidParameter
 	case o.access&(smb2.FileWriteData|smb2.FileAppendData|smb2.FileWriteAttributes) == 0:
 		return nil, ntstatus.AccessDenied
@@ -292,12 +292,8 @@ func (c *fileControl) setSparse() ([]byte, ntstatus.Status) {
 		}
 		sparse = m.SetSparse
 	}
-	o.state.sparse.Store(sparse)
-	return nil, ntstatus.Success
+	return nil, ntstatus.FromError(o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetSparse, Sparse: sparse}))
 }
-
-// isSparse reports whether the file may have holes that clients see.
-func (o *open) isSparse(i *vfs.Info) bool { return o.state.sparse.Load() || isSparse(i) }
 
 // setZeroData is FSCTL_SET_ZERO_DATA, [MS-FSA] 2.1.5.10.39.
 func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status) {
@@ -325,7 +321,7 @@ func (c *fileControl) setZeroData(ctx context.Context) ([]byte, ntstatus.Status)
 	}
 	o.breakReaders()
 	defer o.breakReaders()
-	err = zeroRange(ctx, o.file, off, end-off, o.isSparse(&info))
+	err = zeroRange(ctx, o.file, off, end-off, isSparse(&info))
 	o.touched()
 	return nil, ntstatus.FromError(err)
 }
@@ -379,7 +375,7 @@ func (c *fileControl) allocatedRanges(ctx context.Context) ([]byte, ntstatus.Sta
 		return nil, ntstatus.FromError(err)
 	}
 	off, end := q.FileOffset, min(q.FileOffset+q.Length, info.Size)
-	sparse := o.isSparse(&info)
+	sparse := isSparse(&info)
 	var out []byte
 	for off < end {
 		start, stop := off, end

@@ -36,8 +36,10 @@ func timesOf(i *vfs.Info) fileTimes {
 	}
 }
 
+// isSparse reports whether a file may have holes that clients see: it was made sparse,
+// or it has them.
 func isSparse(i *vfs.Info) bool {
-	return i.Mode.IsRegular() && i.Size-i.Allocated >= sparseGap
+	return i.Mode.IsRegular() && (i.Attributes&vfs.AttrSparse != 0 || i.Size-i.Allocated >= sparseGap)
 }
 
 // allocationSize is the storage a file takes, rounded to clusters: at least its
@@ -70,16 +72,6 @@ func fileAttributes(i *vfs.Info) smb2.FileAttributes {
 	}
 	if a == 0 {
 		a = smb2.FileAttributeNormal
-	}
-	return a
-}
-
-// attributes are fileAttributes of an open file, which its clients may have called
-// sparse.
-func (o *open) attributes(i *vfs.Info) smb2.FileAttributes {
-	a := fileAttributes(i)
-	if o.state != nil && o.state.sparse.Load() && i.Mode.IsRegular() {
-		a = a&^smb2.FileAttributeNormal | smb2.FileAttributeSparseFile
 	}
 	return a
 }

@@ -100,7 +100,7 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 		return wireName{}, ntstatus.ObjectNameInvalid // an unpaired surrogate
 	}
 	var n wireName
-	if strings.HasPrefix(s, `\`) {
+	if s != "" && isSeparator(rune(s[0])) {
 		if !leading {
 			return n, ntstatus.InvalidParameter // [MS-SMB2] 2.2.13
 		}
@@ -110,12 +110,10 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 		n.path = vfs.Root
 		return n, ntstatus.Success
 	}
-	n.slash = strings.HasSuffix(s, `\`)
+	n.slash = isSeparator(rune(s[len(s)-1]))
 	var path []string
-	for comp := range strings.SplitSeq(s, `\`) {
-		if comp == "" {
-			continue // redundant backslashes mean nothing, [MS-FSA] 2.1.5.1
-		}
+	// Redundant backslashes mean nothing, [MS-FSA] 2.1.5.1.
+	for comp := range strings.FieldsFuncSeq(s, isSeparator) {
 		if n.hasStream() {
 			return n, ntstatus.ObjectNameInvalid // streams have nothing beneath them
 		}
@@ -150,6 +148,10 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 	}
 	return n, ntstatus.Success
 }
+
+// isSeparator reports whether c separates components. A slash does as well: no name has
+// one, and clients' programs pass it on.
+func isSeparator(c rune) bool { return c == '\\' || c == '/' }
 
 // parseStream takes what follows the first colon: STREAM[:TYPE].
 func (n *wireName) parseStream(s string) ntstatus.Status {

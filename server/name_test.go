@@ -31,7 +31,9 @@ func TestParseName(t *testing.T) {
 		{"a<", wireName{}, ntstatus.ObjectNameInvalid},
 		{`a"`, wireName{}, ntstatus.ObjectNameInvalid},
 		{"a|b", wireName{}, ntstatus.ObjectNameInvalid},
-		{"a/b", wireName{}, ntstatus.ObjectNameInvalid},
+		{`a/b\c/`, wireName{path: "a/b/c", slash: true}, ok},
+		{"/a", wireName{}, ntstatus.InvalidParameter},
+		{"a/../../b", wireName{}, ntstatus.ObjectPathSyntaxBad},
 		{"a\x1f", wireName{}, ntstatus.ObjectNameInvalid},
 		{"a\x00b", wireName{}, ntstatus.ObjectNameInvalid},
 		{"a\xed\xa0\x80b", wireName{}, ntstatus.ObjectNameInvalid}, // half a surrogate pair

@@ -64,9 +64,6 @@ type fileState struct {
 	gone     bool          // the last open is closed and the deletion under way
 	changed  chan struct{} // closed when what a CREATE waits for may have happened; nil if none does
 
-	// sparse is set by FSCTL_SET_SPARSE; the storage has no place for it.
-	sparse atomic.Bool
-
 	locks lockTable
 
 	// readers is who caches the content: nil for nobody, severalReaders for many.

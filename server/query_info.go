@@ -143,7 +143,7 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 	basic := smb2.FileBasicInformation{
 		CreationTime: t.CreationTime, LastAccessTime: t.LastAccessTime,
 		LastWriteTime: t.LastWriteTime, ChangeTime: t.ChangeTime,
-		FileAttributes: o.attributes(&info),
+		FileAttributes: fileAttributes(&info),
 	}
 	switch class {
 	case smb2.ClassFileBasicInformation:
@@ -175,10 +175,10 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 			CreationTime: t.CreationTime, LastAccessTime: t.LastAccessTime,
 			LastWriteTime: t.LastWriteTime, ChangeTime: t.ChangeTime,
 			AllocationSize: allocationSize(&info), EndOfFile: uint64(info.Size),
-			FileAttributes: o.attributes(&info),
+			FileAttributes: fileAttributes(&info),
 		})
 	case smb2.ClassFileAttributeTagInformation:
-		return q.fixed(&smb2.FileAttributeTagInformation{FileAttributes: o.attributes(&info), ReparseTag: reparseTag(&info)})
+		return q.fixed(&smb2.FileAttributeTagInformation{FileAttributes: fileAttributes(&info), ReparseTag: reparseTag(&info)})
 	case smb2.ClassFileIDInformation:
 		if q.r.conn.dialect < Dialect300 {
 			return ntstatus.NotSupported
