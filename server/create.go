@@ -602,6 +602,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 	switch {
 	case did == vfs.Created:
 		action, changed = smb2.FileCreated, c.hasContexts()
+		changed = c.inheritCompression(ctx, o) || changed
 		if st := c.applyContexts(ctx, o); st != ntstatus.Success {
 			return fail(st)
 		}
@@ -642,6 +643,19 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 	}
 	o.opened(did, c.overwrites())
 	return info, action, ntstatus.Success
+}
+
+// inheritCompression makes what was created in a directory that is to be compressed the
+// same, unless the client does not want that; it reports whether it did.
+func (c *creation) inheritCompression(ctx context.Context, o *open) bool {
+	if c.req.CreateOptions&smb2.FileNoCompression != 0 || o.isStream() || o.tree.share.NoDOSAttributes {
+		return false
+	}
+	dir, _ := vfs.Split(o.path())
+	if info, err := o.fs.Stat(ctx, dir); err != nil || info.Attributes&vfs.AttrCompressed == 0 {
+		return false
+	}
+	return o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetCompressed, Compressed: true}) == nil
 }
 
 // hasContexts reports whether there are create contexts that change a new file.

@@ -57,12 +57,9 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 	case smb2.FsctlFileLevelTrim:
 		return c.trim(ctx)
 	case smb2.FsctlGetCompression:
-		if maxOut < 2 {
-			return nil, ntstatus.InvalidParameter
-		}
-		return smb2.AppendCompressionFormat(nil, smb2.CompressionFormatNone), ntstatus.Success
+		return c.getCompression(ctx)
 	case smb2.FsctlSetCompression:
-		return c.setCompression()
+		return c.setCompression(ctx)
 	case smb2.FsctlGetReparsePoint:
 		return c.getReparsePoint(ctx)
 	case smb2.FsctlSetReparsePoint:
@@ -446,18 +443,52 @@ func (c *fileControl) trim(context.Context) ([]byte, ntstatus.Status) {
 	return nil, ntstatus.Success
 }
 
-// setCompression accepts that files stay uncompressed.
-func (c *fileControl) setCompression() ([]byte, ntstatus.Status) {
+// getCompression is FSCTL_GET_COMPRESSION, [MS-FSA] 2.1.5.10.9.
+func (c *fileControl) getCompression(ctx context.Context) ([]byte, ntstatus.Status) {
+	if c.maxOut < 2 {
+		return nil, ntstatus.InvalidParameter
+	}
+	info, err := c.o.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	return smb2.AppendCompressionFormat(nil, compressionOf(&info)), ntstatus.Success
+}
+
+// compressionOf is the format in which the content is said to be kept.
+func compressionOf(i *vfs.Info) smb2.CompressionFormat {
+	if i.Attributes&vfs.AttrCompressed != 0 {
+		return smb2.CompressionFormatLZNT1
+	}
+	return smb2.CompressionFormatNone
+}
+
+// compresses reports whether the share remembers what is to be compressed.
+func (o *open) compresses(sf *vfs.Statfs) bool {
+	return sf.Attributes && !o.tree.share.NoDOSAttributes
+}
+
+// setCompression is FSCTL_SET_COMPRESSION, [MS-FSA] 2.1.5.10.30. What a client asks for
+// is kept with the file; what comes of it is the storage's affair.
+func (c *fileControl) setCompression(ctx context.Context) ([]byte, ntstatus.Status) {
 	f, err := smb2.ParseCompressionFormat(c.in)
 	switch {
 	case err != nil:
 		return nil, ntstatus.InvalidParameter
-	case c.o.access&smb2.FileWriteData == 0:
+	case c.o.access&smb2.FileWriteData == 0: // FILE_ADD_FILE of a directory
 		return nil, ntstatus.AccessDenied
-	case f != smb2.CompressionFormatNone:
-		return nil, ntstatus.NotSupported
+	case f != smb2.CompressionFormatNone && f != smb2.CompressionFormatDefault && f != smb2.CompressionFormatLZNT1:
+		return nil, ntstatus.InvalidParameter
 	}
-	return nil, ntstatus.Success
+	on := f != smb2.CompressionFormatNone
+	if sf, err := c.o.fs.Statfs(ctx); err != nil || !c.o.compresses(&sf) {
+		if on {
+			return nil, ntstatus.NotSupported
+		}
+		return nil, ntstatus.Success
+	}
+	err = c.o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetCompressed, Compressed: on})
+	return nil, ntstatus.FromError(err)
 }
 
 // getReparsePoint is FSCTL_GET_REPARSE_POINT, [MS-FSA] 2.1.5.10.16: the target of a

@@ -98,7 +98,10 @@ func fsAttributes(o *open, sf *vfs.Statfs) smb2.FsAttributes {
 	if sf.Sparse {
 		a |= smb2.FsSupportsSparseFiles
 	}
-	if sf.Xattrs {
+	if o.compresses(sf) {
+		a |= smb2.FsFileCompression
+	}
+	if sf.Xattrs && !o.tree.share.NoEAs {
 		a |= smb2.FsSupportsExtendedAttributes
 	}
 	if _, ok := o.fs.(vfs.Symlinker); ok {

@@ -61,7 +61,7 @@ func allocationSize(i *vfs.Info) uint64 {
 // fileAttributes are the attributes of [MS-FSCC] 2.6: what is stored with the
 // object and what follows from it.
 func fileAttributes(i *vfs.Info) smb2.FileAttributes {
-	a := smb2.FileAttributes(i.Attributes & vfs.AttrMask)
+	a := smb2.FileAttributes(i.Attributes & (vfs.AttrMask | vfs.AttrCompressed))
 	switch {
 	case i.IsDir():
 		a |= smb2.FileAttributeDirectory

@@ -193,6 +193,9 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if smb2.HasShortName(class) {
 			s.held.ShortName = shortName(name)
 		}
+		if smb2.HasEaSize(class) {
+			s.held.EaSize = o.entryEASize(ctx, e.Name, &info)
+		}
 		return true, ntstatus.Success
 	}
 }

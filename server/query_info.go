@@ -3,11 +3,6 @@ package server
 import (
 	"context"
 	"encoding"
-	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -169,7 +164,9 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 	case smb2.ClassFileStreamInformation:
 		return q.streamInfo(ctx)
 	case smb2.ClassFileCompressionInformation:
-		return q.fixed(&smb2.FileCompressionInformation{CompressedFileSize: int64(allocationSize(&info))})
+		return q.fixed(&smb2.FileCompressionInformation{
+			CompressedFileSize: int64(allocationSize(&info)), CompressionFormat: compressionOf(&info),
+		})
 	case smb2.ClassFileNetworkOpenInformation:
 		return q.fixed(&smb2.FileNetworkOpenInformation{
 			CreationTime: t.CreationTime, LastAccessTime: t.LastAccessTime,
@@ -208,157 +205,4 @@ func (o *open) standardInfo(info *vfs.Info) smb2.FileStandardInformation {
 		m.NumberOfLinks--
 	}
 	return m
-}
-
-// maxEAs bounds the attributes of a file that are looked at.
-const maxEAs = 1024
-
-// eas returns a file's extended attributes by their names, in order.
-func (o *open) eas(ctx context.Context) (vfs.Xattrer, []string, error) {
-	x, ok := o.file.(vfs.Xattrer)
-	if !ok {
-		return nil, nil, vfs.ErrNotSupported
-	}
-	names, err := x.ListXattr(ctx)
-	if err != nil {
-		return x, nil, err
-	}
-	names = slices.DeleteFunc(names, func(n string) bool { return len(n) > 255 })
-	slices.Sort(names)
-	return x, names[:min(len(names), maxEAs)], nil
-}
-
-// eaSize is the size of the list that FileFullEaInformation gives, as EaSize has
-// it; for a reparse point its tag.
-func (o *open) eaSize(ctx context.Context, info *vfs.Info) uint32 {
-	if tag := reparseTag(info); tag != 0 {
-		return uint32(tag)
-	}
-	x, names, err := o.eas(ctx)
-	if err != nil || len(names) == 0 {
-		return 0
-	}
-	list := smb2.NewEntryList(nil, maxEAList)
-	for _, n := range names {
-		if v, err := x.Xattr(ctx, n); err == nil {
-			list.AppendEa(smb2.FileFullEaInformation{EaName: n, EaValue: v})
-		}
-	}
-	return uint32(list.Len())
-}
-
-// maxEAList bounds a list of extended attributes in octets, [MS-FSCC] 2.4.16.
-const maxEAList = 64 << 10
-
-// fullEA answers FileFullEaInformation: all attributes, those that the client
-// names, or those from an index on.
-func (q *infoQuery) fullEA(ctx context.Context) ntstatus.Status {
-	o, req := q.o, &q.req
-	if o.access&smb2.FileReadEA == 0 {
-		return ntstatus.AccessDenied
-	}
-	x, names, err := o.eas(ctx)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return ntstatus.EANotSupported
-	}
-	if err != nil {
-		return ntstatus.FromError(err)
-	}
-	first := 0
-	switch {
-	case len(req.Input) > 0:
-		names = names[:0:0]
-		for n, err := range smb2.FileGetEaInformations(req.Input) {
-			if err != nil || len(names) == maxEAs {
-				return ntstatus.EAListInconsistent
-			}
-			names = append(names, n)
-		}
-	case req.Flags&smb2.QueryInfoIndexSpecified != 0:
-		i := uint64(req.AdditionalInformation) // from 1
-		if i == 0 || i > uint64(len(names)) {
-			return ntstatus.NonexistentEAEntry
-		}
-		first = int(i) - 1
-	case req.Flags&smb2.QueryInfoRestartScan == 0:
-		first = min(int(o.eaIndex.Load()), len(names))
-	}
-	scan := len(req.Input) == 0 && req.Flags&smb2.QueryInfoIndexSpecified == 0
-	if len(names) == 0 {
-		return ntstatus.NoEAsOnFile
-	}
-	if first == len(names) {
-		o.eaIndex.Store(0)
-		return ntstatus.NoMoreEAs
-	}
-	list := smb2.NewEntryList(q.r.out, min(q.room, maxEAList))
-	st := ntstatus.Success
-	for _, n := range names[first:] {
-		v, err := x.Xattr(ctx, n)
-		if errors.Is(err, syscall.ENODATA) {
-			v, err = nil, nil // asked for by name: an empty value, [MS-FSA] 2.1.5.12.8
-			if scan {
-				first++
-				continue
-			}
-		}
-		if err != nil {
-			return ntstatus.FromError(err)
-		}
-		if !list.AppendEa(smb2.FileFullEaInformation{EaName: n, EaValue: v}) {
-			st = ntstatus.BufferOverflow
-			break
-		}
-		if req.Flags&smb2.QueryInfoReturnSingleEntry != 0 {
-			break
-		}
-	}
-	if list.Count() == 0 && st == ntstatus.BufferOverflow {
-		return ntstatus.BufferTooSmall
-	}
-	q.r.out = list.Bytes()
-	if scan && st == ntstatus.BufferOverflow {
-		o.eaIndex.Store(int32(first + list.Count()))
-	}
-	return st
-}
-
-// setEA sets extended attributes from a FileFullEaInformation list: those with an
-// empty value are removed ([MS-FSA] 2.1.5.15.6).
-func (o *open) setEA(ctx context.Context, list []byte) ntstatus.Status {
-	x, ok := o.file.(vfs.Xattrer)
-	if !ok {
-		return ntstatus.EANotSupported
-	}
-	n := 0
-	for ea, err := range smb2.FileFullEaInformations(list) {
-		if n++; err != nil || n > maxEAs {
-			return ntstatus.EAListInconsistent
-		}
-		if ea.EaName == "" || strings.ContainsFunc(ea.EaName, badInEAName) {
-			return ntstatus.InvalidEAName
-		}
-		if len(ea.EaValue) == 0 {
-			err = x.RemoveXattr(ctx, ea.EaName)
-			if errors.Is(err, syscall.ENODATA) {
-				err = nil
-			}
-		} else {
-			err = x.SetXattr(ctx, ea.EaName, ea.EaValue)
-		}
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-			return ntstatus.EANotSupported
-		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.E2BIG), errors.Is(err, syscall.ERANGE):
-			return ntstatus.EATooLarge
-		case err != nil:
-			return ntstatus.FromError(fmt.Errorf("extended attribute: %w", err))
-		}
-	}
-	return ntstatus.Success
-}
-
-// badInEAName are the characters that no name may have, [MS-FSCC] 2.4.16.
-func badInEAName(r rune) bool {
-	return r < 0x20 || strings.ContainsRune("\"*+,/:;<=>?[\\]|", r) || r == 0xFFFD
 }

@@ -399,6 +399,9 @@ func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through b
 	if o.lockConflict(off, uint64(len(data)), true) {
 		return ntstatus.FileLockConflict
 	}
+	if st := o.checkEnd(ctx, off+uint64(len(data))); st != ntstatus.Success {
+		return st
+	}
 	o.breakReaders()
 	defer o.breakReaders()
 	n, err := o.file.WriteAt(data, int64(off))
@@ -412,6 +415,38 @@ func (o *open) writeFile(ctx context.Context, data []byte, off uint64, through b
 		if err := o.file.Sync(ctx); err != nil {
 			return ntstatus.FromError(err)
 		}
+	}
+	return ntstatus.Success
+}
+
+const (
+	// unusualEnd is where files seldom end: what is written behind it, in bytes, is
+	// worth asking the storage for its size.
+	unusualEnd = 1 << 40
+	// maxFileSize is how large a file may be on storage that is not larger itself:
+	// NTFS's limit with clusters of 4 KiB, [MS-FSA] 2.1.5.4.
+	maxFileSize = 1<<44 - 1<<16
+)
+
+// checkEnd refuses a write that ends where no file can. One that has not been made
+// sparse takes all of its size, and cannot be larger than the storage.
+func (o *open) checkEnd(ctx context.Context, end uint64) ntstatus.Status {
+	if end <= unusualEnd {
+		return ntstatus.Success
+	}
+	sf, err := o.fs.Statfs(ctx)
+	if err != nil {
+		return ntstatus.FromError(err)
+	}
+	total := sf.Total * uint64(sf.BlockSize)
+	if end <= total {
+		return ntstatus.Success
+	}
+	if end > maxFileSize {
+		return ntstatus.InvalidParameter
+	}
+	if info, err := o.file.Stat(ctx); err != nil || !isSparse(&info) {
+		return ntstatus.DiskFull
 	}
 	return ntstatus.Success
 }

@@ -209,7 +209,7 @@ func TestIoctl(t *testing.T) {
 		{"DFS referrals, 3.3.5.15.2", smb2.IoctlRequest{CtlCode: smb2.FsctlDFSGetReferrals, FileID: any, Flags: 1, MaxOutputResponse: 100}, ntstatus.FSDriverRequired, 0},
 		{"DFS referrals on a file", smb2.IoctlRequest{CtlCode: smb2.FsctlDFSGetReferrals, FileID: f, Flags: 1}, ntstatus.InvalidParameter, 0},
 		{"interfaces on a file, SM-32", smb2.IoctlRequest{CtlCode: smb2.FsctlQueryNetworkInterfaceInfo, FileID: f, Flags: 1}, ntstatus.InvalidParameter, 0},
-		{"above MaxTransactSize", smb2.IoctlRequest{CtlCode: smb2.FsctlPipeWait, FileID: any, Flags: 1, MaxOutputResponse: 1<<20 + 1}, ntstatus.InvalidParameter, 0},
+		{"above MaxTransactSize", smb2.IoctlRequest{CtlCode: smb2.FsctlPipeWait, FileID: any, Flags: 1, MaxOutputResponse: 8<<20 + 1}, ntstatus.InvalidParameter, 0},
 		{"pipe transaction on a file", smb2.IoctlRequest{CtlCode: smb2.FsctlPipeTransceive, FileID: f, Flags: 1}, ntstatus.NotSupported, 0},
 		{"unknown file", smb2.IoctlRequest{CtlCode: smb2.FsctlSetSparse, FileID: smb2.FileID{Volatile: 1}, Flags: 1}, ntstatus.FileClosed, 0},
 		{"VALIDATE_NEGOTIATE_INFO", smb2.IoctlRequest{CtlCode: smb2.FsctlValidateNegotiateInfo, FileID: any, Flags: 1, MaxOutputResponse: 24, Input: in}, 0, 24},

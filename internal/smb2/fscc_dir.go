@@ -90,6 +90,12 @@ func HasShortName(class FileInfoClass) bool {
 	return l.short != 0
 }
 
+// HasEaSize reports whether entries of the class have an EaSize.
+func HasEaSize(class FileInfoClass) bool {
+	l, _ := dirLayoutOf(class)
+	return l.ea != 0
+}
+
 // AppendDirectoryEntry adds an entry of the class and reports whether it
 // fitted. Entries are at multiples of 8. A class that is not IsDirectoryClass
 // never fits. A ShortName longer than 12 code units is left out.

@@ -9,7 +9,7 @@
 //
 //	on an FS    Linker, Symlinker, Watcher, Impersonator, Snapshotter
 //	on a File   OSFiler, Allocator, HoleSeeker, Cloner, RangeCopier, Xattrer,
-//	            StreamHolder, SecurityHolder, Leaser, RangeLocker, FileLocker
+//	            XattrPeeker, StreamHolder, SecurityHolder, Leaser, RangeLocker, FileLocker
 //
 // A minimal use:
 //

@@ -127,6 +127,14 @@ type Xattrer interface {
 	ListXattr(ctx context.Context) ([]string, error)
 }
 
+// XattrPeeker is a Dir that can tell which of its entries have attributes of an
+// Xattrer, links not followed, without opening them.
+type XattrPeeker interface {
+	// HasXattrs reports whether the entry with that single-component name has any.
+	// Being wrong costs the caller time only.
+	HasXattrs(ctx context.Context, name string) (bool, error)
+}
+
 // SecurityHolder is a File that keeps a security descriptor. What is in the
 // record is not looked at; it belongs to the object, survives renaming, and is
 // read and written with the process's own rights.

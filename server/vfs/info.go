@@ -33,7 +33,8 @@ type Info struct {
 	WriteTime  time.Time
 	// ChangeTime is when the metadata last changed. It cannot be set.
 	ChangeTime time.Time
-	// Attributes are the DOS attributes stored with the object, and AttrSparse.
+	// Attributes are the DOS attributes stored with the object, AttrSparse and
+	// AttrCompressed.
 	Attributes Attributes
 }
 
@@ -58,6 +59,10 @@ const (
 	// setting the others neither sets nor clears it.
 	AttrSparse Attributes = 0x0200
 
+	// AttrCompressed says that the content, or what is created in the directory, is to
+	// be compressed where the storage can. It is set by SetCompressed alone.
+	AttrCompressed Attributes = 0x0800
+
 	// AttrMask is all that SetAttributes changes.
 	AttrMask = AttrReadOnly | AttrHidden | AttrSystem | AttrArchive | AttrTemporary |
 		AttrOffline | AttrNotContentIndexed
@@ -74,6 +79,7 @@ const (
 	SetBirthTime
 	SetAttributes
 	SetSparse
+	SetCompressed
 )
 
 // SetAttr is a change of metadata. Fields whose bit is missing from Set are
@@ -86,10 +92,14 @@ type SetAttr struct {
 	UID, GID uint32
 	// Times are stored as finely as the storage can. A zero Time is an error.
 	AccessTime, WriteTime, BirthTime time.Time
-	// Attributes replace the old ones as a whole, but for AttrSparse.
+	// Attributes replace the old ones as a whole, but for AttrSparse and
+	// AttrCompressed.
 	Attributes Attributes
 	// Sparse says whether the file is to have AttrSparse. It moves no data.
 	Sparse bool
+	// Compressed says likewise whether it is to have AttrCompressed. A directory's is
+	// not inherited here: that is the caller's to do.
+	Compressed bool
 	// Privileged makes the change with the rights of the process where the file
 	// was opened through a view of an Impersonator; Mode and owner are otherwise
 	// changed with the view's.

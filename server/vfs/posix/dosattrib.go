@@ -205,13 +205,18 @@ func (d dosInfo) with(a vfs.SetAttr) dosInfo {
 		d.attrib = d.attrib&^uint32(vfs.AttrMask) | uint32(a.Attributes&vfs.AttrMask)
 		d.hasAttrib = true
 	}
-	if a.Set&vfs.SetSparse != 0 {
-		d.attrib &^= uint32(vfs.AttrSparse)
-		if a.Sparse {
-			d.attrib |= uint32(vfs.AttrSparse)
+	flag := func(set vfs.SetMask, attr vfs.Attributes, on bool) {
+		if a.Set&set == 0 {
+			return
+		}
+		d.attrib &^= uint32(attr)
+		if on {
+			d.attrib |= uint32(attr)
 		}
 		d.hasAttrib = true
 	}
+	flag(vfs.SetSparse, vfs.AttrSparse, a.Sparse)
+	flag(vfs.SetCompressed, vfs.AttrCompressed, a.Compressed)
 	if a.Set&vfs.SetBirthTime != 0 {
 		d.created = a.BirthTime
 	}

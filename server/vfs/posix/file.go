@@ -50,6 +50,7 @@ var (
 	_ vfs.Xattrer     = (*regular)(nil)
 	_ vfs.Xattrer     = (*dir)(nil)
 	_ vfs.Dir         = (*dir)(nil)
+	_ vfs.XattrPeeker = (*dir)(nil)
 )
 
 // begin keeps the descriptor for one call; the caller owes a release.
@@ -188,7 +189,10 @@ func (f *file) setAttr(a vfs.SetAttr) error {
 			return err
 		}
 	}
-	if a.Set&(vfs.SetAttributes|vfs.SetSparse|vfs.SetBirthTime) != 0 {
+	if a.Set&vfs.SetCompressed != 0 {
+		f.compress(a.Compressed)
+	}
+	if a.Set&(vfs.SetAttributes|vfs.SetSparse|vfs.SetCompressed|vfs.SetBirthTime) != 0 {
 		if err := f.fs.changeDOSInfo(f.fd, !f.path, a, f.fs.defaultAttributes(f.last)); err != nil {
 			return err
 		}
@@ -201,6 +205,36 @@ func (f *file) setAttr(a vfs.SetAttr) error {
 	}
 	return nil
 }
+
+// compress asks the storage to compress what is written to the file from now on, or
+// to stop that. Few can (btrfs, f2fs), and nothing depends on it.
+func (f *file) compress(on bool) {
+	fd := f.fd
+	if f.path {
+		data, err := retry(func() (int, error) {
+			return unix.Open(procPath(f.fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		})
+		if err != nil {
+			return
+		}
+		defer unix.Close(data)
+		fd = data
+	}
+	flags, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return
+	}
+	want := flags &^ fsComprFlag
+	if on {
+		want |= fsComprFlag
+	}
+	if want != flags {
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(want))
+	}
+}
+
+// fsComprFlag is FS_COMPR_FL of linux/fs.h.
+const fsComprFlag = 0x4
 
 func (f *file) setOwnerMode(path string, a vfs.SetAttr) error {
 	if a.Set&vfs.SetOwner != 0 {

@@ -136,7 +136,7 @@ func (f *FS) addDOSInfo(info *vfs.Info, fd int, data bool, name, last string) {
 	if !f.cfg.NoDOSAttributes && (info.Mode.IsRegular() || info.Mode.IsDir()) {
 		if d, ok := readDOSInfo(fd, data, name); ok {
 			if d.hasAttrib {
-				info.Attributes = vfs.Attributes(d.attrib) & (vfs.AttrMask | vfs.AttrSparse)
+				info.Attributes = vfs.Attributes(d.attrib) & (vfs.AttrMask | vfs.AttrSparse | vfs.AttrCompressed)
 			}
 			if !d.created.IsZero() {
 				info.BirthTime = d.created

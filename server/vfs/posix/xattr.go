@@ -3,11 +3,14 @@
 package posix
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
 // userPrefix is the namespace in which clients' attributes are kept. It is
@@ -111,6 +114,39 @@ func (f *file) ListXattr(ctx context.Context) ([]string, error) {
 		return nil, f.wrap("listxattr", err)
 	}
 	return names, nil
+}
+
+// HasXattrs implements vfs.XattrPeeker.
+func (d *dir) HasXattrs(ctx context.Context, name string) (bool, error) {
+	if err := d.begin(ctx, "listxattr"); err != nil {
+		return false, err
+	}
+	defer d.release()
+	if !vfs.ValidComponent(name) {
+		return false, pathError("listxattr", name, syscall.EINVAL)
+	}
+	if d.blind {
+		return false, pathError("listxattr", name, syscall.EACCES)
+	}
+	var buf [256]byte
+	// The entry may be exchanged for a link.
+	n, err := retry(func() (int, error) { return unix.Llistxattr(procPath(d.fd)+"/"+name, buf[:]) })
+	switch err {
+	case nil:
+	case unix.ERANGE:
+		return true, nil
+	case unix.EOPNOTSUPP:
+		return false, nil
+	default:
+		return false, pathError("listxattr", name, err)
+	}
+	for list := buf[:n]; len(list) > 0; {
+		full, rest, _ := bytes.Cut(list, []byte{0})
+		if list = rest; bytes.HasPrefix(full, []byte(userPrefix)) && !isPrivate(string(full)) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // readGrowing reads something whose size is only known by trying.

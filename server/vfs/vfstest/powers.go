@@ -215,6 +215,16 @@ func testXattrs(s *suite) {
 		if err != nil || len(list) != 0 {
 			s.Errorf("ListXattr = %q, %v; want none", list, err)
 		}
+		peek := func(want bool) {
+			p, ok := s.openDir(vfs.Root).(vfs.XattrPeeker)
+			if !ok {
+				return
+			}
+			if got, err := p.HasXattrs(s.ctx, c.name); err != nil || got != want {
+				s.Errorf("HasXattrs(%q) = %v, %v; want %v", c.name, got, err, want)
+			}
+		}
+		peek(false)
 		values := map[string][]byte{"a": []byte("1"), "Long.Name": pattern(2000, 7), "empty": {}}
 		for name, v := range values {
 			s.ok("SetXattr", x.SetXattr(s.ctx, name, v))
@@ -232,9 +242,11 @@ func testXattrs(s *suite) {
 		if err != nil || !slices.Equal(list, []string{"Long.Name", "a", "empty"}) {
 			s.Errorf("ListXattr = %q, %v", list, err)
 		}
+		peek(true)
 		for name := range values {
 			s.ok("RemoveXattr", x.RemoveXattr(s.ctx, name))
 		}
+		peek(false)
 		_, err = x.Xattr(s.ctx, "a")
 		s.wantErr("Xattr of nothing", err, syscall.ENODATA)
 		s.wantErr("RemoveXattr of nothing", x.RemoveXattr(s.ctx, "a"), syscall.ENODATA)

@@ -459,7 +459,10 @@ func testSparse(s *suite) {
 		{vfs.SetAttr{Set: vfs.SetSparse | vfs.SetAttributes}, 0},
 		{vfs.SetAttr{Set: vfs.SetAttributes, Attributes: vfs.AttrSparse | vfs.AttrArchive}, vfs.AttrArchive},
 		{vfs.SetAttr{Set: vfs.SetSparse, Sparse: true}, vfs.AttrSparse | vfs.AttrArchive},
-		{vfs.SetAttr{Set: vfs.SetSparse}, vfs.AttrArchive},
+		{vfs.SetAttr{Set: vfs.SetCompressed, Compressed: true}, vfs.AttrCompressed | vfs.AttrSparse | vfs.AttrArchive},
+		{vfs.SetAttr{Set: vfs.SetSparse}, vfs.AttrCompressed | vfs.AttrArchive},
+		{vfs.SetAttr{Set: vfs.SetAttributes, Attributes: vfs.AttrCompressed | vfs.AttrHidden}, vfs.AttrCompressed | vfs.AttrHidden},
+		{vfs.SetAttr{Set: vfs.SetCompressed | vfs.SetAttributes}, 0},
 	} {
 		s.ok("SetAttr", f.SetAttr(s.ctx, c.set))
 		info, err := s.fs.Stat(s.ctx, "f")
