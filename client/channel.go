@@ -230,13 +230,17 @@ func (k *call) repeated(st ntstatus.Status) bool {
 
 // busy says whether a request was refused because others of a lost channel are
 // still being served, so that it is to be sent once more ([MS-SMB2] 3.2.5.12,
-// 3.2.5.14, 3.2.5.18), and waits a moment then.
+// 3.2.5.14, 3.2.5.18, and for a CREATE its first), and waits a moment then.
 func (s *Session) busy(ctx context.Context, k *call, r *retry) bool {
 	if k.resp.Status != ntstatus.FileNotAvailable || !s.multichannel() {
 		return false
 	}
 	switch k.cmd {
 	case smb2.CommandWrite, smb2.CommandSetInfo, smb2.CommandIoctl:
+	case smb2.CommandCreate:
+		if !k.resent { // it is the file that is not available
+			return false
+		}
 	default:
 		return false
 	}

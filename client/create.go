@@ -340,6 +340,12 @@ again:
 			}
 			continue
 		}
+		if s.busy(ctx, calls[0], &r) { // its CREATE: the first one is still being served
+			for _, k := range calls {
+				k.dropAnswer()
+			}
+			continue
+		}
 		for _, k := range calls {
 			st := k.resp.Status
 			switch {

@@ -146,6 +146,7 @@ const (
 	ServerUnavailable                Status = 0xC0000466 // STATUS_SERVER_UNAVAILABLE
 	FileNotAvailable                 Status = 0xC0000467 // STATUS_FILE_NOT_AVAILABLE
 	ShareUnavailable                 Status = 0xC0000480 // STATUS_SHARE_UNAVAILABLE
+	ContextMismatch                  Status = 0xC0000719 // STATUS_CONTEXT_MISMATCH
 	BadData                          Status = 0xC000090B // STATUS_BAD_DATA
 	InvalidSignature                 Status = 0xC000A000 // STATUS_INVALID_SIGNATURE
 	HMACNotSupported                 Status = 0xC000A001 // STATUS_HMAC_NOT_SUPPORTED
@@ -301,6 +302,7 @@ var names = map[Status]string{
 	ServerUnavailable:                "STATUS_SERVER_UNAVAILABLE",
 	FileNotAvailable:                 "STATUS_FILE_NOT_AVAILABLE",
 	ShareUnavailable:                 "STATUS_SHARE_UNAVAILABLE",
+	ContextMismatch:                  "STATUS_CONTEXT_MISMATCH",
 	BadData:                          "STATUS_BAD_DATA",
 	InvalidSignature:                 "STATUS_INVALID_SIGNATURE",
 	HMACNotSupported:                 "STATUS_HMAC_NOT_SUPPORTED",

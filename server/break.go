@@ -432,6 +432,15 @@ func (c *conn) hasUser(key string) bool {
 func (s *Server) undeliverable(n *notice) {
 	t := &s.files
 	t.mu.Lock()
+	var away []*open
+	for _, o := range n.c.opens {
+		if o.yields() && o.acquire() {
+			away = append(away, o)
+		}
+	}
+	t.mu.Unlock()
+	evict(away)
+	t.mu.Lock()
 	if n.c.breaking && n.c.serial == n.serial {
 		t.endBreakLocked(n.c, 0)
 	}

@@ -20,12 +20,8 @@ type channelSequence struct {
 	blocked  time.Time // since when replays are refused; zero while none is
 }
 
-// set is for CREATE: the first number is the one it came with.
-func (s *channelSequence) set(n uint16) {
-	s.mu.Lock()
-	s.current = n
-	s.mu.Unlock()
-}
+// newChannelSequence is for CREATE: the first number is the one it came with.
+func newChannelSequence(n uint16) *channelSequence { return &channelSequence{current: n} }
 
 // begin is [MS-SMB2] 3.3.5.2.10. Where ok is false the requests that change
 // something must fail; counted says that the request owes an end.
@@ -74,7 +70,7 @@ func (r *request) beginSequence(o *open) ntstatus.Status {
 		r.endStragglers(o)
 	}
 	if counted {
-		r.sequence = &o.sequence
+		r.sequence = o.sequence
 	}
 	if !ok {
 		switch r.hdr.Command {

@@ -74,6 +74,11 @@ type Limits struct {
 	WatchesPerConn   int // directories that a session watches by CHANGE_NOTIFY; default 256, at most 65536
 	CompoundElements int // requests in one message; default 64, at most 1024
 
+	// DurableOpens are kept for clients whose connection was lost; default 16384, at
+	// most 1<<20; DurableOpensPerUser are those of one user, default 4096. One more is
+	// closed with its session.
+	DurableOpens, DurableOpensPerUser int
+
 	// MaxReadSize, MaxWriteSize and MaxTransactSize are what NEGOTIATE announces
 	// for dialects with multi-credit operations, in bytes: default 8 MiB each;
 	// 64 KiB to 8 MiB. A transport with smaller messages or transfers
@@ -151,6 +156,10 @@ type Config struct {
 	NegotiateTimeout time.Duration
 	// AuthTimeout ends a session that has not finished authenticating; default 45 s.
 	AuthTimeout time.Duration
+	// MaxDurableTimeout is the longest time for which an open is kept for a client
+	// whose connection was lost, whatever it asks for; default 5 min, the most that
+	// [MS-SMB2] 3.3.5.9.10 has. Negative: no open is durable, resilient or persistent.
+	MaxDurableTimeout time.Duration
 	// IdleTimeout closes a connection on which nothing was received for so long
 	// and which has no open file; default 15 min. Negative: never.
 	IdleTimeout time.Duration
@@ -249,6 +258,9 @@ func copyConfig(c Config) (Config, error) {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = 15 * time.Minute
 	}
+	if c.MaxDurableTimeout == 0 {
+		c.MaxDurableTimeout = 5 * time.Minute
+	}
 	if c.NegotiateTimeout < 0 {
 		return c, bad("NegotiateTimeout", c.NegotiateTimeout, "a positive time")
 	}
@@ -281,6 +293,8 @@ func (l *Limits) fill() error {
 		{"ServingPerConn", &l.ServingPerConn, 512, 16, 8192},
 		{"WatchesPerConn", &l.WatchesPerConn, 256, 1, 65536},
 		{"CompoundElements", &l.CompoundElements, 64, 1, 1024},
+		{"DurableOpens", &l.DurableOpens, 16384, 1, 1 << 20},
+		{"DurableOpensPerUser", &l.DurableOpensPerUser, 4096, 1, 1 << 20},
 		{"MaxReadSize", &l.MaxReadSize, maxIOSize, minIOSize, maxIOSize},
 		{"MaxWriteSize", &l.MaxWriteSize, maxIOSize, minIOSize, maxIOSize},
 		{"MaxTransactSize", &l.MaxTransactSize, 8 << 20, minIOSize, maxIOSize},

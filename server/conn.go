@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,21 +159,17 @@ func (c *conn) run() {
 	draining := c.draining
 	c.reqMu.Unlock()
 	if !draining {
-		c.cancel()
+		c.abort()
 		c.tc.Close()
-		c.cancelWhere(func(*request) bool { return true })
+		for _, ch := range c.allChannels() {
+			ch.sess.loseChannel(c)
+		}
 	}
 	close(c.work)
 	c.workers.Wait()
 	c.cancel()
 	c.tc.Close()
-	c.chanMu.Lock()
-	channels := make([]*channel, 0, len(c.channels))
-	for _, ch := range c.channels {
-		channels = append(channels, ch)
-	}
-	c.chanMu.Unlock()
-	for _, ch := range channels {
+	for _, ch := range c.allChannels() {
 		c.srv.dropChannel(ch.sess, c)
 	}
 	c.closeBreaks()
@@ -182,6 +180,13 @@ func (c *conn) run() {
 	default:
 		c.log.Info("connection lost", "err", err)
 	}
+}
+
+// allChannels are the channels of the sessions on this connection.
+func (c *conn) allChannels() []*channel {
+	c.chanMu.RLock()
+	defer c.chanMu.RUnlock()
+	return slices.Collect(maps.Values(c.channels))
 }
 
 // receive takes messages until there are no more, or one is beyond pardon.
@@ -256,7 +261,7 @@ func (c *conn) fail(reason string, args ...any) {
 // abort ends the connection at once. It does not wait.
 func (c *conn) abort() {
 	c.cancel()
-	c.cancelWhere(func(*request) bool { return true })
+	c.cancelWhere(func(r *request) bool { return !r.lasts })
 }
 
 // drain stops receiving and cancels the requests that wait for something to

@@ -57,6 +57,8 @@ type creation struct {
 	parent       *security // of the directory, where something may be created
 	mayNotCreate bool      // for want of a right in the directory
 	maximal      smb2.MaximalAccessResponse
+
+	replayed bool // the open is that of an earlier CREATE, of which this one is a repetition
 }
 
 // createContexts are the create contexts of a request that matter here.
@@ -64,8 +66,8 @@ type createContexts struct {
 	maxAccess, onDiskID bool
 	allocation          uint64
 	hasAllocation       bool
-	createGUID          smb2.GUID // of a request for a durable handle; zero without one
 	lease               *smb2.Lease
+	durable             durableRequest
 	ea                  []byte // FILE_FULL_EA_INFORMATION list
 	sd                  []byte // SECURITY_DESCRIPTOR
 }
@@ -83,20 +85,26 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 	if r.tree.ipc {
 		return createPipe(r, &c.req)
 	}
-	if st := c.parseContexts(); st != ntstatus.Success {
+	if st := c.parseContexts(r.conn.dialect); st != ntstatus.Success {
 		return st
 	}
-	known, st := r.beginReplay(ctx, c.ctxs.createGUID)
-	if st != ntstatus.Success {
-		return st
+	if c.ctxs.durable.reconnects() {
+		return c.reconnect(ctx, r)
 	}
-	if o := known.open(); o != nil {
-		return c.replay(ctx, r, o)
+	if o := c.claimReplayed(r); o != nil {
+		return c.attach(ctx, r, o, c.checkReplayed(r, o))
+	}
+	first, known, st := c.beginReplay(r)
+	switch {
+	case st != ntstatus.Success:
+		return st
+	case first != nil:
+		return c.replay(ctx, r, first)
 	}
 	if known != nil {
 		// Who sends it again must find all that it did: the loss of the connection
 		// does not end it in the middle.
-		ctx = context.WithoutCancel(ctx)
+		defer r.makeLasting()()
 	}
 	o, st := c.create(ctx, r)
 	if st != ntstatus.Success {
@@ -111,10 +119,17 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := c.validate(r.tree); st != ntstatus.Success {
 		return nil, st
 	}
+	if st := c.closeOtherInstances(ctx, r); st != ntstatus.Success {
+		return nil, st
+	}
 	o := &open{
-		srv: r.srv, sess: r.sess, tree: r.tree, fs: r.tree.fs(),
+		id: newFileID(), srv: r.srv, sess: r.sess, tree: r.tree, fs: r.tree.fs(),
 		shareAccess: c.req.ShareAccess,
 		closing:     make(chan struct{}),
+	}
+	c.initDurable(r, o)
+	if r.tree.continuous(r.conn) {
+		c.req.CreateOptions |= smb2.FileWriteThrough // 3.3.5.9
 	}
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return nil, st
@@ -127,6 +142,7 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	}
 	o.action = action
 	c.queryMaximal(ctx, o, &info)
+	c.grantDurable(r, o)
 	if st := r.addOpen(o); st != ntstatus.Success {
 		return nil, st
 	}
@@ -142,6 +158,7 @@ func (c *creation) replay(ctx context.Context, r *request, o *open) ntstatus.Sta
 	}
 	r.setOpen(o)
 	c.queryMaximal(ctx, o, &info)
+	c.replayed = true
 	return c.respond(r, o, &info, o.action)
 }
 
@@ -159,6 +176,7 @@ func (r *request) reserveOpen() ntstatus.Status {
 func (r *request) addOpen(o *open) ntstatus.Status {
 	o.refs.Add(1) // ours, for shut
 	defer o.release()
+	o.sequence = newChannelSequence(r.hdr.ChannelSequence)
 	if !o.sess.opens.add(o) {
 		o.shut(context.Background())
 		return ntstatus.UserSessionDeleted
@@ -167,14 +185,12 @@ func (r *request) addOpen(o *open) ntstatus.Status {
 		o.shut(context.Background())
 		return ntstatus.NetworkNameDeleted
 	}
-	o.sequence.set(r.hdr.ChannelSequence)
 	r.setOpen(o)
 	return ntstatus.Success
 }
 
-// parseContexts goes through the create contexts. Those of durable handles are
-// checked for shape only; reconnecting finds nothing to reconnect to.
-func (c *creation) parseContexts() ntstatus.Status {
+// parseContexts goes through the create contexts.
+func (c *creation) parseContexts(dialect uint16) ntstatus.Status {
 	x := &c.ctxs
 	for cc, err := range smb2.CreateContexts(c.req.Contexts) {
 		if err != nil {
@@ -206,26 +222,14 @@ func (c *creation) parseContexts() ntstatus.Status {
 			if l, err = smb2.ParseLease(cc.Data); err == nil {
 				x.lease = &l
 			}
-		case smb2.CreateContextDurableHandle:
-			_, err = smb2.ParseDurableHandleRequest(cc.Data)
-		case smb2.CreateContextDurableHandleV2:
-			var d smb2.DurableHandleRequestV2
-			d, err = smb2.ParseDurableHandleRequestV2(cc.Data)
-			x.createGUID = d.CreateGUID
-		case smb2.CreateContextDurableHandleReconnect:
-			if _, err = smb2.ParseDurableHandleReconnect(cc.Data); err == nil {
-				return ntstatus.ObjectNameNotFound // 3.3.5.9.7
-			}
-		case smb2.CreateContextDurableHandleV2Reconn:
-			if _, err = smb2.ParseDurableHandleReconnectV2(cc.Data); err == nil {
-				return ntstatus.ObjectNameNotFound // 3.3.5.9.12
-			}
+		default:
+			err = x.durable.parse(cc, dialect)
 		}
 		if err != nil {
 			return ntstatus.InvalidParameter
 		}
 	}
-	return ntstatus.Success
+	return x.durable.check()
 }
 
 // validate is phase 1 of [MS-FSA] 2.1.5.1 and what [MS-SMB2] 3.3.5.9 adds to it.
@@ -703,7 +707,9 @@ func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.Crea
 			return r.appended(err)
 		}
 	}
-	if err := o.respondCaching(&resp); err != nil {
+	if c.replayed && c.req.RequestedOplockLevel != smb2.OplockLevelLease {
+		resp.OplockLevel = c.req.RequestedOplockLevel // as from Windows and Samba
+	} else if err := o.respondCaching(&resp); err != nil {
 		return r.appended(err)
 	}
 	if c.ctxs.onDiskID {
@@ -712,6 +718,9 @@ func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.Crea
 		if resp.Contexts, err = smb2.AppendCreateContext(resp.Contexts, smb2.CreateContextQueryOnDiskID, data); err != nil {
 			return r.appended(err)
 		}
+	}
+	if err = c.durableContexts(o, &resp); err != nil {
+		return r.appended(err)
 	}
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)

@@ -72,10 +72,7 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 	case smb2.FsctlCreateOrGetObjectID, smb2.FsctlGetObjectID:
 		return c.objectID(ctx)
 	case smb2.FsctlLMRRequestResiliency:
-		if r.conn.dialect == Dialect202 {
-			return nil, ntstatus.InvalidDeviceRequest
-		}
-		return nil, ntstatus.NotSupported // 3.3.5.15.9
+		return nil, r.requestResiliency(o, in)
 	case smb2.FsctlSrvEnumerateSnapshots:
 		return c.enumerateSnapshots()
 	case smb2.FsctlIsPathnameValid:

@@ -67,10 +67,12 @@ func (s lockSeq) end(done bool) {
 
 // lockSequence recognises a request that was carried out already and comes again
 // because its answer was lost with a channel. It only does so where the server
-// offers several channels. One that is still under way is waited for: the second
-// would find the range locked, by the same open, and wait for ever.
+// offers several channels, and for opens that outlive their connection. One that is
+// still under way is waited for: the second would find the range locked, by the same
+// open, and wait for ever.
 func (r *request) lockSequence(ctx context.Context, o *open, req *smb2.LockRequest) (s lockSeq, replay bool, st ntstatus.Status) {
-	if r.conn.dialect < Dialect300 || r.conn.serverCaps&smb2.GlobalCapMultiChannel == 0 ||
+	several := r.conn.dialect >= Dialect300 && r.conn.serverCaps&smb2.GlobalCapMultiChannel != 0
+	if r.conn.dialect == Dialect202 || !several && !o.isDurable() ||
 		req.LockSequenceIndex == 0 || req.LockSequenceIndex > uint32(len(o.lockSeqs)) {
 		return s, false, ntstatus.Success
 	}

@@ -135,6 +135,9 @@ func negotiate(r *request) ntstatus.Status {
 		if cfg.Interfaces != nil {
 			c.serverCaps |= req.Capabilities & smb2.GlobalCapMultiChannel
 		}
+		if c.srv.hasPersistent() {
+			c.serverCaps |= req.Capabilities & smb2.GlobalCapPersistentHandles
+		}
 		if chosen != Dialect311 && cfg.Encryption != PolicyDisabled &&
 			slices.Contains(cfg.Ciphers, uint16(smbcrypto.AES128CCM)) &&
 			req.Capabilities&smb2.GlobalCapEncryption != 0 {

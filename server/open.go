@@ -18,6 +18,11 @@ import (
 // Fields without a remark are set by CREATE before the open can be found and
 // never change. The open is found by its FileID in the session's openSet; what
 // files share between opens is in fileState.
+//
+// id, sess, tree and sequence change when the open is claimed by another session
+// after its own has ended. That happens with openTable.mu held, while nobody has
+// another reference: who got the open from its session reads them freely, who got it
+// from a fileState reads them with openTable.mu held.
 type open struct {
 	id   smb2.FileID
 	srv  *Server
@@ -47,11 +52,12 @@ type open struct {
 	// (locks, notifications) ends.
 	closing   chan struct{}
 	closeOnce sync.Once
-	refs      atomic.Int32 // the openSet's and one for each user
+	refs      atomic.Int32 // the openSet's or durableTable's, and one for each user
+	durable   durability
 
 	deleteOnClose bool // guarded by openTable.mu
 
-	sequence channelSequence
+	sequence *channelSequence
 	action   smb2.CreateAction // what CREATE did
 	// replayable is Open.IsReplayEligible: known by its CreateGuid, replayKey.
 	replayable atomic.Bool
@@ -93,6 +99,8 @@ func (o *open) release() {
 		// The close error of a file whose writes were answered already has nobody
 		// to go to; FLUSH is what reports them.
 		_ = o.file.Close()
+	default:
+		o.durable.released()
 	}
 }
 
@@ -129,6 +137,9 @@ func (o *open) shut(ctx context.Context) bool {
 	defer gone()
 	o.endReplay()
 	close(o.closing)
+	if o.durable.detached.Load() {
+		o.srv.durables.forget(o)
+	}
 	o.notify.close()
 	if !o.isPipe {
 		o.settleTimes(ctx)
@@ -138,6 +149,7 @@ func (o *open) shut(ctx context.Context) bool {
 		}
 	}
 	o.release()
+	o.durable.letStorage()
 	return true
 }
 
@@ -203,8 +215,9 @@ func (s *openSet) unreserve() {
 	s.mu.Unlock()
 }
 
-// add gives an open for which there is room reserved a FileID and makes it known,
-// unless the session has been closed.
+// add makes an open for which there is room reserved known by its FileID, unless the
+// session has been closed. One that has been there before keeps what is persistent of
+// its FileID, and gets a new volatile part.
 func (s *openSet) add(o *open) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -215,11 +228,8 @@ func (s *openSet) add(o *open) bool {
 	if s.m == nil {
 		s.m = make(map[uint64]*open)
 	}
-	for {
-		o.id = newFileID()
-		if _, taken := s.m[o.id.Volatile]; !taken && o.id.Volatile != ^uint64(0) && o.id != (smb2.FileID{}) {
-			break
-		}
+	for o.id.Volatile == 0 || s.m[o.id.Volatile] != nil {
+		o.id.Volatile = newFileID().Volatile
 	}
 	s.m[o.id.Volatile] = o
 	return true
@@ -284,21 +294,33 @@ func (s *openSet) take(of *tree, final bool) []*open {
 }
 
 // newFileID makes a FileID that nobody can guess: a client that learns of one
-// in another session gains nothing from it, and can't hit one by chance.
+// in another session gains nothing from it, and can't hit one by chance. Neither part
+// is 0 or all ones.
 func newFileID() smb2.FileID {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, crypto/rand
-	return smb2.FileID{
-		Persistent: binary.LittleEndian.Uint64(b[:8]),
-		Volatile:   binary.LittleEndian.Uint64(b[8:]),
+	for {
+		var b [16]byte
+		_, _ = rand.Read(b[:]) // never fails, crypto/rand
+		id := smb2.FileID{
+			Persistent: binary.LittleEndian.Uint64(b[:8]),
+			Volatile:   binary.LittleEndian.Uint64(b[8:]),
+		}
+		if id.Persistent+1 > 1 && id.Volatile+1 > 1 {
+			return id
+		}
 	}
 }
 
 // closeSessionOpens closes what a session has open, for good: LOGOFF, or the
-// loss of its last connection ([MS-SMB2] 3.3.5.6, 3.3.7.1). It returns when
-// the opens are gone; operations under way on them may end later.
-func (s *Server) closeSessionOpens(sess *session) {
-	shutAll(sess.opens.take(nil, true))
+// loss of its last connection ([MS-SMB2] 3.3.5.6, 3.3.7.1). Opens that are to outlive
+// it are detached if keep says so. It returns when the others are gone; operations
+// under way on them may end later.
+func (s *Server) closeSessionOpens(sess *session, keep bool) {
+	for _, o := range sess.opens.take(nil, true) {
+		if !keep || !s.detach(o) {
+			o.shut(context.Background())
+		}
+		o.release()
+	}
 }
 
 // closeTreeOpens closes what was opened in a tree ([MS-SMB2] 3.3.5.8).

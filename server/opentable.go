@@ -156,6 +156,11 @@ func (t *openTable) enter(o *open, e *entry, b *breaks) (res enterResult, status
 	if st.pending != nil {
 		return refused, ntstatus.DeletePending, nil
 	}
+	for _, p := range st.opens {
+		if p.durable.persistent && p.durable.detached.Load() {
+			return refused, ntstatus.FileNotAvailable, nil // [MS-SMB2] 3.3.5.9
+		}
+	}
 	others, must, status := t.admitLocked(st, o, e, b)
 	switch {
 	case must:

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -12,11 +11,11 @@ import (
 //
 // A client whose channel is lost before the answer to a CREATE has come sends it
 // again on another, with the flag of a replay and the same CreateGuid. It gets the
-// open that the first one made, [MS-SMB2] 3.3.5.9 and 3.3.5.9.10. The specification
-// has that for durable handles; here none are granted, and the session that has the
-// open is what says whose it is. Directories and opens without access to data are
-// known again too: nothing forbids it, and a client that makes a directory or removes
-// a file needs it as much.
+// open that the first one made, [MS-SMB2] 3.3.5.9 and 3.3.5.9.10, or is told
+// STATUS_FILE_NOT_AVAILABLE while the first one is still being served, as it may be for
+// long where an oplock has to be broken: the client tries again then. Directories and
+// opens without access to data are known again too: nothing forbids it, and a client
+// that makes a directory or removes a file needs it as much.
 //
 // The first one may also come last: it waits in a queue of the lost channel while the
 // one that was sent again is served. Nobody wants what it would open, nor would close
@@ -62,70 +61,75 @@ func (t *replayTable) expect(key replayKey) {
 type replayEntry struct {
 	table *replayTable
 	key   replayKey
-	done  chan struct{} // closed when o is set; the open is not there before
-	o     *open
-	mine  bool // o is for the one who asked, with a reference
+	o     *open // guarded by replayTable.mu; nil while the CREATE is being served
 }
 
-// beginReplay looks a CREATE up. An entry without an open is the caller's to end; nil
-// is one that nobody will look for.
-func (r *request) beginReplay(ctx context.Context, guid smb2.GUID) (*replayEntry, ntstatus.Status) {
-	if guid == (smb2.GUID{}) || r.conn.dialect < Dialect300 {
-		return nil, ntstatus.Success
+// beginReplay looks a CREATE up. Either it finds the open that an earlier one made,
+// with a reference; or the entry is the caller's, to be ended, nil if nobody will look
+// for one.
+func (c *creation) beginReplay(r *request) (*open, *replayEntry, ntstatus.Status) {
+	guid := c.ctxs.durable.createGUID
+	if guid == (smb2.GUID{}) {
+		return nil, nil, ntstatus.Success
 	}
 	t, key := &r.srv.replays, replayKey{r.conn.clientGUID, guid}
 	again := r.hdr.Flags&smb2.FlagReplayOperation != 0
 	for {
-		t.mu.Lock()
-		e := t.m[key]
-		if e == nil {
-			if _, late := t.late[key]; late && !again {
-				t.mu.Unlock()
-				return nil, ntstatus.DuplicateObjectID
-			}
-			if again {
-				t.expect(key)
-			}
-			if t.m == nil {
-				t.m = make(map[replayKey]*replayEntry)
-			}
-			e = &replayEntry{table: t, key: key, done: make(chan struct{})}
-			t.m[key] = e
-			t.mu.Unlock()
-			return e, ntstatus.Success
+		e, o, mine := t.lookup(key, again)
+		switch {
+		case mine:
+			return nil, e, ntstatus.Success
+		case !again:
+			return nil, nil, ntstatus.DuplicateObjectID
+		case o == nil:
+			return nil, nil, ntstatus.FileNotAvailable
 		}
-		t.mu.Unlock()
-		if !again {
-			return nil, ntstatus.DuplicateObjectID
+		r.srv.files.mu.Lock()
+		ok, detached, same := o.acquire(), o.durable.detached.Load(), o.sess == r.sess && o.tree == r.tree
+		r.srv.files.mu.Unlock()
+		if !ok {
+			t.remove(e) // it is closed: this one is the first
+			continue
 		}
 		select {
-		case <-e.done:
-		case <-ctx.Done():
-			return nil, ntstatus.Cancelled
-		}
-		o := e.o
-		switch {
-		case o == nil || !o.acquire():
-			t.remove(e) // it has failed, or is closed: this one is the first
-		case o.ending():
+		case <-o.closing:
 			o.release()
 			t.remove(e)
-		case o.sess != r.sess || o.tree != r.tree:
-			o.release()
-			return nil, ntstatus.DuplicateObjectID
+			continue
 		default:
-			return &replayEntry{o: o, mine: true}, ntstatus.Success
 		}
+		if !same || detached {
+			o.release()
+			return nil, nil, ntstatus.DuplicateObjectID
+		}
+		if st := c.checkReplayLease(o); st != ntstatus.Success {
+			o.release()
+			return nil, nil, st
+		}
+		return o, nil, ntstatus.Success
 	}
 }
 
-// open is the open that an earlier CREATE made, with a reference; nil if there is
-// none.
-func (e *replayEntry) open() *open {
-	if e == nil || !e.mine {
-		return nil
+// lookup returns what there is by the number. Without anything, but for a CREATE that
+// comes too late, the entry is the caller's.
+func (t *replayTable) lookup(key replayKey, again bool) (e *replayEntry, o *open, mine bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e = t.m[key]; e != nil {
+		return e, e.o, false
 	}
-	return e.o
+	if _, late := t.late[key]; late && !again {
+		return nil, nil, false
+	}
+	if again {
+		t.expect(key)
+	}
+	if t.m == nil {
+		t.m = make(map[replayKey]*replayEntry)
+	}
+	e = &replayEntry{table: t, key: key}
+	t.m[key] = e
+	return e, nil, true
 }
 
 // end says what became of a CREATE: o is nil if it failed.
@@ -133,17 +137,19 @@ func (e *replayEntry) end(o *open) {
 	if e == nil {
 		return
 	}
-	e.o = o
 	if o == nil {
 		e.table.remove(e)
-		close(e.done)
 		return
 	}
 	o.replayKey = e.key
+	e.table.mu.Lock()
+	e.o = o
+	e.table.mu.Unlock()
 	o.replayable.Store(true)
-	close(e.done)
-	if o.ending() { // before it could be told
+	select {
+	case <-o.closing: // before it could be told
 		o.endReplay()
+	default:
 	}
 }
 
@@ -156,14 +162,8 @@ func (o *open) endReplay() {
 	t := &o.srv.replays
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.m[o.replayKey]; e != nil {
-		select {
-		case <-e.done:
-			if e.o == o {
-				delete(t.m, o.replayKey)
-			}
-		default: // another CREATE by that number
-		}
+	if e := t.m[o.replayKey]; e != nil && e.o == o {
+		delete(t.m, o.replayKey)
 	}
 }
 

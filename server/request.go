@@ -60,6 +60,7 @@ type request struct {
 	asyncID uint64      // guarded by conn.reqMu; 0 until goAsync
 	fileID  smb2.FileID // see noteFile; written before others can see the request
 	number  uint16      // ChannelSequence; likewise
+	lasts   bool        // see makeLasting; guarded by conn.reqMu
 	pending bool        // an interim response has been sent; owned by the serving goroutine
 	respHdr [smb2.HeaderSize]byte
 	outBuf  []byte // backing of out, kept for the next request

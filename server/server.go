@@ -27,7 +27,7 @@ var ErrServerClosed = fmt.Errorf("server: %w", net.ErrClosed)
 // by many goroutines at once.
 //
 // Lock order: Server.mu, session.mu, conn.chanMu, openTable.mu, openSet.mu,
-// notifyState.mu before openTable.mu, notifyHub.mu after it;
+// notifyState.mu before openTable.mu, notifyHub.mu after it; durableTable.mu,
 // conn.reqMu and creditWindow.mu are innermost. None is held across I/O.
 type Server struct {
 	cfg     Config
@@ -36,18 +36,20 @@ type Server struct {
 	ntlm    ntlm.Server
 	files   openTable
 	replays replayTable
-	notify  notifyHub
-	bufs    bufPool
-	chains  sync.Pool // of *chain
-	count   counters
-	machine smb2.SID // below it are those of the server's own users
+	// durables are opens without a session; see durable.go.
+	durables durableTable
+	notify   notifyHub
+	bufs     bufPool
+	chains   sync.Pool // of *chain
+	count    counters
+	machine  smb2.SID // below it are those of the server's own users
 
 	// ctx ends with Close; what runs on behalf of no connection uses it.
 	ctx    context.Context
 	cancel context.CancelFunc
 	// stragglerGrace is what its name says; written by New and by tests.
 	stragglerGrace time.Duration
-	wg             sync.WaitGroup // connections and the janitor
+	wg             sync.WaitGroup // connections, the janitor and the scavenger
 
 	reloading sync.Mutex // of Reload, before all others
 
@@ -56,7 +58,7 @@ type Server struct {
 	sessions map[uint64]*session                       // guarded by mu
 	serving  map[transport.Listener]context.CancelFunc // guarded by mu
 	closing  bool                                      // guarded by mu: no more connections
-	janitor  bool                                      // guarded by mu: it runs
+	janitor  bool                                      // guarded by mu: it runs, and so does the scavenger
 	lastConn uint64                                    // guarded by mu
 	ended    map[string]*transport.Stats               // guarded by mu: of connections that have gone, by scheme
 
@@ -82,6 +84,7 @@ func New(cfg Config) (*Server, error) {
 		stragglerGrace: stragglerGrace,
 	}
 	s.files.breakTimeout = breakTimeout
+	s.durables.wake = make(chan struct{}, 1)
 	l, err := newLive(&cfg)
 	if err != nil {
 		return nil, err
@@ -119,8 +122,9 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 	s.serving[l] = cancel
 	if !s.janitor {
 		s.janitor = true
-		s.wg.Add(1)
-		go s.runJanitor() // ends with s.ctx; Close waits
+		s.wg.Add(2)
+		go s.runJanitor()   // ends with s.ctx; Close waits
+		go s.runScavenger() // likewise
 	}
 	s.mu.Unlock()
 	defer func() {
@@ -231,8 +235,10 @@ func (s *Server) introducedLocked(c *conn) {
 	}
 }
 
-// stopAccepting ends every Serve and returns the connections there are.
+// stopAccepting ends every Serve and returns the connections there are. No open
+// outlives its session from now on.
 func (s *Server) stopAccepting() []*conn {
+	s.durables.refuse()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = true
@@ -292,6 +298,7 @@ func (s *Server) Close() error {
 	}
 	s.cancel()
 	s.wg.Wait()
+	s.closeDetached()
 	return nil
 }
 

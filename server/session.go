@@ -44,6 +44,9 @@ type session struct {
 	trees    map[uint32]*tree   // guarded by mu
 	nextTree uint32             // guarded by mu
 	channels map[*conn]*channel // guarded by mu
+	// lasting are requests under way that go on when their channel is lost while the
+	// session has another. guarded by mu
+	lasting map[*request]struct{}
 
 	// The rest is written once, before state becomes Valid, and read freely by
 	// requests that found it so.
@@ -161,8 +164,14 @@ func (c *conn) setChannel(ch *channel) {
 }
 
 // endSession takes a session out of every table, cancels its requests but for
-// self, and closes what it has open. Only the first call does something.
-func (s *Server) endSession(sess *session, self *request) {
+// self, and closes what it has open, but for the opens that are to outlive it
+// ([MS-SMB2] 3.3.5.6, 3.3.7.1). Only the first call does something.
+func (s *Server) endSession(sess *session, self *request) { s.removeAll(sess, self, true) }
+
+// expel ends a session as endSession does, and leaves nothing of it.
+func (s *Server) expel(sess *session) { s.removeAll(sess, nil, false) }
+
+func (s *Server) removeAll(sess *session, self *request, keep bool) {
 	sess.mu.Lock()
 	if sess.state == sessionGone {
 		sess.mu.Unlock()
@@ -174,21 +183,36 @@ func (s *Server) endSession(sess *session, self *request) {
 	sess.trees = map[uint32]*tree{}
 	channels := sess.channels
 	sess.channels = map[*conn]*channel{}
+	sess.cancelLastingLocked(func(r *request) bool { return r != self })
 	sess.mu.Unlock()
 	sess.gone.Store(true)
 	for _, t := range trees {
+		t.hold()
 		t.end()
+		defer t.drop() // when the opens are closed, or have taken it over
 	}
 	s.removeSession(sess)
 	for c := range channels {
 		c.dropSession(sess)
 		c.cancelWhere(func(r *request) bool { return r.sess == sess && r != self })
 	}
-	s.closeSessionOpens(sess)
+	s.closeSessionOpens(sess, keep)
 }
 
-// dropChannel is the end of a connection for a session: it lives on while it has
-// another channel.
+// loseChannel takes the channel on a connection that has ended out of the session,
+// while requests that came by it may still be served: nothing is sent to the client by
+// it any more. Without another channel nobody waits for lasting requests.
+func (s *session) loseChannel(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.channels, c)
+	if len(s.channels) == 0 {
+		s.cancelLastingLocked(func(*request) bool { return true })
+	}
+}
+
+// dropChannel is the end of a connection for a session, when no request that came by
+// it is being served any more: it lives on while it has another channel.
 func (s *Server) dropChannel(sess *session, c *conn) {
 	sess.mu.Lock()
 	delete(sess.channels, c)
@@ -196,5 +220,36 @@ func (s *Server) dropChannel(sess *session, c *conn) {
 	sess.mu.Unlock()
 	if last {
 		s.endSession(sess, nil)
+	}
+}
+
+// makeLasting makes the request one that goes on when its channel is lost while the session
+// has another: who sends it again on that asks for what it does. over must follow. It
+// still ends by CANCEL, and with its session, its tree and the server.
+func (r *request) makeLasting() (over func()) {
+	s := r.sess
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lasting == nil {
+		s.lasting = make(map[*request]struct{})
+	}
+	s.lasting[r] = struct{}{}
+	r.conn.reqMu.Lock()
+	r.lasts = true
+	r.conn.reqMu.Unlock()
+	return func() {
+		s.mu.Lock()
+		delete(s.lasting, r)
+		s.mu.Unlock()
+	}
+}
+
+// cancelLastingLocked cancels lasting requests, which may be those of connections
+// that the session has lost.
+func (s *session) cancelLastingLocked(which func(*request) bool) {
+	for r := range s.lasting {
+		if which(r) {
+			r.ctx.cancel()
+		}
 	}
 }

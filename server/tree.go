@@ -34,6 +34,7 @@ type tree struct {
 	view vfs.FS
 	// release gives back what Share.Open has found; nil without.
 	release func()
+	holds   atomic.Int32 // beside the tree's own; below 0 when it has been given back
 	// readOnlyNow is what readOnly reports; a change of the configuration changes it.
 	readOnlyNow atomic.Bool
 	// gone is set when the tree ends, before its opens are closed: who adds an
@@ -49,7 +50,16 @@ func (t *tree) readOnly() bool { return t.readOnlyNow.Load() }
 
 // end says that the tree is gone. The opens of it may still be closed.
 func (t *tree) end() {
-	if !t.gone.Swap(true) && t.release != nil {
+	if !t.gone.Swap(true) {
+		t.drop()
+	}
+}
+
+// hold keeps what the tree holds beyond its end, until drop is called.
+func (t *tree) hold() { t.holds.Add(1) }
+
+func (t *tree) drop() {
+	if t.holds.Add(-1) < 0 && t.release != nil {
 		t.release()
 	}
 }
@@ -152,6 +162,9 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	if share.HideUnreadable {
 		resp.ShareFlags |= smb2.ShareFlagAccessBasedDirectoryEnum
 	}
+	if t.continuous(c) {
+		resp.Capabilities |= smb2.ShareCapContinuousAvailability
+	}
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
 }
@@ -183,6 +196,9 @@ func (s *Server) endTree(t *tree, self *request) bool {
 	for _, c := range t.sess.conns() {
 		c.cancelWhere(func(o *request) bool { return o.tree == t && o != self })
 	}
+	t.sess.mu.Lock()
+	t.sess.cancelLastingLocked(func(o *request) bool { return o.tree == t && o != self })
+	t.sess.mu.Unlock()
 	s.closeTreeOpens(t)
 	return true
 }

@@ -385,7 +385,7 @@ func TestFileControls(t *testing.T) {
 		{"not a link", smb2.FsctlGetReparsePoint, f, nil, 4096, ntstatus.NotAReparsePoint},
 		{"making a link", smb2.FsctlSetReparsePoint, f, make([]byte, 8), 0, ntstatus.NotSupported},
 		{"object id", smb2.FsctlCreateOrGetObjectID, f, nil, 64, ntstatus.Success},
-		{"resilience", smb2.FsctlLMRRequestResiliency, f, make([]byte, 8), 0, ntstatus.NotSupported},
+		{"resilience", smb2.FsctlLMRRequestResiliency, f, make([]byte, 8), 0, ntstatus.Success},
 		{"NTFS volume data", smb2.FsctlGetNTFSVolumeData, f, nil, 4096, ntstatus.InvalidDeviceRequest},
 		{"integrity", smb2.FsctlGetIntegrityInformation, f, nil, 4096, ntstatus.InvalidDeviceRequest},
 		{"unknown", 0x0009FFFC, f, nil, 4096, ntstatus.InvalidDeviceRequest},
