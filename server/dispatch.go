@@ -647,13 +647,15 @@ func (ch *chain) flush() {
 		if len(r.tail) > 0 {
 			ch.parts = append(ch.parts, r.tail)
 		}
-		if i < len(ch.queue)-1 {
+		if len(ch.queue) > 1 { // the last one, too, as Windows does
 			n := smb2.HeaderSize + len(r.out) + len(r.tail)
 			if pad := -n & 7; pad > 0 {
 				ch.parts = append(ch.parts, zeroPad[:pad])
 				n += pad
 			}
-			smb2.SetNextCommand(r.respHdr[:], uint32(n))
+			if i < len(ch.queue)-1 {
+				smb2.SetNextCommand(r.respHdr[:], uint32(n))
+			}
 		}
 		el := ch.parts[first:]
 		if ch.queueEnc == nil {
