@@ -38,7 +38,8 @@ const (
 type conn struct {
 	srv    *Server
 	tc     transport.Conn
-	rdma   transport.RDMA // nil if the connection has none
+	rdma   transport.RDMA       // nil if the connection has none
+	loader transport.FileLoader // nil if the connection takes no bytes from files
 	scheme string
 	id     uint64
 	log    *slog.Logger
@@ -115,6 +116,7 @@ func (s *Server) newConn(tc transport.Conn, id uint64, scheme string) *conn {
 		work:     make(chan *chain),
 		serving:  semaphore.NewWeighted(int64(s.cfg.Limits.ServingPerConn)),
 	}
+	c.loader, _ = tc.(transport.FileLoader)
 	c.log = s.log.With("conn", id, "peer", addrString(tc.RemoteAddr()), "transport", scheme)
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	c.recvCtx, c.stopRecv = context.WithCancel(c.ctx)

@@ -129,7 +129,10 @@ func (r *request) dropTail() {
 	if r.tailBuf != nil {
 		r.srv.bufs.put(r.tailBuf)
 	}
-	r.tail, r.tailBuf = nil, nil
+	if r.fileTail != nil {
+		r.fileTail.Release()
+	}
+	r.tail, r.tailBuf, r.fileTail = nil, nil, nil
 }
 
 func (ch *chain) setOpen(o *open) {
@@ -620,6 +623,9 @@ func (r *request) encryption() *session {
 // the two do not go together.
 func (ch *chain) enqueue(r *request) {
 	n := smb2.HeaderSize + len(r.out) + len(r.tail)
+	if r.fileTail != nil {
+		n += r.fileTail.Len() // its chain is of one request, in the clear
+	}
 	enc := r.encryption()
 	if len(ch.queue) > 0 && (enc != ch.queueEnc || ch.msg.HasInvalidate && r.hasInval ||
 		ch.size+n+8+smbcrypto.TransformHeaderSize > ch.c.tc.MaxSendSize()) {
@@ -627,6 +633,7 @@ func (ch *chain) enqueue(r *request) {
 	}
 	ch.queue = append(ch.queue, r)
 	ch.queueEnc = enc
+	ch.msg.Tail = r.fileTail
 	ch.size += (n + 7) &^ 7
 	// The interim response invalidates nothing: the client's data may be needed.
 	if r.hasInval && !r.noSign {

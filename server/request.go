@@ -8,6 +8,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
 // handler serves one command. It may block. When it returns Success, or a
@@ -40,6 +41,8 @@ type request struct {
 	// has been sent.
 	tail    []byte
 	tailBuf *ioBuf
+	// fileTail is payload that goes from the page cache, in the place of tail.
+	fileTail transport.Tail
 
 	chain      *chain
 	ch         *channel // of sess on this connection

@@ -53,9 +53,29 @@ type Conn interface {
 	Close() error
 }
 
+// FileLoader is a Conn that can send bytes of a file from the page cache, without
+// their passing through user space.
+type FileLoader interface {
+	// LoadFile takes n bytes of f from off, fewer at its end, to be the tail of a
+	// message of this connection. What the file holds there may still change until
+	// the peer has it. A nil Tail without an error says that the file has to be
+	// read: neither the connection nor the file system is obliged to anything.
+	LoadFile(f *os.File, off int64, n int) (Tail, error)
+}
+
+// Tail is the last part of a message, in the hands of the system. It belongs to who
+// loaded it; Release, exactly once, gives back what is left of it.
+type Tail interface {
+	Len() int
+	Release()
+}
+
 // Message is one outgoing SMB2 message, gathered from Parts in order.
 type Message struct {
 	Parts [][]byte
+	// Tail, if not nil, follows the Parts; it is one that this Conn's LoadFile made.
+	// Send takes out of it what it sends.
+	Tail Tail
 	// Invalidate is a remote token that the peer's adapter invalidates before
 	// the peer sees the message, if HasInvalidate and Conn has an RDMA side.
 	Invalidate    uint32
@@ -67,6 +87,9 @@ func (m *Message) Len() int {
 	n := 0
 	for _, p := range m.Parts {
 		n += len(p)
+	}
+	if m.Tail != nil {
+		n += m.Tail.Len()
 	}
 	return n
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/transport"
@@ -41,6 +42,8 @@ type Conn struct {
 	sendArray net.Buffers   // keeps the array of sendBufs
 	prefix    [prefixSize]byte
 	sendCtx   interrupter
+	raw       syscall.RawConn // nil if nc has no descriptor
+	tail      tailSend        // owned by who has sending
 
 	// Receive side, owned by the goroutine in Receive.
 	ahead   [readAhead]byte
@@ -61,7 +64,10 @@ type Conn struct {
 	sent, received, sentBytes, receivedBytes atomic.Uint64
 }
 
-var _ transport.Conn = (*Conn)(nil)
+var (
+	_ transport.Conn       = (*Conn)(nil)
+	_ transport.FileLoader = (*Conn)(nil)
+)
 
 // NewConn makes a connection of nc, which it owns from then on. It fails for a
 // Config out of range and then leaves nc alone.
@@ -85,6 +91,7 @@ func newConn(nc net.Conn, cfg Config, p *pool, onClose func()) *Conn {
 	}
 	c.sendCtx.set = nc.SetWriteDeadline
 	c.recvCtx.set = nc.SetReadDeadline
+	c.initRaw()
 	return c
 }
 
@@ -117,8 +124,14 @@ func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 	binary.BigEndian.PutUint32(c.prefix[:], uint32(n))
 	c.sendArray = append(c.sendArray[:0], c.prefix[:])
 	c.sendArray = append(c.sendArray, m.Parts...)
-	c.sendBufs = c.sendArray
-	written, err := c.sendBufs.WriteTo(c.nc)
+	var written int64
+	var err error
+	if m.Tail != nil {
+		written, err = c.sendTail(c.sendArray, m.Tail)
+	} else {
+		c.sendBufs = c.sendArray
+		written, err = c.sendBufs.WriteTo(c.nc)
+	}
 	clear(c.sendArray)
 	if err == nil {
 		c.sent.Add(1)
