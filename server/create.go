@@ -79,17 +79,19 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 	if c.req, err = smb2.ParseCreateRequest(r.msg); err != nil {
 		return ntstatus.InvalidParameter
 	}
+	if !r.tree.ipc {
+		if st := c.parseContexts(r.conn.dialect); st != ntstatus.Success {
+			return st
+		}
+		if c.ctxs.durable.reconnects() { // whatever the rest of the request says
+			return c.reconnect(ctx, r)
+		}
+	}
 	if c.req.ImpersonationLevel > smb2.ImpersonationDelegate {
 		return ntstatus.BadImpersonationLevel
 	}
 	if r.tree.ipc {
 		return createPipe(r, &c.req)
-	}
-	if st := c.parseContexts(r.conn.dialect); st != ntstatus.Success {
-		return st
-	}
-	if c.ctxs.durable.reconnects() {
-		return c.reconnect(ctx, r)
 	}
 	if o := c.claimReplayed(r); o != nil {
 		return c.attach(ctx, r, o, c.checkReplayed(r, o))

@@ -230,9 +230,10 @@ func (t *durableTable) len() int {
 	return len(t.opens)
 }
 
-// outlives reports whether the open is to be kept when its session ends, by the rules
-// of [MS-SMB2] 3.3.7.1.
-func (o *open) outlives() bool {
+// outlives reports whether the open is to be kept while no session has it, by the rules
+// of [MS-SMB2] 3.3.7.1. ending says that its session ends now: if its oplock or lease is
+// being broken then, it is not kept for that.
+func (o *open) outlives(ending bool) bool {
 	if o.durable.owner == "" {
 		return false
 	}
@@ -245,7 +246,7 @@ func (o *open) outlives() bool {
 	case kind == notDurable:
 		return false
 	}
-	return o.cachesHandle()
+	return o.cachesHandle() && !(ending && o.isBreaking())
 }
 
 // isDurable reports whether the open is durable, resilient or persistent.
@@ -261,7 +262,7 @@ func (o *open) isDurable() bool {
 // detach keeps an open whose session has ended, if it is to be kept. The caller has a
 // reference; that of the openSet goes to the table.
 func (s *Server) detach(o *open) bool {
-	if !o.outlives() {
+	if !o.outlives(true) {
 		return false
 	}
 	d, t := &o.durable, &s.durables
@@ -297,7 +298,7 @@ func (o *open) checkDetached() {
 		return
 	default:
 	}
-	if !o.outlives() {
+	if !o.outlives(false) {
 		o.shut(context.Background())
 	}
 }
@@ -314,7 +315,7 @@ func (d *durability) letStorage() {
 // Resilient and persistent opens stay until their time is over. Called with
 // openTable.mu held.
 func (o *open) yields() bool {
-	if !o.durable.detached.Load() || o.durable.persistent {
+	if o.durable.persistent || !o.durable.detached.Load() && !o.sess.cut.Load() {
 		return false
 	}
 	o.srv.durables.mu.Lock()

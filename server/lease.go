@@ -110,6 +110,17 @@ func (o *open) cachesHandle() bool {
 	return o.caching.held&cacheH != 0
 }
 
+// isBreaking reports whether the client has been asked to give up something and has
+// not answered: Open.OplockState is Breaking.
+func (o *open) isBreaking() bool {
+	if o.caching == nil {
+		return false
+	}
+	o.srv.files.mu.Lock()
+	defer o.srv.files.mu.Unlock()
+	return o.caching.breaking
+}
+
 // leaseKey is the key of the open's lease, ok if it has one.
 func (o *open) leaseKey() (key smb2.GUID, ok bool) {
 	if o.caching == nil || !o.caching.isLease {

@@ -310,10 +310,12 @@ func (s *Server) addSession(sess *session) bool {
 		return false
 	}
 	for {
-		var b [8]byte
+		// 32 bits, for clients that keep no more of it. It is no secret: a session is
+		// proven by its keys.
+		var b [4]byte
 		rand.Read(b[:]) // never fails: it ends the program first
-		id := binary.LittleEndian.Uint64(b[:])
-		if id == 0 || id == ^uint64(0) || s.sessions[id] != nil {
+		id := uint64(binary.LittleEndian.Uint32(b[:]))
+		if id == 0 || s.sessions[id] != nil {
 			continue
 		}
 		sess.id = id

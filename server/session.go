@@ -31,6 +31,8 @@ type session struct {
 	// gone is set when the session ends, before its opens are closed: who adds an
 	// open after that must take it back.
 	gone atomic.Bool
+	// cut is set while the session has no connection. It changes with mu held.
+	cut atomic.Bool
 
 	mu    sync.Mutex
 	state sessionState // guarded by mu
@@ -183,6 +185,7 @@ func (s *Server) removeAll(sess *session, self *request, keep bool) {
 	sess.trees = map[uint32]*tree{}
 	channels := sess.channels
 	sess.channels = map[*conn]*channel{}
+	sess.cut.Store(true)
 	sess.cancelLastingLocked(func(r *request) bool { return r != self })
 	sess.mu.Unlock()
 	sess.gone.Store(true)
@@ -207,6 +210,7 @@ func (s *session) loseChannel(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.channels, c)
 	if len(s.channels) == 0 {
+		s.cut.Store(true)
 		s.cancelLastingLocked(func(*request) bool { return true })
 	}
 }

@@ -298,6 +298,7 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	case sess.cipher != c.cipher:
 		return ntstatus.InvalidParameter // its messages could not be decrypted here
 	}
+	r.signer = sess.signer // also of a refusal
 	b, st := c.beginBinding(sess)
 	if st != ntstatus.Success {
 		return st
@@ -352,6 +353,7 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 		return ntstatus.InsufficientResources
 	}
 	sess.channels[c] = ch
+	sess.cut.Store(false)
 	sess.mu.Unlock()
 	c.setChannel(ch)
 	if sess.gone.Load() { // ended in between, before it could see this channel
