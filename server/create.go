@@ -137,6 +137,10 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 		return nil, st
 	}
 	c.name.path = o.longName(ctx, c.name.path)
+	if st := o.tree.share.vetoed(c.name.path); st != ntstatus.Success {
+		r.sess.opens.unreserve()
+		return nil, st
+	}
 	info, action, st := c.open(ctx, o)
 	if st != ntstatus.Success {
 		r.sess.opens.unreserve()
@@ -572,7 +576,11 @@ func (c *creation) checkExisting(o *open, info *vfs.Info, action vfs.Action) nts
 	if c.overwrites() && !o.isStream() {
 		// [MS-FSA] 2.1.5.1.2: hidden and system files are overwritten only by those
 		// who know that they are.
-		if (info.Attributes&^c.attrs)&(vfs.AttrHidden|vfs.AttrSystem) != 0 {
+		mine := c.attrs
+		if _, last := vfs.Split(o.name); o.tree.share.hides(last) {
+			mine |= vfs.AttrHidden // by its name alone
+		}
+		if (info.Attributes&^mine)&(vfs.AttrHidden|vfs.AttrSystem) != 0 {
 			return ntstatus.AccessDenied
 		}
 	}
@@ -642,7 +650,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 			return fail(ntstatus.FromError(err))
 		}
 	} else {
-		o.showTimes(&info)
+		o.present(&info)
 	}
 	if deletes {
 		o.setDeleteOnClose()

@@ -166,7 +166,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 			continue
 		}
 		name := toWire(e.Name)
-		if !s.pattern.match(name) {
+		if !s.pattern.match(name) || matchesAny(o.tree.share.VetoFiles, e.Name) {
 			continue
 		}
 		if o.tree.share.HideUnreadable {
@@ -190,6 +190,9 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		o.srv.files.showTimes(&info)
 		s.held = directoryEntry(name, &info)
 		s.held.FileIndex = s.index
+		if o.tree.share.hides(e.Name) {
+			s.held.FileAttributes = s.held.FileAttributes&^smb2.FileAttributeNormal | smb2.FileAttributeHidden
+		}
 		if smb2.HasShortName(class) {
 			s.held.ShortName = shortName(name)
 		}

@@ -442,6 +442,9 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 		return st
 	}
 	to = o.longDir(ctx, to)
+	if st := o.tree.share.vetoed(to); st != ntstatus.Success {
+		return st
+	}
 	t := &o.srv.files
 	from := o.path()
 	switch {
@@ -566,6 +569,9 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 		return st
 	}
 	to = o.longDir(ctx, to)
+	if st := o.tree.share.vetoed(to); st != ntstatus.Success {
+		return st
+	}
 	from := o.path()
 	if from == to {
 		if replace {

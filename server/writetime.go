@@ -131,7 +131,7 @@ func (o *open) touched() {
 func (o *open) stat(ctx context.Context) (vfs.Info, error) {
 	info, err := o.file.Stat(ctx)
 	if err == nil {
-		o.showTimes(&info)
+		o.present(&info)
 	}
 	return info, err
 }

@@ -1,0 +1,78 @@
+package server
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+)
+
+func TestMatchFold(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"a", "a", true}, {"a", "A", true}, {"a", "b", false}, {"a", "", false}, {"", "", true}, {"", "a", false},
+		{"?", "ä", true}, {"??", "a", false}, {"*", "", true}, {"*", "abc", true},
+		{"*.tmp", "x.TMP", true}, {"*.tmp", "x.tmp.y", false}, {"*.tmp", ".tmp", true},
+		{"a*b*c", "aXbXbc", true}, {"a*b*c", "aXbXbd", false}, {"*ab", "aab", true}, {"*a*a*a*b", "aaaaaaaaaaaaaaaa", false},
+		{"Thumbs.db", "thumbs.DB", true}, {"a**", "a", true},
+	} {
+		if got := matchFold(c.pattern, c.name); got != c.want {
+			t.Errorf("matchFold(%q, %q) = %v", c.pattern, c.name, got)
+		}
+	}
+}
+
+// What is vetoed is not there for clients, what is hidden by its name is there with
+// the attribute, which nobody has to know to overwrite it.
+func TestVetoedAndHidden(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		for i := range c.Shares {
+			c.Shares[i].VetoFiles = []string{"*.veto", "secret"}
+			c.Shares[i].HideFiles = []string{"hide*"}
+			c.Shares[i].HideDotFiles = true
+		}
+	})
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	s.mkdir("d/secret")
+	for _, n := range []string{"d/a.Veto", "d/secret/f", "d/hideme", "d/.dot", "d/seen"} {
+		s.write(n, nil)
+	}
+	for _, c := range []struct {
+		name string
+		disp smb2.CreateDisposition
+		want ntstatus.Status
+	}{
+		{`d\a.veto`, smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{`d\secret`, smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{`d\SECRET\f`, smb2.FileOpen, ntstatus.ObjectPathNotFound},
+		{`d\b.veto`, smb2.FileOpenIf, ntstatus.ObjectNameNotFound},
+		{`d\hideme`, smb2.FileOverwrite, ntstatus.Success},
+		{`d\.dot`, smb2.FileOverwriteIf, ntstatus.Success},
+	} {
+		st, _ := p.tryCreate(createRequest(c.name, c.disp))
+		want(t, c.name, st, c.want)
+	}
+	want(t, "renaming to what is vetoed", p.rename(p.openFile(`d\seen`), `d\seen.veto`, false), ntstatus.ObjectNameNotFound)
+	list, st := p.list(p.openDir("d"), smb2.ClassFileDirectoryInformation, "*", 0, 65536)
+	want(t, "listing", st, ntstatus.Success)
+	if got := names(list); !slices.Equal(got, []string{".", "..", ".dot", "hideme", "seen"}) {
+		t.Errorf("listed %q", got)
+	}
+	for _, e := range list {
+		hidden := e.FileName == ".dot" || e.FileName == "hideme"
+		if e.FileName == "." || e.FileName == ".." {
+			continue
+		}
+		if e.FileAttributes&smb2.FileAttributeHidden != 0 != hidden {
+			t.Errorf("%s listed with attributes %#x", e.FileName, e.FileAttributes)
+		}
+		b, _ := p.query(p.create(createRequest(`d\`+e.FileName, smb2.FileOpen)), smb2.InfoFile, uint8(smb2.ClassFileBasicInformation), 0, 40)
+		if m, err := smb2.ParseFileBasicInformation(b); err != nil || m.FileAttributes != e.FileAttributes {
+			t.Errorf("%s listed with attributes %#x, has %#x", e.FileName, e.FileAttributes, m.FileAttributes)
+		}
+	}
+}
