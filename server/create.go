@@ -335,6 +335,7 @@ func (c *creation) creates() bool {
 func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateAction, ntstatus.Status) {
 	t := &o.srv.files
 	caching := c.r.cachingRequest(c.req.RequestedOplockLevel, c.ctxs.lease)
+	o.parentLease = caching.parent()
 	if t.leaseElsewhere(&caching, o.fs, c.name.path, c.name.stream) {
 		return vfs.Info{}, 0, ntstatus.InvalidParameter
 	}
@@ -656,6 +657,9 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 		o.setDeleteOnClose()
 	}
 	o.opened(did, c.overwrites())
+	if did == vfs.Created || c.overwrites() {
+		o.changedIn(ctx)
+	}
 	return info, action, ntstatus.Success
 }
 

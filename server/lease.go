@@ -153,7 +153,15 @@ func (q *cachingRequest) wanted() smb2.LeaseState {
 	return 0
 }
 
-// caching reads what a CREATE asks for, [MS-SMB2] 3.3.5.9.8 and 3.3.5.9.11. What the
+// parent is the lease that the client says it has of the directory; zero without one.
+func (q *cachingRequest) parent() leaseKey {
+	if q.lease.Flags&smb2.LeaseFlagParentLeaseKeySet == 0 || q.lease.Version != 2 {
+		return leaseKey{}
+	}
+	return leaseKey{q.key.client, q.lease.ParentLeaseKey}
+}
+
+// cachingRequest reads what a CREATE asks for, [MS-SMB2] 3.3.5.9.8 and 3.3.5.9.11. What the
 // connection or the share does not have counts as not asked for.
 func (r *request) cachingRequest(level smb2.OplockLevel, lease *smb2.Lease) cachingRequest {
 	switch level {
@@ -170,7 +178,8 @@ func (r *request) cachingRequest(level smb2.OplockLevel, lease *smb2.Lease) cach
 		}
 		return cachingRequest{
 			level: level, lease: *lease, key: leaseKey{r.conn.clientGUID, lease.LeaseKey},
-			directories: r.conn.serverCaps&smb2.GlobalCapDirectoryLeasing != 0 && lease.Version == 2,
+			directories: r.conn.serverCaps&smb2.GlobalCapDirectoryLeasing != 0 && lease.Version == 2 &&
+				!r.tree.share.KernelOplocks,
 		}
 	}
 	return cachingRequest{}
@@ -239,7 +248,11 @@ func (t *openTable) grantLocked(st *fileState, o *open, e *entry, others *rivals
 		return
 	}
 	if c := t.leases[q.key]; c != nil && c.state == st {
-		c.upgradeLocked(q.lease.LeaseState&cacheRWH, want)
+		asked := q.lease.LeaseState & cacheRWH
+		if st.isDir {
+			asked &^= cacheW
+		}
+		c.upgradeLocked(asked, want)
 		c.opens = append(c.opens, o)
 		o.caching = c
 		st.countReadersLocked()
@@ -259,6 +272,9 @@ func (t *openTable) grantLocked(st *fileState, o *open, e *entry, others *rivals
 		t.leases = make(map[leaseKey]*caching)
 	}
 	t.leases[q.key] = c
+	if st.isDir {
+		t.dirLeases.Add(1)
+	}
 	o.caching = t.newCachingLocked(c, o)
 }
 
@@ -296,6 +312,9 @@ func (t *openTable) leaveCachingLocked(o *open) {
 	t.endBreakLocked(c, 0)
 	if c.isLease && t.leases[c.key] == c {
 		delete(t.leases, c.key)
+		if c.state.isDir {
+			t.dirLeases.Add(-1)
+		}
 	}
 	st := c.state
 	st.cachings = slices.DeleteFunc(st.cachings, func(p *caching) bool { return p == c })

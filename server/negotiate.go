@@ -132,6 +132,7 @@ func negotiate(r *request) ntstatus.Status {
 		c.serverCaps |= smb2.GlobalCapLargeMTU | smb2.GlobalCapLeasing
 	}
 	if chosen >= Dialect300 {
+		c.serverCaps |= smb2.GlobalCapDirectoryLeasing
 		if cfg.Interfaces != nil {
 			c.serverCaps |= req.Capabilities & smb2.GlobalCapMultiChannel
 		}

@@ -43,6 +43,9 @@ type open struct {
 
 	state   *fileState // nil for a pipe
 	caching *caching   // nil for none; the same as long as the open lives
+	// parentLease is the lease that the client says it has of the directory; zero
+	// without one.
+	parentLease leaseKey
 	name    string     // in the share, guarded by openTable.mu; see path
 	// stream is the named stream of name that is open, empty for none; guarded by
 	// openTable.mu.
@@ -145,6 +148,9 @@ func (o *open) shut(ctx context.Context) bool {
 		o.settleTimes(ctx)
 		if o.state != nil {
 			o.state.locks.releaseAll(o)
+			if o.hasWritten() {
+				o.changedIn(ctx)
+			}
 			o.srv.files.leave(ctx, o)
 		}
 	}

@@ -36,7 +36,8 @@ type openTable struct {
 	// CREATE asks whether its parent is one of them.
 	pendingDirs atomic.Int32
 
-	leases   map[leaseKey]*caching // guarded by mu
+	leases    map[leaseKey]*caching // guarded by mu
+	dirLeases atomic.Int32          // leases of directories
 	breaking map[*caching]struct{} // guarded by mu: that have yet to be acknowledged
 	// breakTimeout is how long that may take.
 	breakTimeout time.Duration
@@ -319,6 +320,7 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 
 		if d.remove(ctx, v.key.id) {
 			o.srv.notify.removed(&d, v.isDir)
+			o.srv.changedIn(ctx, d.fs, d.name, o)
 		}
 
 		t.mu.Lock()

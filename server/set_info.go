@@ -46,6 +46,9 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 		return st
 	}
 	o.infoSet(&req)
+	if o.isListed(&req) {
+		o.changedIn(ctx)
+	}
 	r.out, err = (&smb2.SetInfoResponse{}).AppendBinary(r.out)
 	return r.appended(err)
 }
@@ -472,6 +475,8 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 	}
 	t.renamed(o.fs, from, to)
 	o.srv.notify.renamed(o.fs, from, to, o.isDir)
+	o.srv.changedIn(ctx, o.fs, from, o)
+	o.srv.changedIn(ctx, o.fs, to, o)
 	return ntstatus.Success
 }
 
@@ -607,5 +612,6 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 		return o.renameError(ctx, to, err)
 	}
 	o.srv.notify.changed(o.fs, change{action: smb2.FileActionAdded, filter: smb2.FileNotifyChangeFileName, name: to})
+	o.srv.changedIn(ctx, o.fs, to, o)
 	return ntstatus.Success
 }
