@@ -60,6 +60,8 @@ func (b *batch) done() {
 // breaks collects notifications while openTable.mu is held.
 type breaks struct {
 	notices []*notice
+	// announced is what clients have been told that they have.
+	announced []*caching
 }
 
 // breakLocked makes the client give up all but keep, and notes what is to be sent.
@@ -156,24 +158,30 @@ func (t *openTable) acknowledgeLocked(c *caching, keep smb2.LeaseState, b *break
 // caches, and does not wait. A level II oplock does not outlive its own open's changes
 // either: [MS-FSA] 2.1.4.12 compares no keys there.
 func (o *open) breakReaders() {
+	if o.caching != nil && o.caching.isLease {
+		o.breakReadersBut(o.caching)
+	} else {
+		o.breakReadersBut(nil)
+	}
+}
+
+// breakReadersBut takes what all but one cache of a file's content.
+func (o *open) breakReadersBut(but *caching) {
 	st := o.state
-	r := st.readers.Load()
-	if r == nil || o.ownLease(r) {
+	if r := st.readers.Load(); r == nil || r == but {
 		return
 	}
 	var b breaks
 	t := &o.srv.files
 	t.mu.Lock()
 	for _, c := range st.cachings {
-		if c.readsOnly() && !o.ownLease(c) {
+		if c != but && c.readsOnly() {
 			t.breakLocked(c, 0, &b)
 		}
 	}
 	t.mu.Unlock()
 	o.srv.sendBreaks(&b)
 }
-
-func (o *open) ownLease(c *caching) bool { return c == o.caching && c.isLease }
 
 // awaitSetInfo takes the handles that others cache of what a SET_INFO is about, and
 // waits until they have been given up: [MS-FSA] 2.1.4.12, cases SET_INFORMATION and
@@ -314,6 +322,14 @@ func (r *request) await(ctx context.Context, wait <-chan struct{}) ntstatus.Stat
 	}
 }
 
+// announce is called before the response of a CREATE goes out: until then a break of
+// what it grants would name something that the client does not know.
+func (r *request) announce(o *open) {
+	if o.caching != nil {
+		r.chain.after.announced = append(r.chain.after.announced, o.caching)
+	}
+}
+
 // afterwards has notifications sent when the response is on its way.
 func (r *request) afterwards(b *breaks) {
 	r.chain.after.notices = append(r.chain.after.notices, b.notices...)
@@ -321,6 +337,12 @@ func (r *request) afterwards(b *breaks) {
 
 // sendBreaks sends what has been collected. No lock is held.
 func (s *Server) sendBreaks(b *breaks) {
+	for _, c := range b.announced {
+		s.files.mu.Lock()
+		b.notices = append(b.notices, c.parked...)
+		c.parked, c.announced = nil, true
+		s.files.mu.Unlock()
+	}
 	if len(b.notices) == 0 {
 		return
 	}
@@ -341,16 +363,17 @@ func (s *Server) sendBreaks(b *breaks) {
 // route gives a notification to the first connection of the client's that takes it
 // and has not been tried. Where there is none, the client keeps nothing.
 func (s *Server) route(n *notice) {
+	all := n.batch
 	for {
 		live, sessions := s.files.holders(n)
-		if !live {
-			n.batch.done()
+		if !live { // answered, given up, or not yet to be told
+			all.done()
 			return
 		}
 		next := s.breakConn(n, sessions)
 		if next == nil {
 			s.undeliverable(n)
-			n.batch.done()
+			all.done()
 			return
 		}
 		n.tried = append(n.tried, next)
@@ -361,11 +384,15 @@ func (s *Server) route(n *notice) {
 }
 
 // holders returns the sessions whose opens have what is to be broken; live is false if
-// nothing is, any more.
+// nothing is, any more, or if the client does not know yet what it has.
 func (t *openTable) holders(n *notice) (live bool, sessions []*session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !n.currentLocked() {
+	switch {
+	case !n.currentLocked():
+		return false, nil
+	case !n.c.announced:
+		n.c.parked = append(n.c.parked, n)
 		return false, nil
 	}
 	for _, o := range n.c.opens {

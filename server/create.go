@@ -152,6 +152,7 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := r.addOpen(o); st != ntstatus.Success {
 		return nil, st
 	}
+	r.announce(o)
 	return o, c.respond(r, o, &info, action)
 }
 
@@ -626,7 +627,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 		if c.req.CreateDisposition == smb2.FileSupersede {
 			action = smb2.FileSuperseded
 		}
-		defer o.breakReaders() // of those who have come since
+		defer o.breakReadersBut(o.caching) // those who have come since
 		if err := o.file.Truncate(ctx, 0); err != nil {
 			return fail(ntstatus.FromError(err))
 		}

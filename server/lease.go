@@ -58,6 +58,8 @@ type caching struct {
 	timer               *time.Timer // ends the wait for an acknowledgment
 	serial              uint32      // counts breaks, for the timer to know its own
 	notified            *conn       // where the notification went that awaits an answer
+	announced           bool        // the client has been told what it has
+	parked              []*notice   // to be sent when it has
 }
 
 // severalReaders stands in fileState.readers for more than one.

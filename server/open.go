@@ -46,7 +46,7 @@ type open struct {
 	// parentLease is the lease that the client says it has of the directory; zero
 	// without one.
 	parentLease leaseKey
-	name    string     // in the share, guarded by openTable.mu; see path
+	name        string // in the share, guarded by openTable.mu; see path
 	// stream is the named stream of name that is open, empty for none; guarded by
 	// openTable.mu.
 	stream string

@@ -38,7 +38,7 @@ type openTable struct {
 
 	leases    map[leaseKey]*caching // guarded by mu
 	dirLeases atomic.Int32          // leases of directories
-	breaking map[*caching]struct{} // guarded by mu: that have yet to be acknowledged
+	breaking  map[*caching]struct{} // guarded by mu: that have yet to be acknowledged
 	// breakTimeout is how long that may take.
 	breakTimeout time.Duration
 
