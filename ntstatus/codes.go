@@ -4,6 +4,8 @@ package ntstatus
 const (
 	Success                          Status = 0x00000000 // STATUS_SUCCESS
 	Pending                          Status = 0x00000103 // STATUS_PENDING
+	MoreEntries                      Status = 0x00000105 // STATUS_MORE_ENTRIES
+	SomeNotMapped                    Status = 0x00000107 // STATUS_SOME_NOT_MAPPED
 	NotifyCleanup                    Status = 0x0000010B // STATUS_NOTIFY_CLEANUP
 	NotifyEnumDir                    Status = 0x0000010C // STATUS_NOTIFY_ENUM_DIR
 	BufferOverflow                   Status = 0x80000005 // STATUS_BUFFER_OVERFLOW
@@ -30,6 +32,7 @@ const (
 	InvalidViewSize                  Status = 0xC000001F // STATUS_INVALID_VIEW_SIZE
 	AccessDenied                     Status = 0xC0000022 // STATUS_ACCESS_DENIED
 	BufferTooSmall                   Status = 0xC0000023 // STATUS_BUFFER_TOO_SMALL
+	ObjectTypeMismatch               Status = 0xC0000024 // STATUS_OBJECT_TYPE_MISMATCH
 	InvalidParameterMix              Status = 0xC0000030 // STATUS_INVALID_PARAMETER_MIX
 	ObjectNameInvalid                Status = 0xC0000033 // STATUS_OBJECT_NAME_INVALID
 	ObjectNameNotFound               Status = 0xC0000034 // STATUS_OBJECT_NAME_NOT_FOUND
@@ -53,6 +56,7 @@ const (
 	LogonServerUnavailable           Status = 0xC000005E // STATUS_NO_LOGON_SERVERS
 	PrivilegeNotHeld                 Status = 0xC0000061 // STATUS_PRIVILEGE_NOT_HELD
 	NoSuchUser                       Status = 0xC0000064 // STATUS_NO_SUCH_USER
+	NoSuchGroup                      Status = 0xC0000066 // STATUS_NO_SUCH_GROUP
 	WrongPassword                    Status = 0xC000006A // STATUS_WRONG_PASSWORD
 	LogonFailure                     Status = 0xC000006D // STATUS_LOGON_FAILURE
 	AccountRestriction               Status = 0xC000006E // STATUS_ACCOUNT_RESTRICTION
@@ -90,6 +94,7 @@ const (
 	NotSameDevice                    Status = 0xC00000D4 // STATUS_NOT_SAME_DEVICE
 	FileRenamed                      Status = 0xC00000D5 // STATUS_FILE_RENAMED
 	PipeEmpty                        Status = 0xC00000D9 // STATUS_PIPE_EMPTY
+	NoSuchDomain                     Status = 0xC00000DF // STATUS_NO_SUCH_DOMAIN
 	OpportunisticLockNotGranted      Status = 0xC00000E2 // STATUS_OPLOCK_NOT_GRANTED
 	InvalidOplockProtocol            Status = 0xC00000E3 // STATUS_INVALID_OPLOCK_PROTOCOL
 	InternalError                    Status = 0xC00000E5 // STATUS_INTERNAL_ERROR
@@ -107,6 +112,7 @@ const (
 	InvalidAddress                   Status = 0xC0000141 // STATUS_INVALID_ADDRESS
 	InvalidLevel                     Status = 0xC0000148 // STATUS_INVALID_LEVEL
 	PipeBroken                       Status = 0xC000014B // STATUS_PIPE_BROKEN
+	NoSuchAlias                      Status = 0xC0000151 // STATUS_NO_SUCH_ALIAS
 	LogonTypeNotGranted              Status = 0xC000015B // STATUS_LOGON_TYPE_NOT_GRANTED
 	InvalidDeviceState               Status = 0xC0000184 // STATUS_INVALID_DEVICE_STATE
 	IODeviceError                    Status = 0xC0000185 // STATUS_IO_DEVICE_ERROR
@@ -160,6 +166,8 @@ const (
 var names = map[Status]string{
 	Success:                          "STATUS_SUCCESS",
 	Pending:                          "STATUS_PENDING",
+	MoreEntries:                      "STATUS_MORE_ENTRIES",
+	SomeNotMapped:                    "STATUS_SOME_NOT_MAPPED",
 	NotifyCleanup:                    "STATUS_NOTIFY_CLEANUP",
 	NotifyEnumDir:                    "STATUS_NOTIFY_ENUM_DIR",
 	BufferOverflow:                   "STATUS_BUFFER_OVERFLOW",
@@ -186,6 +194,7 @@ var names = map[Status]string{
 	InvalidViewSize:                  "STATUS_INVALID_VIEW_SIZE",
 	AccessDenied:                     "STATUS_ACCESS_DENIED",
 	BufferTooSmall:                   "STATUS_BUFFER_TOO_SMALL",
+	ObjectTypeMismatch:               "STATUS_OBJECT_TYPE_MISMATCH",
 	InvalidParameterMix:              "STATUS_INVALID_PARAMETER_MIX",
 	ObjectNameInvalid:                "STATUS_OBJECT_NAME_INVALID",
 	ObjectNameNotFound:               "STATUS_OBJECT_NAME_NOT_FOUND",
@@ -209,6 +218,7 @@ var names = map[Status]string{
 	LogonServerUnavailable:           "STATUS_NO_LOGON_SERVERS",
 	PrivilegeNotHeld:                 "STATUS_PRIVILEGE_NOT_HELD",
 	NoSuchUser:                       "STATUS_NO_SUCH_USER",
+	NoSuchGroup:                      "STATUS_NO_SUCH_GROUP",
 	WrongPassword:                    "STATUS_WRONG_PASSWORD",
 	LogonFailure:                     "STATUS_LOGON_FAILURE",
 	AccountRestriction:               "STATUS_ACCOUNT_RESTRICTION",
@@ -246,6 +256,7 @@ var names = map[Status]string{
 	NotSameDevice:                    "STATUS_NOT_SAME_DEVICE",
 	FileRenamed:                      "STATUS_FILE_RENAMED",
 	PipeEmpty:                        "STATUS_PIPE_EMPTY",
+	NoSuchDomain:                     "STATUS_NO_SUCH_DOMAIN",
 	OpportunisticLockNotGranted:      "STATUS_OPLOCK_NOT_GRANTED",
 	InvalidOplockProtocol:            "STATUS_INVALID_OPLOCK_PROTOCOL",
 	InternalError:                    "STATUS_INTERNAL_ERROR",
@@ -263,6 +274,7 @@ var names = map[Status]string{
 	InvalidAddress:                   "STATUS_INVALID_ADDRESS",
 	InvalidLevel:                     "STATUS_INVALID_LEVEL",
 	PipeBroken:                       "STATUS_PIPE_BROKEN",
+	NoSuchAlias:                      "STATUS_NO_SUCH_ALIAS",
 	LogonTypeNotGranted:              "STATUS_LOGON_TYPE_NOT_GRANTED",
 	InvalidDeviceState:               "STATUS_INVALID_DEVICE_STATE",
 	IODeviceError:                    "STATUS_IO_DEVICE_ERROR",

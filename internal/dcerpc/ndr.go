@@ -49,6 +49,21 @@ func (r *reader) u32() uint32 {
 	return 0
 }
 
+func (r *reader) u16() uint16 {
+	r.align(2)
+	if b := r.take(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) u8() uint8 {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
 // pointer reads a referent and reports whether something is behind it. Full
 // pointers, which could be aliases, are not in the interfaces here.
 func (r *reader) pointer() bool { return r.u32() != 0 }
@@ -83,6 +98,81 @@ func (r *reader) optStr() string {
 	return r.str()
 }
 
+// ustring is the part of an RPC_UNICODE_STRING ([MS-DTYP] 2.3.10) in a structure; what
+// it points to comes later.
+type ustring struct{ there bool }
+
+func (r *reader) ustring() ustring {
+	r.align(4)
+	length, size := r.u16(), r.u16()
+	if length > size || length%2 != 0 {
+		r.fail("string of %d bytes in %d", length, size)
+	}
+	return ustring{r.pointer()}
+}
+
+// text reads what u points to: a conformant varying array of UTF-16 without an end.
+func (r *reader) text(u ustring) string {
+	if !u.there {
+		return ""
+	}
+	return r.str()
+}
+
+// ustr reads a string whose two parts follow each other, as a parameter is.
+func (r *reader) ustr() string { return r.text(r.ustring()) }
+
+// maxEntries bounds the names and SIDs of one call, [MS-LSAT] 3.1.4.5 and others.
+const maxEntries = 1024
+
+// count reads the size of a conformant array of elements of at least size bytes, which
+// has to be n.
+func (r *reader) count(n uint32, size int) int {
+	m := r.u32()
+	if r.err != nil {
+		return 0
+	}
+	if m != n || n > maxEntries || uint64(n)*uint64(size) > uint64(len(r.b)-r.off) {
+		r.fail("array of %d with %d elements", m, n)
+		return 0
+	}
+	return int(n)
+}
+
+// varying reads the size of a conformant varying array likewise.
+func (r *reader) varying(n uint32, size int) int {
+	limit, first, m := r.u32(), r.u32(), r.u32()
+	if r.err != nil {
+		return 0
+	}
+	if first != 0 || m != n || m > limit || n > maxEntries || uint64(n)*uint64(size) > uint64(len(r.b)-r.off) {
+		r.fail("array of %d from %d of %d with %d elements", m, first, limit, n)
+		return 0
+	}
+	return int(n)
+}
+
+// sid reads an RPC_SID, [MS-DTYP] 2.4.2.3.
+func (r *reader) sid() SID {
+	n := r.u32()
+	b := r.take(8)
+	if r.err != nil {
+		return ""
+	}
+	if b[0] != 1 || uint32(b[1]) != n || n > 15 {
+		r.fail("SID of revision %d with %d of %d sub-authorities", b[0], b[1], n)
+		return ""
+	}
+	return SID(b) + SID(r.take(int(n)*4))
+}
+
+// handle reads a context handle, [C706] 14.3.
+func (r *reader) handle() (h contextHandle) {
+	r.align(4)
+	copy(h[:], r.take(len(h)))
+	return h
+}
+
 // writer encodes NDR 2.0. What a pointer in a structure points to comes after the
 // structure, or after the array that it is in; such things wait in later.
 type writer struct {
@@ -100,6 +190,77 @@ func (w *writer) align(n int) {
 func (w *writer) u32(v uint32) {
 	w.align(4)
 	w.b = binary.LittleEndian.AppendUint32(w.b, v)
+}
+
+func (w *writer) u16(v uint16) {
+	w.align(2)
+	w.b = binary.LittleEndian.AppendUint16(w.b, v)
+}
+
+func (w *writer) u8(v uint8) { w.b = append(w.b, v) }
+
+// time writes a FILETIME or OLD_LARGE_INTEGER: two halves, aligned as those are.
+func (w *writer) time(v uint64) {
+	w.u32(uint32(v))
+	w.u32(uint32(v >> 32))
+}
+
+func (w *writer) handle(h contextHandle) {
+	w.align(4)
+	w.b = append(w.b, h[:]...)
+}
+
+// ustr writes an RPC_UNICODE_STRING in a structure.
+func (w *writer) ustr(s string) {
+	u := utf16.Encode([]rune(s))
+	if len(u) > 0x7FFE {
+		u = u[:0x7FFE]
+	}
+	w.align(4)
+	w.u16(uint16(2 * len(u)))
+	w.u16(uint16(2 * len(u)))
+	if len(u) == 0 {
+		w.null()
+		return
+	}
+	w.deferred(func() {
+		w.u32(uint32(len(u)))
+		w.u32(0)
+		w.u32(uint32(len(u)))
+		for _, c := range u {
+			w.b = binary.LittleEndian.AppendUint16(w.b, c)
+		}
+	})
+}
+
+// sid writes an RPC_SID.
+func (w *writer) sid(s SID) {
+	w.u32(uint32(s[1]))
+	w.b = append(w.b, s...)
+}
+
+// sidPtr writes a pointer to a SID in a structure; null for none.
+func (w *writer) sidPtr(s SID) {
+	if s == "" {
+		w.null()
+		return
+	}
+	w.deferred(func() { w.sid(s) })
+}
+
+// array writes the number of elements and a pointer to a conformant array of them.
+func (w *writer) array(n int, put func(i int)) {
+	w.u32(uint32(n))
+	if n == 0 {
+		w.null()
+		return
+	}
+	w.deferred(func() {
+		w.u32(uint32(n))
+		for i := range n {
+			put(i)
+		}
+	})
 }
 
 // pointer writes a referent for something that the caller writes at once.

@@ -15,35 +15,42 @@ const (
 	maxUnread   = 64 << 10 // bytes of replies beyond which nothing more is answered
 )
 
-// Handler answers calls of srvsvc and wkssvc for a server. Its fields may not
-// change once a pipe has been opened.
+// Handler answers calls for a server, to one caller. Its fields may not change once a
+// pipe has been opened. The functions in it are called once for a call that needs
+// them, by whoever writes to the pipe, and must not use the pipe; each may be nil.
 type Handler struct {
 	Server ServerInfo
-	// Shares returns the shares that this caller may see, in an order that stays. It
-	// is called once for a call that needs them, by whoever writes to the pipe, and
-	// must not use the pipe.
+	Caller Caller
+	// Shares returns the shares that this caller may see, in an order that stays.
 	Shares func() []Share
+	// Directory knows users and groups. Without one there are neither lsarpc nor samr.
+	Directory Directory
+	// Sessions, Files and Connections are what others do, in an order that stays.
+	Sessions    func() []Session
+	Files       func() []File
+	Connections func() []Connection
 	// Now is the clock, nil for time.Now.
 	Now func() time.Time
 
 	groups atomic.Uint32 // association groups handed out
 }
 
-// operation answers one call: it reads its parameters and writes its results.
-type operation func(h *Handler, r *reader, w *writer)
+// operation answers one call: it reads its parameters and writes its results. The
+// caller holds the pipe's mu.
+type operation func(p *Pipe, r *reader, w *writer)
 
 // service is an interface behind a pipe name.
 type service struct {
-	syntax Syntax
-	ops    map[uint16]operation
+	syntax    Syntax
+	ops       map[uint16]operation
+	directory bool // needs one
 }
 
 var services = map[string]service{
-	"srvsvc": {SRVSVC, map[uint16]operation{
-		15: shareEnum, 36: shareEnum, // Sticky lists what stays over a restart: all here
-		16: shareGetInfo, 21: serverGetInfo, 28: remoteTOD,
-	}},
-	"wkssvc": {WKSSVC, map[uint16]operation{0: wkstaGetInfo}},
+	"srvsvc": {syntax: SRVSVC, ops: srvsvcOps},
+	"wkssvc": {syntax: WKSSVC, ops: wkssvcOps},
+	"lsarpc": {syntax: LSARPC, ops: lsarpcOps, directory: true},
+	"samr":   {syntax: SAMR, ops: samrOps, directory: true},
 }
 
 // Pipe is one open of a named pipe in message mode. It is safe for concurrent use.
@@ -61,6 +68,9 @@ type Pipe struct {
 	fragment int                // guarded by mu; the longest PDU that the client takes
 	group    uint32             // guarded by mu
 	call     *call              // guarded by mu; a request of which fragments are due
+
+	handles    map[contextHandle]object // guarded by mu
+	lastHandle uint64                   // guarded by mu
 }
 
 type call struct {
@@ -70,12 +80,12 @@ type call struct {
 	stub    []byte
 }
 
-// Open opens a pipe by its name in IPC$, in any case: "srvsvc" or "wkssvc", also
-// with "\pipe\" before it. Another name is an error that wraps [ErrNoPipe].
+// Open opens a pipe by its name in IPC$, in any case: "srvsvc", "wkssvc", "lsarpc" or
+// "samr", also with "\pipe\" before it. Another name is an error that wraps [ErrNoPipe].
 func (h *Handler) Open(name string) (*Pipe, error) {
 	n := strings.ToLower(strings.TrimPrefix(name, `\`))
 	n = strings.TrimPrefix(n, `pipe\`)
-	if _, ok := services[n]; !ok {
+	if s, ok := services[n]; !ok || s.directory && h.Directory == nil {
 		return nil, fmt.Errorf("%w: %q", ErrNoPipe, name)
 	}
 	return &Pipe{h: h, name: n, contexts: map[uint16]service{}, fragment: minFragment}, nil
@@ -349,7 +359,7 @@ func (p *Pipe) answer(c *call) {
 		return
 	}
 	r, w := &reader{b: c.stub}, &writer{}
-	op(p.h, r, w)
+	op(p, r, w)
 	if r.err != nil {
 		p.fault(c.id, c.context, FaultBadStub)
 		return

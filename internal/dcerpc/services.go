@@ -121,65 +121,69 @@ func enumLevel(level uint32) bool {
 	return false
 }
 
-// shareEnum is NetrShareEnum, [MS-SRVS] 3.1.4.8.
-func shareEnum(h *Handler, r *reader, w *writer) {
-	r.optStr() // ServerName: there is one server here
+// listing is what the calls of srvsvc that list things have in common: a structure
+// with a level and what the level has, how much the client takes, and where it was.
+type listing struct {
+	level, preferred, resume uint32
+	hasResume                bool
+}
+
+// listing reads it. valid tells the levels that have an arm in the union.
+func (r *reader) listing(valid func(level uint32) bool) (l listing) {
 	level, arm := r.u32(), r.u32()
 	if level != arm {
 		r.fail("level %d with the union of %d", level, arm)
 	}
-	if enumLevel(level) && r.pointer() {
+	if valid(level) && r.pointer() {
 		count := r.u32()
 		if r.pointer() {
 			if n := r.u32(); count != 0 || n != 0 {
-				r.fail("%d shares from a client", max(n, count))
+				r.fail("%d entries from a client", max(n, count))
 			}
 		}
 	}
-	preferred := r.u32()
-	hasResume := r.pointer()
-	var resume uint32
-	if hasResume {
-		resume = r.u32()
+	l.level, l.preferred = level, r.u32()
+	if l.hasResume = r.pointer(); l.hasResume {
+		l.resume = r.u32()
 	}
-	if r.err != nil {
-		return
-	}
+	return l
+}
 
-	w.u32(level)
-	w.u32(level)
-	var status WinError
-	total := uint32(0)
-	if !enumLevel(level) {
-		status, resume = ErrorInvalidLevel, 0 // a union without an arm has no body
-	} else {
-		all := h.shares()
-		start := min(uint64(resume), uint64(len(all)))
-		rest := all[start:]
-		total = uint32(len(rest))
-		n := fitting(level, rest, min(uint64(preferred), maxResponse))
-		if n < len(rest) {
-			status = ErrorMoreData
+// list answers with those of n things that the client has room for. put writes one to
+// a writer that it is given, which the caller of put flushes.
+func (w *writer) list(l listing, valid func(level uint32) bool, n int, put func(w *writer, i int), status WinError) {
+	w.u32(l.level)
+	w.u32(l.level)
+	total, resume := uint32(0), uint32(0)
+	switch {
+	case !valid(l.level):
+		if status == 0 {
+			status = ErrorInvalidLevel // a union without an arm has no body
+		}
+	case status != 0:
+		w.null()
+	default:
+		start := int(min(uint64(l.resume), uint64(n)))
+		total = uint32(n - start)
+		fit := fitting(start, n, min(uint64(l.preferred), maxResponse), put)
+		if fit < n-start {
+			status, resume = ErrorMoreData, uint32(start+fit)
 		}
 		w.pointer()
-		w.u32(uint32(n))
-		if n == 0 {
+		w.u32(uint32(fit))
+		if fit == 0 {
 			w.null()
 		} else {
 			w.pointer()
-			w.u32(uint32(n))
-			for i := range n {
-				w.share(level, &rest[i])
+			w.u32(uint32(fit))
+			for i := range fit {
+				put(w, start+i)
 			}
 			w.flush()
 		}
-		resume = 0
-		if status == ErrorMoreData {
-			resume = uint32(start) + uint32(n)
-		}
 	}
 	w.u32(total)
-	if hasResume {
+	if l.hasResume {
 		w.pointer()
 		w.u32(resume)
 	} else {
@@ -188,22 +192,37 @@ func shareEnum(h *Handler, r *reader, w *writer) {
 	w.u32(uint32(status))
 }
 
-// fitting returns how many of the shares take at most limit bytes.
-func fitting(level uint32, shares []Share, limit uint64) int {
+// shareEnum is NetrShareEnum, [MS-SRVS] 3.1.4.8.
+func shareEnum(p *Pipe, r *reader, w *writer) {
+	r.optStr() // ServerName: there is one server here
+	l := r.listing(enumLevel)
+	if r.err != nil {
+		return
+	}
+	var all []Share
+	if enumLevel(l.level) {
+		all = p.h.shares()
+	}
+	w.list(l, enumLevel, len(all), func(w *writer, i int) { w.share(l.level, &all[i]) }, 0)
+}
+
+// fitting returns how many of the things from start to n take at most limit bytes.
+func fitting(start, n int, limit uint64, put func(w *writer, i int)) int {
 	var used uint64
-	for i := range shares {
+	for i := start; i < n; i++ {
 		w := &writer{}
-		w.share(level, &shares[i])
+		put(w, i)
 		w.flush()
 		if used += uint64(len(w.b)+3) &^ 3; used > limit {
-			return i
+			return i - start
 		}
 	}
-	return len(shares)
+	return n - start
 }
 
 // shareGetInfo is NetrShareGetInfo, [MS-SRVS] 3.1.4.10.
-func shareGetInfo(h *Handler, r *reader, w *writer) {
+func shareGetInfo(p *Pipe, r *reader, w *writer) {
+	h := p.h
 	r.optStr() // ServerName
 	name := r.str()
 	level := r.u32()
@@ -240,7 +259,8 @@ func shareGetInfo(h *Handler, r *reader, w *writer) {
 }
 
 // serverGetInfo is NetrServerGetInfo, [MS-SRVS] 3.1.4.17, for levels 100 to 102.
-func serverGetInfo(h *Handler, r *reader, w *writer) {
+func serverGetInfo(p *Pipe, r *reader, w *writer) {
+	h := p.h
 	r.optStr() // ServerName
 	level := r.u32()
 	if r.err != nil {
@@ -281,7 +301,8 @@ func serverGetInfo(h *Handler, r *reader, w *writer) {
 }
 
 // remoteTOD is NetrRemoteTOD, [MS-SRVS] 3.1.4.21, with the time in UTC.
-func remoteTOD(h *Handler, r *reader, w *writer) {
+func remoteTOD(p *Pipe, r *reader, w *writer) {
+	h := p.h
 	r.optStr() // ServerName
 	if r.err != nil {
 		return
@@ -308,7 +329,8 @@ func remoteTOD(h *Handler, r *reader, w *writer) {
 }
 
 // wkstaGetInfo is NetrWkstaGetInfo, [MS-WKST] 3.2.4.1, for levels 100 to 102.
-func wkstaGetInfo(h *Handler, r *reader, w *writer) {
+func wkstaGetInfo(p *Pipe, r *reader, w *writer) {
+	h := p.h
 	r.optStr() // ServerName
 	level := r.u32()
 	if r.err != nil {
