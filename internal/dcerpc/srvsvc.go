@@ -12,7 +12,7 @@ var srvsvcOps = map[uint16]operation{
 	15: shareEnum,
 	16: shareGetInfo,
 	17: refuseWithParm, // NetrShareSetInfo
-	18: refuse,            // NetrShareDel
+	18: refuse,         // NetrShareDel
 	21: serverGetInfo,
 	22: refuseWithParm, // NetrServerSetInfo
 	23: diskEnum,
