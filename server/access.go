@@ -70,10 +70,11 @@ func hasOwnerRights(l *smb2.ACL) bool {
 
 // token says who the tree's user is.
 func (t *tree) token() *accessToken {
-	if t.user != nil {
+	who := t.sess.who()
+	if t.user != nil && (t.as == nil || t.as.same(who)) {
 		return t.user
 	}
-	return t.sess.token
+	return who.token
 }
 
 // grantedOn are the rights that a user has on an object, those that its directory
@@ -164,7 +165,7 @@ func (c *creation) authorizeStream(ctx context.Context, o *open, base vfs.File, 
 
 // denied leaves a trace of an access that was refused.
 func (s *Server) denied(o *open, name string, missing smb2.AccessMask) {
-	s.log.Debug("access denied", "user", o.sess.user, "share", o.tree.share.Name, "name", name, "missing", missing)
+	s.log.Debug("access denied", "user", o.sess.who().user, "share", o.tree.share.Name, "name", name, "missing", missing)
 	s.audit(nil, AuditEvent{
 		Kind: AuditAccess, User: o.sess.userName(), Account: o.tree.token().Name, Share: o.tree.share.Name,
 		Name: name, Missing: uint32(missing), Status: ntstatus.AccessDenied,

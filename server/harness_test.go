@@ -131,6 +131,7 @@ type peer struct {
 	caps    smb2.Capabilities
 	mode    smb2.SecurityMode
 	neg     smb2.NegotiateResponse
+	algs    []smb2.SigningAlgorithm // that are offered; nil for all
 	cipher  smbcrypto.Cipher
 	alg     smbcrypto.SigningAlgorithm
 	preauth smbcrypto.Preauth // of the connection
@@ -352,7 +353,11 @@ func (p *peer) gone() {
 func (p *peer) contexts() []smb2.NegotiateContext {
 	pre, _ := (&smb2.PreauthIntegrityCapabilities{HashAlgorithms: []smb2.HashAlgorithm{smb2.HashSHA512}, Salt: []byte("salt")}).AppendBinary(nil)
 	enc, _ := (&smb2.EncryptionCapabilities{Ciphers: []smb2.Cipher{4, 3, 2, 1}}).AppendBinary(nil)
-	sig, _ := (&smb2.SigningCapabilities{SigningAlgorithms: []smb2.SigningAlgorithm{2, 1, 0}}).AppendBinary(nil)
+	algs := p.algs
+	if algs == nil {
+		algs = []smb2.SigningAlgorithm{2, 1, 0}
+	}
+	sig, _ := (&smb2.SigningCapabilities{SigningAlgorithms: algs}).AppendBinary(nil)
 	return []smb2.NegotiateContext{
 		{Type: smb2.ContextPreauthIntegrityCapabilities, Data: pre},
 		{Type: smb2.ContextEncryptionCapabilities, Data: enc},

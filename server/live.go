@@ -94,7 +94,7 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 				grant, _ = s.admit(ctx, sess, t.peer, share)
 			}
 			if grant == nil {
-				s.log.Info("tree connect ended by a change of the configuration", "user", sess.user, "share", t.share.Name)
+				s.log.Info("tree connect ended by a change of the configuration", "user", sess.who().user, "share", t.share.Name)
 				s.endTree(t, nil)
 				continue
 			}
@@ -150,7 +150,7 @@ func (l *live) visible(s *Server, sess *session, peer net.Addr) []*Share {
 	}
 	if l.homes != nil && !l.homes.Hidden && sess.userKey() != "" && l.byName[sess.userKey()] == nil {
 		h := *l.homes
-		h.Name = sess.user
+		h.Name = sess.who().user
 		out = append(out, &h)
 	}
 	return out
@@ -184,14 +184,14 @@ func (s *Server) admit(ctx context.Context, sess *session, peer net.Addr, sh *Sh
 	if !sh.hosts.admits(peer) {
 		return nil, ntstatus.AccessDenied
 	}
-	a := &admission{guest: sess.anonymous || sess.guest}
+	a := &admission{guest: sess.who().anonymous || sess.who().guest}
 	if a.guest && !sh.Guest {
 		return nil, ntstatus.AccessDenied
 	}
 	if sh.GuestOnly && sh.Guest && !a.guest {
 		a.guest, a.asOther = true, true
 	}
-	who, err := s.identity(ctx, sess.user, a.guest)
+	who, err := s.identity(ctx, sess.who().user, a.guest)
 	if err != nil {
 		return nil, ntstatus.InternalError
 	}

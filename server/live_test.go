@@ -99,7 +99,9 @@ func TestWhoMayConnect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, st := s.admit(t.Context(), &session{user: c.user, guest: c.user == ""}, local, sh)
+		sess := &session{}
+		sess.as.Store(&logon{user: c.user, guest: c.user == ""})
+		a, st := s.admit(t.Context(), sess, local, sh)
 		got := ""
 		if a != nil {
 			if a.guest {

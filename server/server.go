@@ -39,6 +39,7 @@ type Server struct {
 	// durables are opens without a session; see durable.go.
 	durables durableTable
 	notify   notifyHub
+	guesses  guessTable
 	bufs     bufPool
 	chains   sync.Pool // of *chain
 	count    counters

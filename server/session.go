@@ -34,6 +34,10 @@ type session struct {
 	// cut is set while the session has no connection. It changes with mu held.
 	cut atomic.Bool
 
+	// as is who has logged on. It is there from the beginning, and replaced by
+	// reauthentication.
+	as atomic.Pointer[logon]
+
 	mu    sync.Mutex
 	state sessionState // guarded by mu
 	// preauth is Session.PreauthIntegrityHashValue. guarded by mu
@@ -52,17 +56,39 @@ type session struct {
 
 	// The rest is written once, before state becomes Valid, and read freely by
 	// requests that found it so.
-	user, domain   string
-	token          *accessToken
-	anonymous      bool
-	guest          bool
 	signer         *smbcrypto.Signer // with Session.SigningKey; nil for guests
 	sealer         *smbcrypto.Sealer // nil without encryption
 	opener         *smbcrypto.Opener
 	encryptData    bool
-	cipher         smbcrypto.Cipher // of its first connection
+	cipher         smbcrypto.Cipher           // of its first connection
+	signing        smbcrypto.SigningAlgorithm // likewise
+	flags          smb2.SessionFlags          // as the client was told
 	applicationKey []byte
 }
+
+// logon is who a session's user is. It does not change.
+type logon struct {
+	user, domain     string
+	token            *accessToken
+	guest, anonymous bool
+}
+
+// key tells users apart: Session.UserName as it is compared. Those who have shown no
+// name have none.
+func (l *logon) key() string {
+	if l.anonymous || l.guest {
+		return ""
+	}
+	return foldName(l.user)
+}
+
+// same reports whether it is the same user as another.
+func (l *logon) same(o *logon) bool {
+	return l.key() == o.key() && l.anonymous == o.anonymous
+}
+
+// who is the session's user now.
+func (s *session) who() *logon { return s.as.Load() }
 
 // channel is a session on one connection: [MS-SMB2] 3.3.1.14. It is immutable.
 type channel struct {
@@ -74,13 +100,8 @@ type channel struct {
 	mustSign bool
 }
 
-// userKey tells users apart: Session.UserName as it is compared.
-func (s *session) userKey() string {
-	if s.anonymous || s.guest {
-		return ""
-	}
-	return foldName(s.user)
-}
+// userKey tells users apart: see [logon.key].
+func (s *session) userKey() string { return s.who().key() }
 
 func (s *session) currentState() sessionState {
 	s.mu.Lock()
@@ -117,6 +138,7 @@ func (c *conn) newSession() (*session, ntstatus.Status) {
 		preauth: c.preauth,
 		trees:   map[uint32]*tree{}, channels: map[*conn]*channel{},
 	}
+	s.as.Store(&logon{})
 	ch := &channel{sess: s, conn: c}
 	s.channels[c] = ch
 	c.chanMu.Lock()

@@ -66,7 +66,7 @@ func isBinding(msg []byte) bool {
 }
 
 // sessionSetup is [MS-SMB2] 3.3.5.5.
-func sessionSetup(_ context.Context, r *request) ntstatus.Status {
+func sessionSetup(ctx context.Context, r *request) ntstatus.Status {
 	c := r.conn
 	req, err := smb2.ParseSessionSetupRequest(r.msg)
 	if err != nil {
@@ -76,7 +76,7 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 		return ntstatus.AccessDenied
 	}
 	if req.Flags&smb2.SessionSetupFlagBinding != 0 && r.hdr.SessionID != 0 {
-		return bindSession(r, &req)
+		return bindSession(ctx, r, &req)
 	}
 	var ch *channel
 	if r.hdr.SessionID == 0 {
@@ -111,6 +111,9 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 			c.srv.endSession(sess, r)
 			return ntstatus.InternalError
 		}
+		if again {
+			sess.auth.ntlm.AllowAnonymous() // who has logged on may become less
+		}
 	}
 	auth := sess.auth
 	sess.busy = true
@@ -120,7 +123,7 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 	hash := sess.preauth
 	sess.mu.Unlock()
 
-	token, done, err := auth.acceptor.Step(req.SecurityBuffer)
+	token, done, err := c.step(ctx, auth, req.SecurityBuffer)
 
 	sess.mu.Lock()
 	sess.busy = false
@@ -129,8 +132,7 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 	}
 	sess.mu.Unlock()
 	if err != nil {
-		c.srv.count.logonFailures.Add(1)
-		c.log.Info("logon refused", "err", err)
+		c.refused("logon", auth, err)
 		c.srv.endSession(sess, r)
 		return authStatus(err)
 	}
@@ -151,13 +153,12 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 
 	who := auth.ntlm.Result()
 	if again {
-		if who.Guest != sess.guest || who.Anonymous != sess.anonymous || foldName(who.User) != foldName(sess.user) {
-			c.log.Info("reauthentication as another user", "user", sess.user, "as", who.User)
+		if st := c.reauthenticated(sess, who); st != ntstatus.Success {
 			c.srv.endSession(sess, r)
-			return ntstatus.AccessDenied
+			return st
 		}
-		r.signer = ch.signer // nil for guests
-		resp.SessionFlags = sess.flags()
+		r.signer = ch.signer // keys stay as they are; nil for guests
+		resp.SessionFlags = sess.flags
 		r.out, err = resp.AppendBinary(r.out)
 		return r.appended(err)
 	}
@@ -172,22 +173,68 @@ func sessionSetup(_ context.Context, r *request) ntstatus.Status {
 	if prev := req.PreviousSessionID; prev != 0 && prev != sess.id {
 		c.endPrevious(sess, prev, r)
 	}
-	resp.SessionFlags = sess.flags()
+	resp.SessionFlags = sess.flags
+	c.srv.audit(c, AuditEvent{Kind: AuditSession, User: sess.userName()})
 	c.log.Info("logged on", "user", who.User, "guest", who.Guest, "anonymous", who.Anonymous,
 		"dialect", smb2.Dialect(c.dialect), "sid", sess.id)
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
 }
 
-// flags are the SessionFlags of a session that is established.
-func (s *session) flags() (f smb2.SessionFlags) {
-	if s.guest {
+// step is a step of an authentication. The answer to the last one waits for its turn
+// if the client, or another from there, has guessed passwords.
+func (c *conn) step(ctx context.Context, auth *authentication, in []byte) (out []byte, done bool, err error) {
+	out, done, err = auth.acceptor.Step(in)
+	user := foldName(auth.ntlm.User())
+	if user == "" {
+		return out, done, err // nobody's password
+	}
+	if !c.awaitSlot(ctx, user) {
+		return nil, true, ntlm.ErrLogon
+	}
+	switch {
+	case err == nil && done:
+		c.guessed(user, true)
+	case errors.Is(err, ntlm.ErrLogon):
+		c.guessed(user, false)
+	}
+	return out, done, err
+}
+
+// refused notes an authentication that failed.
+func (c *conn) refused(what string, auth *authentication, err error) {
+	c.srv.count.logonFailures.Add(1)
+	c.log.Info(what+" refused", "user", auth.ntlm.User(), "err", err)
+	c.srv.audit(c, AuditEvent{Kind: AuditSession, User: auth.ntlm.User(), Status: authStatus(err)})
+}
+
+// reauthenticated makes who has shown who he is the session's user: [MS-SMB2]
+// 3.3.5.5.2. Trees and files stay open, and keys what they are. On trees that
+// another user has connected to, he acts for himself: see [tree.token].
+func (c *conn) reauthenticated(sess *session, who *ntlm.Result) ntstatus.Status {
+	token, err := c.srv.logonToken(c.srv.ctx, who.User, who.Guest, who.Anonymous)
+	if err != nil {
+		c.log.Error("account", "user", who.User, "err", err)
+		return ntstatus.FromError(err)
+	}
+	before, now := sess.who(), &logon{who.User, who.Domain, token, who.Guest, who.Anonymous}
+	sess.as.Store(now)
+	if !now.same(before) {
+		c.log.Info("session is another user's", "was", before.user, "user", who.User, "anonymous", who.Anonymous, "sid", sess.id)
+	}
+	c.srv.audit(c, AuditEvent{Kind: AuditSession, User: sess.userName()})
+	return ntstatus.Success
+}
+
+// sessionFlags are the SessionFlags of somebody who has logged on.
+func sessionFlags(who *logon, encrypt bool) (f smb2.SessionFlags) {
+	if who.guest {
 		f |= smb2.SessionFlagIsGuest
 	}
-	if s.anonymous {
+	if who.anonymous {
 		f |= smb2.SessionFlagIsNull
 	}
-	if s.encryptData {
+	if encrypt {
 		f |= smb2.SessionFlagEncryptData
 	}
 	return f
@@ -232,15 +279,14 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	if sess.state != sessionInProgress {
 		return nil, ntstatus.UserSessionDeleted
 	}
-	sess.user, sess.domain = who.User, who.Domain
-	sess.token = token
-	sess.guest, sess.anonymous = who.Guest, who.Anonymous
+	sess.as.Store(&logon{who.User, who.Domain, token, who.Guest, who.Anonymous})
 	sess.signer, sess.sealer, sess.opener = ch.signer, sealer, opener
 	if sess.encryptData = policy == PolicyRequired; sess.encryptData {
 		c.noteCost("encryption", transformEncryption)
 	}
 	sess.applicationKey = application
-	sess.cipher = c.cipher
+	sess.cipher, sess.signing = c.cipher, c.signing
+	sess.flags = sessionFlags(sess.who(), sess.encryptData)
 	if !c.replaceChannel(ch) {
 		return nil, ntstatus.UserSessionDeleted
 	}
@@ -276,27 +322,32 @@ func (c *conn) endPrevious(sess *session, id uint64, r *request) {
 
 // bindSession makes this connection a further channel of a session:
 // [MS-SMB2] 3.3.5.5 with SMB2_SESSION_FLAG_BINDING.
-func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
+func bindSession(ctx context.Context, r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	c := r.conn
-	if c.dialect < Dialect300 || c.serverCaps&smb2.GlobalCapMultiChannel == 0 {
-		return ntstatus.RequestNotAccepted
-	}
 	sess := c.srv.findSession(r.hdr.SessionID)
+	if sess != nil && r.signedOK {
+		r.signer = sess.signer // also of a refusal: there is no other key yet
+	}
 	switch {
 	case sess == nil:
 		return ntstatus.UserSessionDeleted
-	case sess.dialect != c.dialect, !r.signedOK:
-		return ntstatus.InvalidParameter
-	case sess.client != c.clientGUID:
-		return ntstatus.UserSessionDeleted
 	case !sess.isValid():
 		return ntstatus.RequestNotAccepted
-	case sess.anonymous || sess.guest:
+	case sess.who().anonymous || sess.who().guest:
 		return ntstatus.NotSupported
-	case c.channel(sess.id) != nil:
+	// As on Windows: AES-GMAC needs a key of its own kind on all channels.
+	case sess.signing == smbcrypto.AESGMAC && c.signing != sess.signing:
+		return ntstatus.RequestOutOfSequence
+	case c.signing == smbcrypto.AESGMAC && c.signing != sess.signing:
+		return ntstatus.NotSupported
+	case c.dialect < Dialect300 || c.serverCaps&smb2.GlobalCapMultiChannel == 0:
 		return ntstatus.RequestNotAccepted
+	case sess.dialect != c.dialect, !r.signedOK:
+		return ntstatus.InvalidParameter
 	case sess.cipher != c.cipher:
 		return ntstatus.InvalidParameter // its messages could not be decrypted here
+	case c.channel(sess.id) != nil:
+		return ntstatus.RequestNotAccepted
 	}
 	r.signer = sess.signer // also of a refusal
 	b, st := c.beginBinding(sess)
@@ -306,16 +357,14 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	if c.dialect == Dialect311 {
 		b.preauth.Update(r.msg)
 	}
-	token, done, err := b.auth.acceptor.Step(req.SecurityBuffer)
+	token, done, err := c.step(ctx, b.auth, req.SecurityBuffer)
 	if err != nil {
 		c.endBinding(sess.id, b)
-		c.srv.count.logonFailures.Add(1)
-		c.log.Info("binding refused", "user", sess.user, "err", err)
+		c.refused("binding", b.auth, err)
 		return authStatus(err)
 	}
 	resp := smb2.SessionSetupResponse{SecurityBuffer: token}
 	if !done {
-		r.signer = sess.signer
 		r.onSend = func(parts ...[]byte) {
 			b.preauth.Update(parts...)
 			c.chanMu.Lock()
@@ -329,8 +378,8 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	}
 	c.endBinding(sess.id, b)
 	who := b.auth.ntlm.Result()
-	if who.Guest || who.Anonymous || foldName(who.User) != foldName(sess.user) {
-		c.log.Info("binding as another user", "user", sess.user, "as", who.User)
+	if who.Guest || who.Anonymous || foldName(who.User) != foldName(sess.who().user) {
+		c.log.Info("binding as another user", "user", sess.who().user, "as", who.User)
 		return ntstatus.NotSupported
 	}
 	key, err := smbcrypto.ChannelSigningKey(c.dialect, who.SessionKey[:], b.preauth[:])
@@ -363,8 +412,8 @@ func bindSession(r *request, req *smb2.SessionSetupRequest) ntstatus.Status {
 	c.srv.introduced(c)
 	r.setSession(ch)
 	r.signer = ch.signer
-	resp.SessionFlags = sess.flags()
-	c.log.Info("session bound", "user", sess.user, "sid", sess.id)
+	resp.SessionFlags = sess.flags
+	c.log.Info("session bound", "user", sess.who().user, "sid", sess.id)
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
 }

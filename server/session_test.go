@@ -362,7 +362,18 @@ func TestReauthentication(t *testing.T) {
 			want(t, "SESSION_SETUP", p.setup("ann", "secret", p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.Success)
 			st, _ := p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: f, Data: []byte("x")})
 			want(t, "WRITE", st, ntstatus.Success)
-			want(t, "another user", p.setup("bob", "hunter2", p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.AccessDenied)
+			// The session becomes another user's, or nobody's, and lets go of nothing.
+			for _, u := range []struct{ name, password, want string }{
+				{"bob", "hunter2", "bob"}, {"", "", "(anonymous)"}, {"ann", "secret", "ann"},
+			} {
+				want(t, "as "+u.want, p.setup(u.name, u.password, p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.Success)
+				if got := s.srv.Status(1).Sessions[0].User; got != u.want {
+					t.Errorf("the session is of %q, want %q", got, u.want)
+				}
+				st, _ = p.do(smb2.CommandFlush, &smb2.FlushRequest{FileID: f})
+				want(t, "FLUSH as "+u.want, st, ntstatus.Success)
+			}
+			want(t, "wrong password", p.setup("bob", "x", p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.LogonFailure)
 			if st := s.srv.Stats(); st.Sessions != 0 || st.Opens != 0 {
 				t.Errorf("%d sessions, %d opens left", st.Sessions, st.Opens)
 			}
@@ -425,11 +436,36 @@ func TestSessionBinding(t *testing.T) {
 			stranger := second()
 			stranger.sign = false
 			want(t, "not signed", stranger.setup("ann", "secret", p.sid, bind), ntstatus.InvalidParameter)
-			other := s.dial() // another client GUID
+			other := s.dial() // another client GUID: who has the key and the password may
 			other.negotiate(d)
 			other.sign, other.signer = true, p.signer
-			want(t, "another client", other.setup("ann", "secret", p.sid, bind), ntstatus.UserSessionDeleted)
+			want(t, "another GUID", other.setup("ann", "secret", p.sid, bind), ntstatus.Success)
+			other.c.Close()
 			q.c.Close()
+		})
+	}
+	// AES-GMAC on one channel and not on the other, as Windows answers it.
+	for _, c := range []struct {
+		first, second smbcrypto.SigningAlgorithm
+		want          ntstatus.Status
+	}{
+		{smbcrypto.AESGMAC, smbcrypto.AESCMAC, ntstatus.RequestOutOfSequence},
+		{smbcrypto.AESCMAC, smbcrypto.AESGMAC, ntstatus.NotSupported},
+		{smbcrypto.AESCMAC, smbcrypto.HMACSHA256, ntstatus.Success},
+	} {
+		t.Run(fmt.Sprintf("%v and %v", c.first, c.second), func(t *testing.T) {
+			s := newSite(t, memconn.Config{}, interfaces)
+			dial := func(alg smbcrypto.SigningAlgorithm) *peer {
+				p := s.dial()
+				p.algs = []smb2.SigningAlgorithm{smb2.SigningAlgorithm(alg)}
+				p.negotiate(smb2.DialectSMB311)
+				return p
+			}
+			p := dial(c.first)
+			want(t, "logon", p.logon("ann", "secret"), ntstatus.Success)
+			q := dial(c.second)
+			q.sign, q.signer = true, p.signer
+			want(t, "binding", q.setup("ann", "secret", p.sid, bind), c.want)
 		})
 	}
 	t.Run("without multichannel", func(t *testing.T) {

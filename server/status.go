@@ -224,13 +224,14 @@ func (c *conn) status() ConnectionStatus {
 
 // userName is what the user is called in Status. The session is valid.
 func (s *session) userName() string {
+	who := s.who()
 	switch {
-	case s.anonymous:
+	case who.anonymous:
 		return "(anonymous)"
-	case s.domain != "":
-		return s.domain + `\` + s.user
+	case who.domain != "":
+		return who.domain + `\` + who.user
 	}
-	return s.user
+	return who.user
 }
 
 // status fills in at most as many trees and opens as there is room for, and says
@@ -241,11 +242,12 @@ func (s *session) status(trees, opens *int) (st SessionStatus, ok bool) {
 		s.mu.Unlock()
 		return st, false
 	}
+	who := s.who()
 	st = SessionStatus{
-		ID: s.id, User: s.user, Domain: s.domain, Guest: s.guest || s.anonymous, Since: s.created,
+		ID: s.id, User: who.user, Domain: who.domain, Guest: who.guest || who.anonymous, Since: s.created,
 		Dialect: smb2.Dialect(s.dialect).String(), Encrypted: s.encryptData,
 	}
-	if s.anonymous {
+	if who.anonymous {
 		st.User = s.userName()
 	}
 	for c, ch := range s.channels {

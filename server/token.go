@@ -143,7 +143,7 @@ func (s *Server) treeToken(sess *session, a *admission) *accessToken {
 	if a.known {
 		account = &a.account
 	}
-	t := s.newToken(sess.user, account, a.guest)
+	t := s.newToken(sess.who().user, account, a.guest)
 	if a.admin {
 		t = t.asAdmin()
 	}

@@ -23,7 +23,10 @@ type tree struct {
 	share *Share // never nil; that of IPC$ has no FS
 	// user is who files are used as; nil stands for the session's user, on IPC$.
 	user *accessToken
-	ipc  bool
+	// as is who has connected. If the session has become another user's since, that
+	// one acts for himself.
+	as  *logon
+	ipc bool
 	// maxAccess is TreeConnect.MaximalAccess, an ACCESS_MASK.
 	maxAccess uint32
 	// encrypt refuses requests that did not come encrypted.
@@ -75,7 +78,7 @@ const (
 // treeConnect is [MS-SMB2] 3.3.5.7.
 func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	c, sess := r.conn, r.sess
-	if c.dialect == Dialect311 && !sess.anonymous && !sess.guest && !r.signedOK && !r.encrypted {
+	if c.dialect == Dialect311 && !sess.who().anonymous && !sess.who().guest && !r.signedOK && !r.encrypted {
 		r.conn.fail("TREE_CONNECT neither signed nor encrypted, [MS-SMB2] 3.3.5.7")
 		return ntstatus.AccessDenied
 	}
@@ -95,7 +98,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.BadNetworkName
 	}
 	refuse := func(why string, st ntstatus.Status) ntstatus.Status {
-		c.log.Info("tree connect refused", "user", sess.user, "share", share.Name, "why", why)
+		c.log.Info("tree connect refused", "user", sess.who().user, "share", share.Name, "why", why)
 		c.srv.audit(c, AuditEvent{Kind: AuditTree, User: sess.userName(), Share: share.Name, Status: st})
 		return st
 	}
@@ -106,7 +109,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	if share.RequireSigning && !encrypt && !(r.signedOK && r.ch.mustSign) {
 		return refuse("the share wants signing", ntstatus.AccessDenied)
 	}
-	t := &tree{sess: sess, share: share, ipc: share == &ipcShare, encrypt: encrypt, maxAccess: accessShareAll, peer: c.tc.RemoteAddr()}
+	t := &tree{sess: sess, as: sess.who(), share: share, ipc: share == &ipcShare, encrypt: encrypt, maxAccess: accessShareAll, peer: c.tc.RemoteAddr()}
 	grant, st := c.srv.admit(ctx, sess, t.peer, share)
 	if st != ntstatus.Success {
 		return refuse("the user or his address may not", st)
@@ -209,12 +212,12 @@ func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 	if t.share.Open != nil {
 		who := Client{Share: t.share.Name, Account: a.account, Addr: t.peer}
 		if !a.guest {
-			who.User, who.Domain = t.sess.user, t.sess.domain
+			who.User, who.Domain = t.sess.who().user, t.sess.who().domain
 		}
 		var err error
 		if fsys, t.release, err = t.share.Open(ctx, who); err != nil {
 			t.release = nil
-			t.sess.srv.log.Error("share cannot be opened", "share", t.share.Name, "user", t.sess.user, "err", err)
+			t.sess.srv.log.Error("share cannot be opened", "share", t.share.Name, "user", t.sess.who().user, "err", err)
 			if errors.Is(err, fs.ErrNotExist) {
 				return ntstatus.BadNetworkName
 			}
@@ -227,7 +230,7 @@ func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 			t.release()
 			t.release = nil
 		}
-		t.sess.srv.log.Error("cannot act as the user", "share", t.share.Name, "user", t.sess.user, "uid", a.account.UID, "err", err)
+		t.sess.srv.log.Error("cannot act as the user", "share", t.share.Name, "user", t.sess.who().user, "uid", a.account.UID, "err", err)
 		return ntstatus.AccessDenied
 	}
 	t.view = view

@@ -68,6 +68,8 @@ type ServerContext struct {
 	flags     uint32
 	nonce     [8]byte
 	over      bool // Authenticate has been called
+	anonymous bool // is let in, whatever the server says
+	user      string
 	result    *Result
 	sec       *session
 
@@ -81,6 +83,13 @@ func (s *Server) NewContext() (*ServerContext, error) {
 	}
 	return &ServerContext{srv: s}, nil
 }
+
+// AllowAnonymous lets the client in without a name, this once.
+func (c *ServerContext) AllowAnonymous() { c.anonymous = true }
+
+// User is who the client says it is, whether that is true or not; empty before it has
+// said so.
+func (c *ServerContext) User() string { return c.user }
 
 // Challenge answers a client's NEGOTIATE_MESSAGE, [MS-NLMP] 3.2.5.1.1. An error
 // wraps [ErrMessage], [ErrWeak] or [ErrState].
@@ -156,9 +165,10 @@ func (c *ServerContext) Authenticate(msg []byte) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.user = m.User
 	r := &Result{User: m.User, Domain: m.Domain, Workstation: m.Workstation}
 	if m.User == "" && len(m.NTResponse) == 0 && len(m.LMResponse) <= 1 {
-		if !c.srv.AllowAnonymous {
+		if !c.srv.AllowAnonymous && !c.anonymous {
 			return nil, fmt.Errorf("%w: anonymous user", ErrLogon)
 		}
 		r.Anonymous = true
