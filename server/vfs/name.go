@@ -3,6 +3,8 @@ package vfs
 import (
 	"io/fs"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Root is the name of a share's root directory.
@@ -42,4 +44,27 @@ func Join(dir, name string) string {
 		return dir
 	}
 	return dir + "/" + name
+}
+
+// AppendFold appends what names equal to s but for case, and no others, have in
+// common: the least rune that each folds to, in lower case if it is ASCII.
+func AppendFold(b []byte, s string) []byte {
+	for _, r := range s {
+		if r < utf8.RuneSelf {
+			if 'A' <= r && r <= 'Z' {
+				r |= 0x20
+			}
+			b = append(b, byte(r))
+			continue
+		}
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		if 'A' <= least && least <= 'Z' {
+			least |= 0x20
+		}
+		b = utf8.AppendRune(b, least)
+	}
+	return b
 }

@@ -5,8 +5,6 @@ package posix
 import (
 	"encoding/binary"
 	"sync"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -79,7 +77,7 @@ func (c *foldCache) find(dir int, want string) (string, error) {
 		return findFold(dir, want, nil)
 	}
 	var space [256]byte
-	key := appendFold(space[:0], want)
+	key := vfs.AppendFold(space[:0], want)
 	// A name that has gone may have come back in another spelling: ask again.
 	for range 3 {
 		d, spelling, adds, state := c.ask(dir, key)
@@ -211,7 +209,7 @@ func (c *foldCache) apply(b []byte) bool {
 			}
 		case raw.mask&unix.IN_DELETE != 0:
 			var space [256]byte
-			key := appendFold(space[:0], string(name))
+			key := vfs.AppendFold(space[:0], string(name))
 			if d.names[string(key)] == string(name) {
 				c.remove(d, string(key), string(name))
 			}
@@ -225,7 +223,7 @@ func (c *foldCache) add(d *foldDir, name string) {
 		return // nobody can ask for it
 	}
 	var space [256]byte
-	folded := appendFold(space[:0], name)
+	folded := vfs.AppendFold(space[:0], name)
 	old, ok := d.names[string(folded)]
 	switch {
 	case ok && old == name, ok && old == "":
@@ -368,27 +366,4 @@ func nextNotice(b []byte) (n notice, name, rest []byte) {
 	n.mask = binary.NativeEndian.Uint32(b[4:])
 	n.cookie = binary.NativeEndian.Uint32(b[8:])
 	return n, name, b[unix.SizeofInotifyEvent+size:]
-}
-
-// appendFold appends what names equal to s but for case, and no others, have in
-// common: the least rune that each folds to, in lower case if it is ASCII.
-func appendFold(b []byte, s string) []byte {
-	for _, r := range s {
-		if r < utf8.RuneSelf {
-			if 'A' <= r && r <= 'Z' {
-				r |= 0x20
-			}
-			b = append(b, byte(r))
-			continue
-		}
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
-		}
-		if 'A' <= least && least <= 'Z' {
-			least |= 0x20
-		}
-		b = utf8.AppendRune(b, least)
-	}
-	return b
 }

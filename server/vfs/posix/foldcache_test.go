@@ -29,7 +29,7 @@ func TestFold(t *testing.T) {
 	for _, a := range names {
 		for _, b := range names {
 			want := strings.EqualFold(a, b)
-			if got := string(appendFold(nil, a)) == string(appendFold(nil, b)); got != want {
+			if got := string(vfs.AppendFold(nil, a)) == string(vfs.AppendFold(nil, b)); got != want {
 				t.Errorf("%q and %q fold alike: %v, want %v", a, b, got, want)
 			}
 			m := newFoldMatch(b)
@@ -40,7 +40,7 @@ func TestFold(t *testing.T) {
 	}
 	for r := rune(1); r <= unicode.MaxRune; r++ {
 		f := unicode.SimpleFold(r)
-		if f != r && string(appendFold(nil, string(r))) != string(appendFold(nil, string(f))) {
+		if f != r && string(vfs.AppendFold(nil, string(r))) != string(vfs.AppendFold(nil, string(f))) {
 			t.Errorf("%U and %U fold differently", r, f)
 		}
 	}
@@ -65,7 +65,7 @@ func cachedFS(t *testing.T) (*FS, string) {
 
 // knowsAbsent reports whether the cache answers without the root's being read.
 func knowsAbsent(f *FS, name string) bool {
-	d, _, adds, state := f.folds.ask(f.root.fd, appendFold(nil, name))
+	d, _, adds, state := f.folds.ask(f.root.fd, vfs.AppendFold(nil, name))
 	return d != nil && state == foldReady && adds == foldAbsent
 }
 
@@ -143,7 +143,7 @@ func TestFoldCacheSeesOthers(t *testing.T) {
 // A name found missing stays known if it has been made again meanwhile.
 func TestFoldCacheGoneAndBack(t *testing.T) {
 	f, root := cachedFS(t)
-	path, key := filepath.Join(root, "Name"), appendFold(nil, "Name")
+	path, key := filepath.Join(root, "Name"), vfs.AppendFold(nil, "Name")
 	must(t, os.WriteFile(path, nil, 0o644))
 	must(t, os.Rename(path, filepath.Join(root, "elsewhere")))
 	d, spelling, adds, _ := f.folds.ask(f.root.fd, key)

@@ -269,7 +269,7 @@ func (in *inotify) fail(err error) {
 	in.owner.mu.Lock()
 	defer in.owner.mu.Unlock()
 	for w := range in.watches {
-		w.end(err)
+		w.End(err)
 	}
 }
 
@@ -323,7 +323,7 @@ func (in *inotify) handle(n *notice) {
 	if n.mask&unix.IN_Q_OVERFLOW != 0 {
 		for w := range in.watches {
 			in.refresh(w)
-			w.lose()
+			w.Lose()
 		}
 		return
 	}
@@ -336,7 +336,7 @@ func (in *inotify) handle(n *notice) {
 	case n.mask&(unix.IN_IGNORED|unix.IN_DELETE_SELF|unix.IN_UNMOUNT) != 0:
 		for w, rel := range node.refs {
 			if rel == "" {
-				w.end(&fs.PathError{Op: "watch", Path: vfs.Root, Err: syscall.ENOENT})
+				w.End(&fs.PathError{Op: "watch", Path: vfs.Root, Err: syscall.ENOENT})
 			}
 		}
 		if n.mask&unix.IN_IGNORED != 0 {
@@ -368,13 +368,13 @@ func (in *inotify) handle(n *notice) {
 func (w *watch) report(a vfs.EventAction, name string, isDir bool) {
 	change := nameChange(isDir)
 	if w.options.Changes&change != 0 {
-		w.push(vfs.Event{Action: a, Change: change, Name: name})
+		w.Push(vfs.Event{Action: a, Change: change, Name: name})
 	}
 }
 
 func (w *watch) modified(change vfs.Changes, name string) {
 	if w.options.Changes&change != 0 {
-		w.push(vfs.Event{Action: vfs.Modified, Change: change, Name: name})
+		w.Push(vfs.Event{Action: vfs.Modified, Change: change, Name: name})
 	}
 }
 
@@ -428,7 +428,7 @@ func (in *inotify) extend(w *watch, rel string, isNew bool) (list []below) {
 		return in.addTree(context.Background(), w, fd, rel, strings.Count(rel, "/")+1, found)
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EACCES) {
-		w.lose() // out of watches or descriptors: changes there will be missed
+		w.Lose() // out of watches or descriptors: changes there will be missed
 	}
 	return list
 }
@@ -484,7 +484,7 @@ func (in *inotify) moved(from, to *notice) {
 		newName := joinRel(newDir, to.name)
 		found := in.moveTree(w, isDir, oldName, newName)
 		if change := nameChange(isDir); w.options.Changes&change != 0 {
-			w.push(vfs.Event{Action: vfs.RenamedOld, Change: change, Name: oldName},
+			w.Push(vfs.Event{Action: vfs.RenamedOld, Change: change, Name: oldName},
 				vfs.Event{Action: vfs.RenamedNew, Change: change, Name: newName})
 		}
 		w.reportAll(found)
