@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 	"internal/doctor":             {"ntstatus", "transport", "transport/ndk", "smbdirect", "smbdirect/smbdtest", "smbdirect/wire", "client", "internal/smb2"},
 	"server/vfs":                  {},
 	"server/vfs/posix":            {"server/vfs", "server/vfs/posix/..."},
+	"server/vfs/memory":           {"server/vfs"},
 	"server/vfs/vfstest":          {"server/vfs"},
 	"server":                      {"ntstatus", "transport", "server/vfs", "server/internal/...", "internal/smb2", "internal/smbcrypto", "internal/ntacl", "internal/ntlm", "internal/spnego", "internal/dcerpc"},
 	"client":                      {"ntstatus", "transport", "client/internal/...", "internal/smb2", "internal/smbcrypto", "internal/ntlm", "internal/spnego", "internal/dcerpc"},

@@ -1,0 +1,256 @@
+package memory
+
+import (
+	"io/fs"
+	"slices"
+	"sort"
+	"strings"
+	"syscall"
+
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+)
+
+// maxLinks is how many symbolic links one name may lead through.
+const maxLinks = 40
+
+// dentry is a name of an object in a directory. All is guarded by store.names.
+type dentry struct {
+	dir  *node
+	name string
+	node *node
+	seq  int64 // its place in listings
+}
+
+// dirNames are the entries of a directory.
+type dirNames struct {
+	byKey map[string]*dentry // by name, folded unless case matters
+	// list has them in the order in which they came, for cursors that stay good;
+	// those that have gone are nil until there are too many of them.
+	list []listed
+	gone int
+	last int64 // the last seq given out
+}
+
+type listed struct {
+	seq int64
+	*dentry
+}
+
+// appendKey appends what names that are the same have in common.
+func (s *store) appendKey(b []byte, name string) []byte {
+	if s.cfg.CaseSensitive {
+		return append(b, name...)
+	}
+	return vfs.AppendFold(b, name)
+}
+
+// lookup returns the entry of a directory, nil if there is none.
+func (s *store) lookup(dir *node, name string) *dentry {
+	var space [nameMax + 1]byte
+	return dir.dir.byKey[string(s.appendKey(space[:0], name))]
+}
+
+// add makes a name of n; what it takes has been reserved.
+func (s *store) add(dir *node, name string, n *node) *dentry {
+	d := &dir.dir
+	d.last++
+	e := &dentry{dir: dir, name: name, node: n, seq: d.last}
+	d.byKey[string(s.appendKey(nil, name))] = e
+	d.list = append(d.list, listed{e.seq, e})
+	n.names = append(n.names, e)
+	n.nlink.Add(1)
+	n.hold()
+	dir.wrote()
+	return e
+}
+
+// del removes a name, and with the last one the object once it is not open.
+func (s *store) del(e *dentry) {
+	d := &e.dir.dir
+	delete(d.byKey, string(s.appendKey(nil, e.name)))
+	d.list[d.after(e.seq-1)].dentry = nil
+	if d.gone++; d.gone > 32 && d.gone > len(d.list)/2 {
+		d.list = slices.DeleteFunc(d.list, func(l listed) bool { return l.dentry == nil })
+		d.gone = 0
+	}
+	s.budget.give(int64(dentryCost + len(e.name)))
+	n := e.node
+	n.names = slices.DeleteFunc(n.names, func(o *dentry) bool { return o == e })
+	n.nlink.Add(-1)
+	e.dir.wrote()
+	n.drop()
+}
+
+// after returns the place in the list of the first entry beyond seq.
+func (d *dirNames) after(seq int64) int {
+	return sort.Search(len(d.list), func(i int) bool { return d.list[i].seq > seq })
+}
+
+// walker resolves names. The tree is locked, at least for reading.
+type walker struct {
+	*store
+	links int
+}
+
+// step goes from the last directory of path to its entry comp, which is returned,
+// and on through symbolic links; the last component's only with follow.
+func (w *walker) step(path []*node, comp string, last, follow bool) ([]*node, *dentry, error) {
+	dir := path[len(path)-1]
+	switch {
+	case dir.typ != fs.ModeDir:
+		return nil, nil, syscall.ENOTDIR
+	case len(comp) > nameMax:
+		return nil, nil, syscall.ENAMETOOLONG
+	}
+	e := w.lookup(dir, comp)
+	if e == nil {
+		return nil, nil, syscall.ENOENT
+	}
+	if e.node.typ != fs.ModeSymlink || last && !follow {
+		return append(path, e.node), e, nil
+	}
+	if w.links++; w.links > maxLinks {
+		return nil, nil, syscall.ELOOP
+	}
+	path, err := w.target(path, e.node.target)
+	return path, e, err
+}
+
+// target follows a link that lies in the last directory of path.
+func (w *walker) target(path []*node, target string) ([]*node, error) {
+	if strings.HasPrefix(target, "/") {
+		return nil, vfs.ErrOutside
+	}
+	rest := target
+	for rest != "" {
+		var comp string
+		var more bool
+		comp, rest, more = strings.Cut(rest, "/")
+		switch comp {
+		case "", ".":
+			continue
+		case "..":
+			if len(path) == 1 {
+				return nil, vfs.ErrOutside
+			}
+			path = path[:len(path)-1]
+			continue
+		}
+		var err error
+		if path, _, err = w.step(path, comp, !more, true); err != nil {
+			return nil, err
+		}
+		if more && path[len(path)-1].typ != fs.ModeDir {
+			return nil, syscall.ENOTDIR
+		}
+	}
+	return path, nil
+}
+
+// found is what a name means.
+type found struct {
+	node *node
+	name string // in the spelling of its directories
+}
+
+// resolve returns what a name means.
+func (s *store) resolve(name string, follow bool) (found, error) {
+	if name == vfs.Root {
+		return found{s.root, name}, nil
+	}
+	w := walker{store: s}
+	var space [16]*node
+	path := append(space[:0], s.root)
+	spelled := true // as in the directories so far
+	start := 0
+	var other []string
+	for {
+		comp, last := name[start:], true
+		if i := strings.IndexByte(comp, '/'); i >= 0 {
+			comp, last = comp[:i], false
+		}
+		var e *dentry
+		var err error
+		if path, e, err = w.step(path, comp, last, follow); err != nil {
+			return found{}, err
+		}
+		if spelled && e.name != comp {
+			spelled = false
+			if start > 0 {
+				other = append(other, name[:start-1])
+			}
+		}
+		if !spelled {
+			other = append(other, e.name)
+		}
+		if last {
+			break
+		}
+		start += len(comp) + 1
+	}
+	if !spelled {
+		name = strings.Join(other, "/")
+	}
+	return found{path[len(path)-1], name}, nil
+}
+
+// place is a last component in the directory that holds it.
+type place struct {
+	dir  *node
+	last string
+	e    *dentry // nil if there is none yet
+	name string  // the whole name, as spelled
+}
+
+// locate finds the place of a name that is not the root.
+func (s *store) locate(name string) (place, error) {
+	dirName, last := vfs.Split(name)
+	dir, err := s.resolve(dirName, true)
+	switch {
+	case err != nil:
+		return place{}, err
+	case dir.node.typ != fs.ModeDir:
+		return place{}, syscall.ENOTDIR
+	case len(last) > nameMax:
+		return place{}, syscall.ENAMETOOLONG
+	}
+	p := place{dir: dir.node, last: last, e: s.lookup(dir.node, last)}
+	if p.e != nil {
+		last = p.e.name
+	}
+	p.name = vfs.Join(dir.name, last)
+	return p, nil
+}
+
+// insert gives a new object its name. The tree is locked.
+func (s *store) insert(p place, make func() (*node, error)) (*node, error) {
+	if p.e != nil {
+		return nil, syscall.EEXIST
+	}
+	if p.dir.nlink.Load() == 0 {
+		return nil, syscall.ENOENT // removed, and reached by a handle
+	}
+	cost := int64(dentryCost + len(p.last))
+	if err := s.budget.take(cost); err != nil {
+		return nil, err
+	}
+	n, err := make()
+	if err != nil {
+		s.budget.give(cost)
+		return nil, err
+	}
+	e := s.add(p.dir, p.last, n)
+	s.notifyName(vfs.Added, e)
+	return n, nil
+}
+
+// beneath reports whether n is dir or somewhere beneath it.
+func beneath(n, dir *node) bool {
+	for n != dir {
+		if len(n.names) == 0 {
+			return false // the root, or removed
+		}
+		n = n.names[0].dir
+	}
+	return true
+}
