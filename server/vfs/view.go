@@ -28,6 +28,15 @@ type Impersonator interface {
 	As(c Credentials) (FS, error)
 }
 
+// CaseView is an FS that looks names up without regard to case and can be made not
+// to.
+type CaseView interface {
+	// CaseSensitive returns a view of the same storage in which names that differ by
+	// case are different names. It is as cheap as a pointer, needs no Close, and works
+	// as long as the FS it was made of.
+	CaseSensitive() FS
+}
+
 // Base returns the FS that fsys is a view of, or fsys itself: what tells whether
 // two names lie in one storage.
 func Base(fsys FS) FS {

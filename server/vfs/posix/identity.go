@@ -44,12 +44,22 @@ func (f *FS) As(c vfs.Credentials) (vfs.FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("posix: acting as uid %d: %w", c.UID, err)
 	}
-	return &FS{share: f.share, as: &identity{
+	return &FS{share: f.share, exact: f.exact, as: &identity{
 		user: rights{uid: int(c.UID), gid: int(c.GID), groups: slices.Clone(c.Groups)},
 		own:  *own,
 		set:  setRights,
 	}}, nil
 }
+
+// CaseSensitive implements vfs.CaseView.
+func (f *FS) CaseSensitive() vfs.FS {
+	if f.caseSensitive() {
+		return f
+	}
+	return &FS{share: f.share, as: f.as, exact: true}
+}
+
+func (f *FS) caseSensitive() bool { return f.exact || f.cfg.CaseSensitive }
 
 // Base returns the FS that f is a view of; see vfs.Base.
 func (f *FS) Base() vfs.FS { return f.base }

@@ -44,7 +44,8 @@ const defaultMaxWatchedDirs = 16384
 // those of a user. Its methods are safe for concurrent use.
 type FS struct {
 	*share
-	as *identity // whose rights; nil for the process's own
+	as    *identity // whose rights; nil for the process's own
+	exact bool      // no case-ignoring lookup
 }
 
 // share is what an FS and its views have in common.
@@ -75,6 +76,7 @@ var (
 	_ vfs.Symlinker    = (*FS)(nil)
 	_ vfs.Watcher      = (*FS)(nil)
 	_ vfs.Impersonator = (*FS)(nil)
+	_ vfs.CaseView     = (*FS)(nil)
 )
 
 // New serves the directory root, which may be given through symbolic links.
@@ -183,7 +185,7 @@ func (f *FS) Statfs(ctx context.Context) (vfs.Statfs, error) {
 		TypeName:      typeName(uint32(st.Type)),
 		ID:            uint64(uint32(st.Fsid.Val[0])) | uint64(uint32(st.Fsid.Val[1]))<<32,
 		ReadOnly:      f.cfg.ReadOnly || st.Flags&unix.ST_RDONLY != 0,
-		CaseSensitive: f.cfg.CaseSensitive,
+		CaseSensitive: f.caseSensitive(),
 		Sparse:        true,
 		Xattrs:        xattrs,
 		Streams:       xattrs,

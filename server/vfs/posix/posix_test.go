@@ -427,3 +427,44 @@ func BenchmarkReadAt(b *testing.B) {
 		}
 	}
 }
+
+// A view tells names apart by case where the FS does not, in both directions.
+func TestCaseSensitiveView(t *testing.T) {
+	ctx := context.Background()
+	f, err := New(t.TempDir(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	v := f.CaseSensitive()
+	if vfs.Base(v) != vfs.Base(f) {
+		t.Error("the view is of another storage")
+	}
+	if err := f.Mkdir(ctx, "Dir", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	open := func(fsys vfs.FS, name string, d vfs.Disposition) (string, error) {
+		file, res, err := fsys.Open(ctx, name, vfs.OpenOptions{Disposition: d})
+		if err == nil {
+			err = file.Close()
+		}
+		return res.Name, err
+	}
+	if name, err := open(f, "dir/File", vfs.CreateNew); err != nil || name != "Dir/File" {
+		t.Fatalf("created %q, %v", name, err)
+	}
+	for _, name := range []string{"dir/File", "Dir/file"} {
+		if _, err := open(v, name, vfs.OpenExisting); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s in the view: %v, want not there", name, err)
+		}
+		if _, err := open(f, name, vfs.OpenExisting); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if name, err := open(v, "Dir/file", vfs.CreateNew); err != nil || name != "Dir/file" {
+		t.Errorf("another spelling beside it: %q, %v", name, err)
+	}
+	if _, err := open(f, "Dir/FILE", vfs.CreateNew); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a third one without the view: %v, want a collision", err)
+	}
+}

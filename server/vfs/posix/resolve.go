@@ -202,7 +202,7 @@ func (f *FS) openParent(name string) (int, error) {
 func (f *FS) locate(name string, missing bool) (place, error) {
 	dirName, last := vfs.Split(name)
 	dir, err := f.openParent(dirName)
-	if err == unix.ENOENT && !f.cfg.CaseSensitive && dirName != vfs.Root {
+	if err == unix.ENOENT && !f.caseSensitive() && dirName != vfs.Root {
 		up, uerr := f.locate(dirName, true)
 		if uerr != nil {
 			return place{}, uerr
@@ -218,7 +218,7 @@ func (f *FS) locate(name string, missing bool) (place, error) {
 		return place{}, err
 	}
 	p := place{dir: dir, root: f.root.fd, last: last, name: vfs.Join(dirName, last)}
-	if f.cfg.CaseSensitive {
+	if f.caseSensitive() {
 		return p, nil
 	}
 	err = unix.ENOENT
@@ -251,7 +251,7 @@ func (f *FS) locate(name string, missing bool) (place, error) {
 // the spelling of its directories.
 func (f *FS) resolve(name string, follow bool) (int, string, error) {
 	fd, err := f.res.open(name, follow)
-	if err != unix.ENOENT || f.cfg.CaseSensitive || name == vfs.Root {
+	if err != unix.ENOENT || f.caseSensitive() || name == vfs.Root {
 		return fd, name, err
 	}
 	p, err := f.locate(name, true)
