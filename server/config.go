@@ -145,6 +145,10 @@ type Config struct {
 	// server that has none of it and does not answer the context.
 	RDMATransforms []uint16
 
+	// NoPOSIXExtensions does not offer the POSIX extensions of SMB 3.1.1, which Linux
+	// asks for with the mount option posix.
+	NoPOSIXExtensions bool
+
 	// MinDialect and MaxDialect bound the dialects; defaults Dialect202 and
 	// Dialect311. Connections with an RDMA side use Dialect300 at least.
 	MinDialect, MaxDialect uint16

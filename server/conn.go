@@ -66,6 +66,7 @@ type conn struct {
 	negotiatedOnce    bool   // an SMB1 negotiate has been answered with 0x02FF
 	dialect           uint16 // Connection.Dialect, 0 before
 	clientGUID        smb2.GUID
+	posix             bool // the POSIX extensions were negotiated
 	clientCaps        smb2.Capabilities
 	clientMode        smb2.SecurityMode
 	clientDialects    []smb2.Dialect

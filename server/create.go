@@ -70,6 +70,9 @@ type createContexts struct {
 	durable             durableRequest
 	ea                  []byte // FILE_FULL_EA_INFORMATION list
 	sd                  []byte // SECURITY_DESCRIPTOR
+	posix               bool   // the open is to have the POSIX extensions
+	posixMode           fs.FileMode
+	hasPosixMode        bool
 }
 
 // create serves CREATE, [MS-SMB2] 3.3.5.9.
@@ -80,7 +83,7 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.InvalidParameter
 	}
 	if !r.tree.ipc {
-		if st := c.parseContexts(r.conn.dialect); st != ntstatus.Success {
+		if st := c.parseContexts(r.conn); st != ntstatus.Success {
 			return st
 		}
 		if c.ctxs.durable.reconnects() { // whatever the rest of the request says
@@ -127,7 +130,11 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	o := &open{
 		id: newFileID(), srv: r.srv, sess: r.sess, tree: r.tree, fs: r.tree.fs(),
 		shareAccess: c.req.ShareAccess,
+		posix:       c.ctxs.posix,
 		closing:     make(chan struct{}),
+	}
+	if o.posix {
+		o.fs = posixFS(o.fs)
 	}
 	c.initDurable(r, o)
 	if r.tree.continuous(r.conn) {
@@ -197,7 +204,7 @@ func (r *request) addOpen(o *open) ntstatus.Status {
 }
 
 // parseContexts goes through the create contexts.
-func (c *creation) parseContexts(dialect uint16) ntstatus.Status {
+func (c *creation) parseContexts(conn *conn) ntstatus.Status {
 	x := &c.ctxs
 	for cc, err := range smb2.CreateContexts(c.req.Contexts) {
 		if err != nil {
@@ -220,6 +227,10 @@ func (c *creation) parseContexts(dialect uint16) ntstatus.Status {
 			x.ea = cc.Data
 		case smb2.CreateContextSDBuffer:
 			x.sd = cc.Data
+		case smb2.CreateContextPosix:
+			if conn.posix {
+				err = x.parsePosix(cc.Data)
+			}
 		case smb2.CreateContextTimewarpToken:
 			if _, err = smb2.ParseTimewarpToken(cc.Data); err == nil {
 				return ntstatus.ObjectNameNotFound // there are no snapshots
@@ -230,7 +241,7 @@ func (c *creation) parseContexts(dialect uint16) ntstatus.Status {
 				x.lease = &l
 			}
 		default:
-			err = x.durable.parse(cc, dialect)
+			err = x.durable.parse(cc, conn.dialect)
 		}
 		if err != nil {
 			return ntstatus.InvalidParameter
@@ -243,7 +254,12 @@ func (c *creation) parseContexts(dialect uint16) ntstatus.Status {
 func (c *creation) validate(t *tree) ntstatus.Status {
 	q := &c.req
 	var st ntstatus.Status
-	if c.name, st = parseName(q.Name, false); st != ntstatus.Success {
+	if c.ctxs.posix {
+		c.name, st = posixName(q.Name)
+	} else {
+		c.name, st = parseName(q.Name, false)
+	}
+	if st != ntstatus.Success {
 		return st
 	}
 	access := q.DesiredAccess
@@ -382,6 +398,9 @@ func (c *creation) enter(ctx context.Context, o *open, action vfs.Action, e *ent
 		// Once it is entered, other opens of the object reach it.
 		o.refs.Store(1)
 		o.search.init(o.isDir)
+		if o.isLink && o.posix && c.req.CreateOptions&smb2.FileOpenReparsePoint == 0 {
+			return info, false, c.stopOnLink(ctx, o.fs)
+		}
 		if st := c.authorize(ctx, o, o.name, &info, action); st != ntstatus.Success {
 			return info, false, st
 		}
@@ -423,13 +442,16 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	opts := vfs.OpenOptions{
 		Disposition:  vfs.OpenExisting,
 		Kind:         c.kind,
-		NoFollow:     c.req.CreateOptions&smb2.FileOpenReparsePoint != 0,
+		NoFollow:     o.posix || c.req.CreateOptions&smb2.FileOpenReparsePoint != 0,
 		WriteThrough: c.req.CreateOptions&smb2.FileWriteThrough != 0,
 		Attributes:   c.attrs,
 		Perm:         o.tree.share.filePerm(0o666),
 	}
 	if c.kind == vfs.KindDir {
 		opts.Perm = o.tree.share.dirPerm(0o777)
+	}
+	if c.ctxs.hasPosixMode {
+		opts.Perm = c.ctxs.posixMode | 0o400 // not 0; setPosixMode has the last word
 	}
 	switch {
 	case c.req.CreateDisposition == smb2.FileCreate:
@@ -532,6 +554,8 @@ func (c *creation) openError(ctx context.Context, o *open, err error) ntstatus.S
 			return ntstatus.DeletePending
 		}
 		return ntstatus.ObjectNameCollision
+	case errors.Is(err, syscall.ELOOP) && o.posix:
+		return c.stopOnLink(ctx, o.fs)
 	case errors.Is(err, syscall.EISDIR):
 		if c.kind == vfs.KindFile {
 			return ntstatus.FileIsADirectory
@@ -679,7 +703,7 @@ func (c *creation) inheritCompression(ctx context.Context, o *open) bool {
 
 // hasContexts reports whether there are create contexts that change a new file.
 func (c *creation) hasContexts() bool {
-	return c.ctxs.ea != nil || c.ctxs.sd != nil || c.ctxs.hasAllocation || c.parent != nil && c.parent.stored
+	return c.ctxs.ea != nil || c.ctxs.sd != nil || c.ctxs.hasAllocation || c.ctxs.hasPosixMode || c.parent != nil && c.parent.stored
 }
 
 // applyContexts applies the create contexts meant for new files: 3.3.5.9.1 to
@@ -689,6 +713,9 @@ func (c *creation) applyContexts(ctx context.Context, o *open) ntstatus.Status {
 		if st := o.setEA(ctx, c.ctxs.ea); st != ntstatus.Success {
 			return st
 		}
+	}
+	if st := c.setPosixMode(ctx, o); st != ntstatus.Success {
+		return st
 	}
 	if st := c.newSecurity(ctx, o); st != ntstatus.Success {
 		return st
@@ -726,6 +753,13 @@ func (c *creation) respond(r *request, o *open, info *vfs.Info, action smb2.Crea
 		resp.OplockLevel = c.req.RequestedOplockLevel // as from Windows and Samba
 	} else if err := o.respondCaching(&resp); err != nil {
 		return r.appended(err)
+	}
+	if o.posix {
+		m := posixCreateResponse(info)
+		data, _ := m.AppendBinary(nil)
+		if resp.Contexts, err = smb2.AppendCreateContext(resp.Contexts, smb2.CreateContextPosix, data); err != nil {
+			return r.appended(err)
+		}
 	}
 	if c.ctxs.onDiskID {
 		m := smb2.OnDiskIDResponse{DiskFileID: info.ID.Ino, VolumeID: info.ID.Dev}

@@ -40,6 +40,10 @@ func (q *infoQuery) fsInfo(ctx context.Context, class smb2.FsInfoClass) ntstatus
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
+	if class == smb2.ClassFileFsPosixInformation && q.r.conn.posix {
+		m := posixFsInfo(&sf)
+		return q.fixed(&m)
+	}
 	unit := max(sf.BlockSize/bytesPerSector, 1) // sectors
 	switch class {
 	case smb2.ClassFileFsVolumeInformation:

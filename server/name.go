@@ -197,6 +197,12 @@ func fromWire(c string) (string, bool) {
 	if plain {
 		return c, true
 	}
+	return fromPrivate(c)
+}
+
+// fromPrivate translates the private-use stand-ins of a component; false if what comes
+// out is none.
+func fromPrivate(c string) (string, bool) {
 	runes := []rune(c)
 	for i, r := range runes {
 		switch {

@@ -202,7 +202,7 @@ func (c *conn) negotiateResponse(d smb2.Dialect, contexts []smb2.NegotiateContex
 }
 
 // negotiateContexts answers the contexts of a 3.1.1 client. Those for which
-// there is no support (compression, transport capabilities and POSIX extensions)
+// there is no support (compression and transport capabilities)
 // are ignored and get no answer, as 3.3.5.4 has it.
 func (c *conn) negotiateContexts(in []smb2.NegotiateContext) ([]smb2.NegotiateContext, ntstatus.Status) {
 	for _, t := range []smb2.NegotiateContextType{
@@ -260,6 +260,11 @@ func (c *conn) negotiateContexts(in []smb2.NegotiateContext) ([]smb2.NegotiateCo
 			return nil, ntstatus.InvalidParameter
 		}
 		add(smb2.ContextRDMATransformCapabilities, b, nil)
+	}
+	if data, n := smb2.FindNegotiateContext(in, smb2.ContextPosixExtensions); n == 1 && !cfg.NoPOSIXExtensions &&
+		string(data) == smb2.PosixExtensionsTag {
+		c.posix = true
+		add(smb2.ContextPosixExtensions, []byte(smb2.PosixExtensionsTag), nil)
 	}
 	if data, n := smb2.FindNegotiateContext(in, smb2.ContextSigningCapabilities); n == 1 {
 		m, err := smb2.ParseSigningCapabilities(data)

@@ -36,6 +36,7 @@ type open struct {
 
 	isDir, isPipe bool
 	isLink        bool            // a symbolic link opened itself
+	posix         bool            // it has the POSIX extensions
 	access        smb2.AccessMask // granted, without generic bits
 	shareAccess   smb2.ShareAccess
 	options       smb2.CreateOptions

@@ -250,7 +250,7 @@ func (t *openTable) setDelete(o *open, del bool) bool {
 }
 
 func (t *openTable) setDeleteLocked(st *fileState, o *open, del bool) bool {
-	if del == (st.pending != nil) {
+	if del == (st.pending != nil) || st.gone {
 		return false
 	}
 	n := int32(1)
@@ -304,8 +304,11 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		t.breakHandlesLocked(st, nil, &b)
 	}
 	st.wakeLocked()
+	wake := st.pending != nil && st.isDir
+	if o.posix && st.pending != nil && !st.gone && len(st.opens) > 0 && onlyPosix(st.opens) {
+		t.unlinkLocked(ctx, st, o)
+	}
 	if len(st.opens) > 0 {
-		wake := st.pending != nil && st.isDir
 		t.mu.Unlock()
 		if wake {
 			t.wakeWatches(st)
@@ -337,6 +340,29 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		}
 	}
 	t.mu.Unlock()
+}
+
+// unlinkLocked takes the name of an object away that is to be deleted, although it is
+// open: those who have it open go on with it. mu is given up meanwhile.
+func (t *openTable) unlinkLocked(ctx context.Context, st *fileState, o *open) {
+	if st.key.stream != "" || len(t.streams[st.key.id]) > 0 {
+		return // the file waits for its streams
+	}
+	st.gone = true
+	d := *st.pending
+	t.mu.Unlock()
+
+	if d.remove(ctx, st.key.id) {
+		o.srv.notify.removed(&d, st.isDir)
+	}
+
+	t.mu.Lock()
+	t.epoch++
+	st.gone, st.pending = false, nil
+	if st.isDir {
+		t.pendingDirs.Add(-1)
+	}
+	st.wakeLocked()
 }
 
 // victimLocked forgets an object that is not open any more, unless it is to be

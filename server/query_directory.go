@@ -35,6 +35,7 @@ type searchState struct {
 
 	// held is an entry that did not fit the last response.
 	held    smb2.DirectoryEntry
+	posix   smb2.FilePosixInformation // the same for clients with POSIX extensions
 	hasHeld bool
 }
 
@@ -67,7 +68,7 @@ func queryDirectory(ctx context.Context, r *request) ntstatus.Status {
 	if o.access&smb2.FileListDirectory == 0 || o.dir == nil {
 		return ntstatus.AccessDenied
 	}
-	if !smb2.IsDirectoryClass(req.FileInformationClass) {
+	if !smb2.IsDirectoryClass(req.FileInformationClass) && !(o.posix && req.FileInformationClass == smb2.ClassFilePosixInformation) {
 		return ntstatus.InvalidInfoClass
 	}
 	p, ok := newPattern(smb2.DecodeUTF16(req.FileName))
@@ -112,7 +113,11 @@ func (o *open) list(ctx context.Context, r *request, req *smb2.QueryDirectoryReq
 				break
 			}
 		}
-		s.hasHeld = !list.AppendDirectoryEntry(req.FileInformationClass, &s.held)
+		if req.FileInformationClass == smb2.ClassFilePosixInformation {
+			s.hasHeld = !list.AppendPosixEntry(&s.posix, s.held.FileName)
+		} else {
+			s.hasHeld = !list.AppendDirectoryEntry(req.FileInformationClass, &s.held)
+		}
 		if s.hasHeld {
 			if list.Count() == 0 {
 				return ntstatus.InfoLengthMismatch
@@ -148,8 +153,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 			return false, ntstatus.FromError(err)
 		}
 		o.srv.files.showTimes(&info)
-		s.held = directoryEntry(name, &info)
-		s.held.FileIndex = s.index
+		s.hold(name, &info, class)
 		return true, ntstatus.Success
 	}
 	for {
@@ -188,10 +192,9 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 			return false, ntstatus.FromError(err)
 		}
 		o.srv.files.showTimes(&info)
-		s.held = directoryEntry(name, &info)
-		s.held.FileIndex = s.index
+		s.hold(name, &info, class)
 		if o.tree.share.hides(e.Name) {
-			s.held.FileAttributes = s.held.FileAttributes&^smb2.FileAttributeNormal | smb2.FileAttributeHidden
+			s.hide()
 		}
 		if smb2.HasShortName(class) {
 			s.held.ShortName = shortName(name)
@@ -201,6 +204,21 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		}
 		return true, ntstatus.Success
 	}
+}
+
+// hold makes the next entry.
+func (s *searchState) hold(name string, info *vfs.Info, class smb2.FileInfoClass) {
+	s.held = directoryEntry(name, info)
+	s.held.FileIndex = s.index
+	if class == smb2.ClassFilePosixInformation {
+		s.posix = posixInfo(info, s.held.FileAttributes)
+	}
+}
+
+// hide gives the next entry the attribute hidden.
+func (s *searchState) hide() {
+	s.held.FileAttributes = s.held.FileAttributes&^smb2.FileAttributeNormal | smb2.FileAttributeHidden
+	s.posix.DosAttributes = s.held.FileAttributes
 }
 
 // next counts an entry, and reports whether it is not to be passed over. The count is
@@ -252,7 +270,7 @@ func (o *open) dotInfo(ctx context.Context, name string) (vfs.Info, error) {
 // and the link itself if it leads nowhere or out of the share.
 func (o *open) entryInfo(ctx context.Context, name string) (vfs.Info, error) {
 	info, err := o.dir.Lstat(ctx, name)
-	if err != nil || info.Mode&fs.ModeSymlink == 0 {
+	if err != nil || o.posix || info.Mode&fs.ModeSymlink == 0 {
 		return info, err
 	}
 	if target, err := o.fs.Stat(ctx, vfs.Join(o.path(), name)); err == nil {

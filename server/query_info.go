@@ -141,6 +141,12 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 		FileAttributes: fileAttributes(&info),
 	}
 	switch class {
+	case smb2.ClassFilePosixInformation:
+		if !o.posix {
+			return ntstatus.InvalidInfoClass
+		}
+		m := posixInfo(&info, basic.FileAttributes)
+		return q.fixed(&m)
 	case smb2.ClassFileBasicInformation:
 		return q.fixed(&basic)
 	case smb2.ClassFileStandardInformation:

@@ -273,7 +273,7 @@ func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
 		}
 	}
 	asked := set.Control&smb2.SEDACLPresent != 0
-	inherits := c.parent != nil && c.parent.stored && hasInheritable(&c.parent.sd, o.isDir)
+	inherits := !o.posix && c.parent != nil && c.parent.stored && hasInheritable(&c.parent.sd, o.isDir)
 	inheritOwner := c.parent != nil && o.tree.share.InheritOwner
 	if !asked && !inherits && !inheritOwner && set.Owner == nil && set.Group == nil {
 		return ntstatus.Success

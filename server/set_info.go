@@ -424,6 +424,9 @@ func (o *open) target(name string, root uint64) (string, ntstatus.Status) {
 		return "", ntstatus.InvalidParameter
 	}
 	n, st := parseName(smb2.EncodeUTF16(name), true)
+	if o.posix {
+		n, st = posixName(smb2.EncodeUTF16(name))
+	}
 	switch {
 	case st != ntstatus.Success:
 		return "", st
@@ -464,7 +467,7 @@ func (o *open) rename(ctx context.Context, name string, root uint64, replace, po
 	if st := o.mayAdd(ctx, to, o.isDir); st != ntstatus.Success {
 		return st
 	}
-	if st := o.checkReplace(ctx, from, to, &replace, posix); st != ntstatus.Success {
+	if st := o.checkReplace(ctx, from, to, &replace, posix || o.posix); st != ntstatus.Success {
 		return st
 	}
 	if st := o.checkTargetDir(ctx, to); st != ntstatus.Success {
