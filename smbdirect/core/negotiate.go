@@ -95,6 +95,9 @@ func (e *Engine) adopt(preferredSend, maxReceive, maxFragmented uint32, requeste
 	if most := e.profile.MaxFragmentedSize; most > 0 {
 		c.MaxFragmentedSendSize = min(c.MaxFragmentedSendSize, most)
 	}
+	if e.profile.TransfersFitMessages {
+		c.MaxReadWriteSize = min(c.MaxReadWriteSize, transferFitting(c.MaxFragmentedRecvSize))
+	}
 	if most := Credits(e.profile.MaxCreditsRequested); most > 0 {
 		c.SendCreditTarget = min(c.SendCreditTarget, most)
 	}

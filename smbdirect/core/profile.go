@@ -1,6 +1,7 @@
 package core
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect/wire"
@@ -21,6 +22,9 @@ type Profile struct {
 	// MaxFragmentedSize bounds the SMB2 messages to the peer in bytes, below what it
 	// says; 0 is no bound.
 	MaxFragmentedSize uint32
+	// TransfersFitMessages bounds MaxReadWriteSize by what fits in one message to us,
+	// for a peer that takes the one for the other.
+	TransfersFitMessages bool
 	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
 	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
 	// MaxDescriptors bounds the buffer descriptors in one request to the peer; 0
@@ -45,10 +49,14 @@ var (
 	// target beyond that gets an empty message for each message of ours. It answers
 	// a probe at once only while it has credits to give; else the answer waits for
 	// its next message, and only its own idle timer of 120 s makes that sure to come.
+	// With encryption and without signing it sends in one message as much as it would
+	// move by one RDMA transfer, fails at the MaxFragmentedSize of the server, and tries
+	// again for ever.
 	profileCIFS = Profile{
 		Name:                 "cifs.ko",
 		MaxCreditsRequested:  255,
 		ReserveCredits:       linuxReserve,
+		TransfersFitMessages: true,
 		MinKeepaliveInterval: 120 * time.Second,
 		MinKeepaliveTimeout:  125 * time.Second,
 	}
@@ -63,6 +71,15 @@ var (
 		MaxDescriptors:      8,
 	}
 )
+
+// writeOverhead is more than what is around the data of a WRITE in a message.
+const writeOverhead = 4096
+
+// transferFitting is the largest power of two, as the sizes of I/O usually are, that
+// leaves room for the rest of a WRITE in a message of n bytes, MinFragmentedSize or
+// more. So it is at least the 64 KiB below which clients refuse a server, [MS-SMB2]
+// 3.2.5.2.
+func transferFitting(n uint32) uint32 { return 1 << (bits.Len32(n-writeOverhead) - 1) }
 
 // What Linux says of itself: the size of its messages, and what half of 255
 // receives of a size hold, which is its MaxFragmentedSize.

@@ -69,6 +69,10 @@ var mutations = []mutation{
 		new: "	case left == 0:\n		return false, false\n",
 	},
 	{
+		name: "cifs.ko is told of transfers that fit in no message", rule: "quirk 3", file: "smbdirect/core/negotiate.go", pkgs: engine,
+		old: "if e.profile.TransfersFitMessages {", new: "if false {",
+	},
+	{
 		name: "an adapter that refused receives is not asked again", rule: "SD-81", file: "smbdirect/core/engine.go", pkgs: engine,
 		old: "			e.retryAt = now + e.retryDelay\n", new: "",
 	},
