@@ -549,7 +549,11 @@ func (c *conn) closeBreaks() {
 	q.closed = true
 	q.mu.Unlock()
 	q.sender.Wait()
-	for _, n := range q.list {
+	q.mu.Lock()
+	list := q.list
+	q.list = nil
+	q.mu.Unlock()
+	for _, n := range list {
 		c.srv.route(n)
 	}
 	c.srv.rerouteBreaks(c)

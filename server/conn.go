@@ -167,6 +167,7 @@ func (c *conn) run() {
 		for _, ch := range c.allChannels() {
 			ch.sess.loseChannel(c)
 		}
+		c.closeBreaks() // a request that is being served here may wait for one
 	}
 	close(c.work)
 	c.workers.Wait()
