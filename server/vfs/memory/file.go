@@ -47,6 +47,7 @@ var (
 	_ vfs.StreamHolder   = (*file)(nil)
 	_ vfs.SecurityHolder = (*file)(nil)
 	_ vfs.Dir            = (*dir)(nil)
+	_ vfs.XattrPeeker    = (*dir)(nil)
 )
 
 func (f *file) init(n *node, access vfs.Access, last string) {
@@ -401,23 +402,40 @@ func (d *dir) ReadDir(ctx context.Context, cursor vfs.Cursor, dst []vfs.DirEntry
 }
 
 // Lstat implements vfs.Dir.
-func (d *dir) Lstat(ctx context.Context, name string) (vfs.Info, error) {
-	if err := d.begin(ctx, "lstat"); err != nil {
-		return vfs.Info{}, err
+func (d *dir) Lstat(ctx context.Context, name string) (info vfs.Info, err error) {
+	err = d.entry(ctx, "lstat", name, func(n *node) { info = n.info() })
+	return info, err
+}
+
+// HasXattrs implements vfs.XattrPeeker.
+func (d *dir) HasXattrs(ctx context.Context, name string) (has bool, err error) {
+	err = d.entry(ctx, "listxattr", name, func(n *node) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		has = len(n.xattrs) > 0
+	})
+	return has, err
+}
+
+// entry looks at the object of an entry.
+func (d *dir) entry(ctx context.Context, op, name string, look func(*node)) error {
+	if err := d.begin(ctx, op); err != nil {
+		return err
 	}
 	defer d.exit()
 	if !vfs.ValidComponent(name) {
-		return vfs.Info{}, pathError("lstat", name, syscall.EINVAL)
+		return pathError(op, name, syscall.EINVAL)
 	}
 	if len(name) > nameMax {
-		return vfs.Info{}, pathError("lstat", name, syscall.ENAMETOOLONG)
+		return pathError(op, name, syscall.ENAMETOOLONG)
 	}
 	s := d.node.store
 	s.names.RLock()
 	defer s.names.RUnlock()
 	e := s.lookup(d.node, name)
 	if e == nil {
-		return vfs.Info{}, pathError("lstat", name, syscall.ENOENT)
+		return pathError(op, name, syscall.ENOENT)
 	}
-	return e.node.info(), nil
+	look(e.node)
+	return nil
 }

@@ -144,12 +144,17 @@ func (n *node) setAttr(a vfs.SetAttr) error {
 	if a.Set&vfs.SetAttributes != 0 {
 		n.attrs = n.attrs&^vfs.AttrMask | a.Attributes&vfs.AttrMask
 	}
-	if a.Set&vfs.SetSparse != 0 {
-		n.attrs &^= vfs.AttrSparse
-		if a.Sparse {
-			n.attrs |= vfs.AttrSparse
+	flag := func(set vfs.SetMask, attr vfs.Attributes, on bool) {
+		switch {
+		case a.Set&set == 0:
+		case on:
+			n.attrs |= attr
+		default:
+			n.attrs &^= attr
 		}
 	}
+	flag(vfs.SetSparse, vfs.AttrSparse, a.Sparse)
+	flag(vfs.SetCompressed, vfs.AttrCompressed, a.Compressed)
 	if a.Set&vfs.SetAccessTime != 0 {
 		n.access = a.AccessTime.Round(0)
 	}

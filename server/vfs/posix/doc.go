@@ -31,7 +31,17 @@
 // be spelled by a client: listings and watches skip them. A directory that
 // holds one cannot be removed by clients until it has been removed locally.
 //
-// All access happens with this process's own rights; there is no impersonation.
+// # Users
+//
+// All access happens with this process's own rights, but through a view that FS.As
+// makes when the process runs as root: what looks at names then runs on a thread
+// that has the user's fsuid, fsgid and groups, and none of the capabilities that
+// pass over permissions, so that the kernel decides, with ACLs and all. A thread
+// that cannot be given the process's rights back ends. What the view opens keeps
+// the rights in its descriptor. Changing rights there and back costs some 10 µs a
+// call. Limits that the kernel looks up when data is written (disk quotas, blocks
+// reserved for root) are this process's: a server that is to keep to users' quotas
+// runs without CAP_SYS_RESOURCE.
 //
 // # Case
 //
@@ -56,6 +66,28 @@
 // readable by Samba and ksmbd and written in the version (3) that all of them
 // know. Without support for extended attributes, setting them does nothing.
 //
+// # Streams, security records
+//
+// Alternate streams are extended attributes user.DosStream.NAME:$DATA, as those of
+// Samba's streams_xattr: at most 64 KiB each, and on ext4 some 4 KiB for all
+// attributes of a file together (unless it was made with -O ea_inode). Writing to
+// one replaces it whole.
+//
+// Security records are kept in security.NTACL where the process may write it
+// (CAP_SYS_ADMIN), and in user.NTACL otherwise. Neither is among the attributes
+// that clients see.
+//
+// # Leases and locks
+//
+// F_SETLEASE, whose breaks are learnt of by SIGIO, locks of open file descriptions
+// and flock(2). Opening never waits: a file that somebody has a lease on gives
+// EAGAIN, and the lease begins to be broken.
+//
+// # Snapshots
+//
+// Config.SnapshotDir names a directory of earlier states, each a directory
+// @GMT-YYYY.MM.DD-HH.MM.SS, as Samba's shadow_copy2 has them.
+//
 // # Limits of atomicity
 //
 // RemoveIf compares and removes in one step with respect to this FS; another
@@ -68,8 +100,11 @@
 // # Locks
 //
 // FS.names serialises changes of names. It is held for a few system calls on
-// directories, never for transfers. foldCache.mu comes after it and is held for
+// directories, never for transfers. streamShard.mu does the same for the names of
+// streams, and openStream.mu, which comes after it, for the content of one, which
+// is read and written whole. foldCache.mu comes after it and is held for
 // no reading of directories. watcher.mu comes after FS.names and before watch.mu.
-// dir.mu covers one read of a directory and regular.osMu the making of an
-// os.File; they come last.
+// dir.mu covers one read of a directory, regular.osMu the making of an os.File,
+// leaseMonitor.mu the taking of a lease, and snapshots.mu the opening of a snapshot;
+// they come last.
 package posix

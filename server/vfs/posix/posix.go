@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"strconv"
 	"sync"
 	"syscall"
@@ -33,6 +34,12 @@ type Config struct {
 	// a recursive watch takes one for every directory beneath it. Zero means
 	// 16384. The kernel's fs.inotify.max_user_watches applies besides.
 	MaxWatchedDirs int
+	// SnapshotDir is the directory in which earlier states of the share are, each as
+	// a directory named by its time in UTC, such as @GMT-2026.11.23-07.30.00 (the
+	// layout of Samba's shadow_copy2). An absolute path may be anywhere, and may
+	// contain and lead to symbolic links: who writes there is trusted. Any other is
+	// beneath the root and cannot be left. Empty means that there are none.
+	SnapshotDir string
 	// FileMask and DirMask are the permission bits that creation lets through,
 	// besides the process's umask. Zero means 0777 for both.
 	FileMask, DirMask fs.FileMode
@@ -62,6 +69,7 @@ type share struct {
 	watcher watcher
 	streams streamTable
 	leases  leaseMonitor
+	snaps   snapshots
 
 	// rootDev is the device of the root; metaBlocks says that it counts blocks of
 	// extended attributes as the file's own.
@@ -77,6 +85,7 @@ var (
 	_ vfs.Watcher      = (*FS)(nil)
 	_ vfs.Impersonator = (*FS)(nil)
 	_ vfs.CaseView     = (*FS)(nil)
+	_ vfs.Snapshotter  = (*FS)(nil)
 )
 
 // New serves the directory root, which may be given through symbolic links.
@@ -95,6 +104,9 @@ func New(root string, cfg Config) (*FS, error) {
 	}
 	if cfg.DirMask == 0 {
 		cfg.DirMask = fs.ModePerm
+	}
+	if d := cfg.SnapshotDir; d != "" && !path.IsAbs(d) && (!vfs.ValidName(d) || d == vfs.Root) {
+		return nil, fmt.Errorf("posix: SnapshotDir %q is neither an absolute path nor a name beneath the root", d)
 	}
 	fd, err := retry(func() (int, error) {
 		return unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -151,6 +163,7 @@ func (f *FS) Close() error {
 	}
 	f.watcher.close()
 	f.leases.close()
+	f.snaps.close()
 	return err
 }
 

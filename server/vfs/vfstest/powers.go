@@ -243,9 +243,25 @@ func testXattrs(s *suite) {
 			s.Errorf("ListXattr = %q, %v", list, err)
 		}
 		peek(true)
+		peeks := func(want bool) {
+			s.Helper()
+			p, ok := s.openDir(vfs.Root).(vfs.XattrPeeker)
+			if !ok {
+				return
+			}
+			if has, err := p.HasXattrs(s.ctx, c.name); has != want || err != nil {
+				s.Errorf("HasXattrs(%q) = %v, %v; want %v", c.name, has, err, want)
+			}
+			_, err := p.HasXattrs(s.ctx, "missing")
+			s.wantErr("HasXattrs of nothing", err, fs.ErrNotExist)
+			_, err = p.HasXattrs(s.ctx, "../"+c.name)
+			s.wantErr("HasXattrs elsewhere", err, syscall.EINVAL)
+		}
+		peeks(true)
 		for name := range values {
 			s.ok("RemoveXattr", x.RemoveXattr(s.ctx, name))
 		}
+		peeks(false)
 		peek(false)
 		_, err = x.Xattr(s.ctx, "a")
 		s.wantErr("Xattr of nothing", err, syscall.ENODATA)
