@@ -140,6 +140,7 @@ const (
 	VolumeDismounted                 Status = 0xC000026E // STATUS_VOLUME_DISMOUNTED
 	NotAReparsePoint                 Status = 0xC0000275 // STATUS_NOT_A_REPARSE_POINT
 	IOReparseTagInvalid              Status = 0xC0000276 // STATUS_IO_REPARSE_TAG_INVALID
+	IOReparseTagMismatch             Status = 0xC0000277 // STATUS_IO_REPARSE_TAG_MISMATCH
 	IOReparseDataInvalid             Status = 0xC0000278 // STATUS_IO_REPARSE_DATA_INVALID
 	ReparsePointNotResolved          Status = 0xC0000280 // STATUS_REPARSE_POINT_NOT_RESOLVED
 	DirectoryIsAReparsePoint         Status = 0xC0000281 // STATUS_DIRECTORY_IS_A_REPARSE_POINT
@@ -302,6 +303,7 @@ var names = map[Status]string{
 	VolumeDismounted:                 "STATUS_VOLUME_DISMOUNTED",
 	NotAReparsePoint:                 "STATUS_NOT_A_REPARSE_POINT",
 	IOReparseTagInvalid:              "STATUS_IO_REPARSE_TAG_INVALID",
+	IOReparseTagMismatch:             "STATUS_IO_REPARSE_TAG_MISMATCH",
 	IOReparseDataInvalid:             "STATUS_IO_REPARSE_DATA_INVALID",
 	ReparsePointNotResolved:          "STATUS_REPARSE_POINT_NOT_RESOLVED",
 	DirectoryIsAReparsePoint:         "STATUS_DIRECTORY_IS_A_REPARSE_POINT",

@@ -198,14 +198,15 @@ func (c *creation) prepareParent(ctx context.Context, o *open, opts *vfs.OpenOpt
 	if opts.Disposition == vfs.OpenExisting || c.name.path == vfs.Root {
 		return ntstatus.Success
 	}
-	parent, err := o.directorySecurity(ctx, c.name.path)
+	dir, _ := vfs.Split(c.name.path)
+	info, parent, err := o.securityAt(ctx, dir, vfs.OpenOptions{Kind: vfs.KindDir})
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, vfs.ErrOutside) {
 		return ntstatus.Success // opening says what is wrong with the path
 	}
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	c.parent = &parent
+	c.parent, c.compress = &parent, info.Attributes&vfs.AttrCompressed != 0
 	if o.tree.token().granted(&parent.sd)&addRight(c.kind == vfs.KindDir) == 0 {
 		c.mayNotCreate = true
 		opts.Disposition = vfs.OpenExisting

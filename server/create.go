@@ -56,6 +56,7 @@ type creation struct {
 
 	parent       *security // of the directory, where something may be created
 	mayNotCreate bool      // for want of a right in the directory
+	compress     bool      // the directory is to be compressed, and what is created in it
 	maximal      smb2.MaximalAccessResponse
 
 	replayed bool // the open is that of an earlier CREATE, of which this one is a repetition
@@ -691,11 +692,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 // inheritCompression makes what was created in a directory that is to be compressed the
 // same, unless the client does not want that; it reports whether it did.
 func (c *creation) inheritCompression(ctx context.Context, o *open) bool {
-	if c.req.CreateOptions&smb2.FileNoCompression != 0 || o.isStream() || o.tree.share.NoDOSAttributes {
-		return false
-	}
-	dir, _ := vfs.Split(o.path())
-	if info, err := o.fs.Stat(ctx, dir); err != nil || info.Attributes&vfs.AttrCompressed == 0 {
+	if !c.compress || c.req.CreateOptions&smb2.FileNoCompression != 0 || o.isStream() || o.tree.share.NoDOSAttributes {
 		return false
 	}
 	return o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetCompressed, Compressed: true}) == nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"strings"
 	"syscall"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -54,6 +53,8 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 		return c.setZeroData(ctx)
 	case smb2.FsctlQueryAllocatedRanges:
 		return c.allocatedRanges(ctx)
+	case smb2.FsctlQueryFileRegions:
+		return c.fileRegions(ctx)
 	case smb2.FsctlFileLevelTrim:
 		return c.trim(ctx)
 	case smb2.FsctlGetCompression:
@@ -63,12 +64,9 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 	case smb2.FsctlGetReparsePoint:
 		return c.getReparsePoint(ctx)
 	case smb2.FsctlSetReparsePoint:
-		return nil, ntstatus.NotSupported // clients do not make links
+		return c.setReparsePoint(ctx)
 	case smb2.FsctlDeleteReparsePoint:
-		if o.isLink {
-			return nil, ntstatus.NotSupported
-		}
-		return nil, ntstatus.NotAReparsePoint
+		return c.deleteReparsePoint(ctx)
 	case smb2.FsctlCreateOrGetObjectID, smb2.FsctlGetObjectID:
 		return c.objectID(ctx)
 	case smb2.FsctlLMRRequestResiliency:
@@ -193,7 +191,7 @@ func (c *fileControl) copyRange(ctx context.Context, dstOff int64, src *open, sr
 	dst := c.o
 	dst.breakReaders()
 	defer dst.breakReaders()
-	if rc, ok := dst.file.(vfs.RangeCopier); ok && src.fs == dst.fs {
+	if rc, ok := dst.file.(vfs.RangeCopier); ok && sameStorage(src.fs, dst.fs) {
 		wrote, err := rc.CopyRange(ctx, dstOff, src.file, srcOff, n)
 		switch {
 		case err == nil && wrote == n:
@@ -245,17 +243,30 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 		return nil, ntstatus.Success
 	case m.ByteCount < 0, m.SourceFileOffset < 0, m.TargetFileOffset < 0,
 		m.SourceFileOffset > math.MaxInt64-m.ByteCount, m.TargetFileOffset > math.MaxInt64-m.ByteCount,
-		src.isDir, dst.isDir, src.isPipe:
+		src.isPipe:
 		return nil, ntstatus.InvalidParameter
+	case src.isDir, dst.isDir, src.isStream(), dst.isStream():
+		return nil, ntstatus.NotSupported
 	case dst.access&smb2.FileWriteData == 0, src.access&needsRead == 0:
 		return nil, ntstatus.AccessDenied
+	}
+	from, err := src.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	to, err := dst.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	if m.SourceFileOffset+m.ByteCount > from.Size || isSparse(&from) && !isSparse(&to) {
+		return nil, ntstatus.NotSupported
 	}
 	n := uint64(m.ByteCount)
 	if dst.lockConflict(uint64(m.TargetFileOffset), n, true) || src.lockConflict(uint64(m.SourceFileOffset), n, false) {
 		return nil, ntstatus.FileLockConflict
 	}
 	cl, ok := dst.file.(vfs.Cloner)
-	if !ok || src.fs != dst.fs {
+	if !ok || !sameStorage(src.fs, dst.fs) {
 		return nil, ntstatus.NotSupported
 	}
 	dst.breakReaders()
@@ -416,6 +427,38 @@ func dataRange(ctx context.Context, f vfs.File, off, end int64) (start, stop int
 	return start, max(min(stop, end), start), err
 }
 
+// fileRegions is FSCTL_QUERY_FILE_REGIONS, [MS-FSA] 2.1.5.10.24: which part of the file
+// has been written. What has not reads as zeros here, and all of it is valid.
+func (c *fileControl) fileRegions(ctx context.Context) ([]byte, ntstatus.Status) {
+	q := smb2.FileRegion{Length: math.MaxInt64, Usage: smb2.FileRegionValidCached}
+	if len(c.in) > 0 {
+		var err error
+		if q, err = smb2.ParseFileRegion(c.in); err != nil {
+			return nil, ntstatus.BufferTooSmall
+		}
+	}
+	switch {
+	case c.o.isDir, q.Length <= 0, q.FileOffset < 0, q.FileOffset > math.MaxInt64-q.Length,
+		q.Usage&smb2.FileRegionValidCached == 0:
+		return nil, ntstatus.InvalidParameter
+	case c.maxOut < smb2.FileRegionOutputSize:
+		return nil, ntstatus.BufferTooSmall
+	}
+	info, err := c.o.file.Stat(ctx)
+	if err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	if q.FileOffset > info.Size || q.FileOffset == info.Size && info.Size > 0 {
+		return nil, ntstatus.Success
+	}
+	out := smb2.FileRegion{FileOffset: q.FileOffset, Length: min(q.Length, info.Size-q.FileOffset)}
+	if info.Size > 0 {
+		out.Usage = q.Usage
+	}
+	b, err := (&smb2.FileRegionOutput{Total: 1, Regions: []smb2.FileRegion{out}}).AppendBinary(nil)
+	return b, c.r.appended(err)
+}
+
 // trim is FSCTL_FILE_LEVEL_TRIM, [MS-FSCC] 2.3.73: the client does not need what is
 // in some ranges. It is a hint, and the answer says how many were taken: the
 // content stays readable here, as a client may rely on until it writes again.
@@ -486,46 +529,6 @@ func (c *fileControl) setCompression(ctx context.Context) ([]byte, ntstatus.Stat
 	}
 	err = c.o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetCompressed, Compressed: on})
 	return nil, ntstatus.FromError(err)
-}
-
-// getReparsePoint is FSCTL_GET_REPARSE_POINT, [MS-FSA] 2.1.5.10.16: the target of a
-// symbolic link that was opened itself.
-func (c *fileControl) getReparsePoint(ctx context.Context) ([]byte, ntstatus.Status) {
-	links, ok := c.o.fs.(vfs.Symlinker)
-	if !c.o.isLink || !ok {
-		return nil, ntstatus.NotAReparsePoint
-	}
-	target, err := links.Readlink(ctx, c.o.path())
-	if err != nil {
-		return nil, ntstatus.FromError(err)
-	}
-	m := smb2.SymbolicLinkReparseBuffer{SubstituteName: linkToWire(target)}
-	if !strings.HasPrefix(target, "/") {
-		m.Flags = smb2.SymlinkFlagRelative
-	}
-	m.PrintName = m.SubstituteName
-	out, err := m.AppendBinary(nil)
-	if err != nil {
-		return nil, ntstatus.IOReparseDataInvalid
-	}
-	if len(out) > c.maxOut {
-		if c.maxOut < 8 {
-			return nil, ntstatus.BufferTooSmall
-		}
-		return out[:c.maxOut], ntstatus.BufferOverflow
-	}
-	return out, ntstatus.Success
-}
-
-// linkToWire spells the target of a link for clients. Bytes that are not UTF-8
-// become U+FFFD.
-func linkToWire(target string) string {
-	target = strings.ToValidUTF8(target, "\uFFFD")
-	parts := strings.Split(target, "/")
-	for i, p := range parts {
-		parts[i] = toWire(p)
-	}
-	return strings.Join(parts, `\`)
 }
 
 // objectID is FSCTL_CREATE_OR_GET_OBJECT_ID, [MS-FSCC] 2.3.1: an id made of the

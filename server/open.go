@@ -37,6 +37,7 @@ type open struct {
 	isDir, isPipe bool
 	isLink        bool            // a symbolic link opened itself
 	posix         bool            // it has the POSIX extensions
+	became        became          // what a change of the reparse point has made of the file
 	access        smb2.AccessMask // granted, without generic bits
 	shareAccess   smb2.ShareAccess
 	options       smb2.CreateOptions
@@ -103,6 +104,9 @@ func (o *open) release() {
 		// The close error of a file whose writes were answered already has nobody
 		// to go to; FLUSH is what reports them.
 		_ = o.file.Close()
+		if l := o.became.Load(); l != nil {
+			_ = (*l).Close()
+		}
 	default:
 		o.durable.released()
 	}

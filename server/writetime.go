@@ -129,7 +129,11 @@ func (o *open) touched() {
 
 // stat describes the file as its clients are to see it.
 func (o *open) stat(ctx context.Context) (vfs.Info, error) {
-	info, err := o.file.Stat(ctx)
+	f := o.file
+	if l := o.became.Load(); l != nil {
+		f = *l
+	}
+	info, err := f.Stat(ctx)
 	if err == nil {
 		o.present(&info)
 	}

@@ -379,6 +379,13 @@ func structureRows() []row {
 		{"ALLOCATED_RANGE [MS-FSCC] 2.3.51", parser(ParseAllocatedRange), &AllocatedRange{3, 4}, `0300000000000000 0400000000000000`, 0},
 		{"DUPLICATE_EXTENTS [MS-FSCC] 2.3.7.2", parser(ParseDuplicateExtentsData), &DuplicateExtentsData{fid45, 1, 2, 3},
 			hexFid45 + `0100000000000000 0200000000000000 0300000000000000`, 0},
+		{"FILE_REGION_INPUT [MS-FSCC] 2.3.55", parser(ParseFileRegion),
+			&FileRegion{FileOffset: 0x100, Length: 0x20, Usage: FileRegionValidCached},
+			"0001000000000000 2000000000000000 01000000 00000000", 0},
+		{"FILE_REGION_OUTPUT [MS-FSCC] 2.3.56", parser(ParseFileRegionOutput),
+			&FileRegionOutput{Total: 2, Regions: []FileRegion{{0x100, 0x20, FileRegionValidNoncached}}},
+			"00000000 02000000 01000000 00000000" +
+				"0001000000000000 2000000000000000 02000000 00000000", 0},
 		{"symbolic link [MS-FSCC] 2.1.2.4", parser(ParseSymbolicLinkReparseBuffer),
 			&SymbolicLinkReparseBuffer{"ab", "c", SymlinkFlagRelative},
 			`0c0000a0 1200 0000 0000 0400 0400 0200 01000000` + u("ab") + u("c"), 0},

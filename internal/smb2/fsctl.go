@@ -433,6 +433,82 @@ func ParseAllocatedRanges(b []byte) ([]AllocatedRange, error) {
 	return list, nil
 }
 
+// Usages of a FileRegion, [MS-FSCC] 2.3.55.
+const (
+	FileRegionValidCached    uint32 = 0x00000001
+	FileRegionValidNoncached uint32 = 0x00000002
+)
+
+// FileRegion is FILE_REGION_INPUT and FILE_REGION_INFO, [MS-FSCC] 2.3.55 and 2.3.56.1:
+// FileOffset (8), Length (8), DesiredUsage (4), Reserved (4).
+type FileRegion struct {
+	FileOffset, Length int64
+	Usage              uint32
+}
+
+const (
+	fileRegionSize       = 24
+	fileRegionHeaderSize = 16
+	// FileRegionOutputSize is the size of a FileRegionOutput with one region, in
+	// octets.
+	FileRegionOutputSize = fileRegionHeaderSize + fileRegionSize
+)
+
+// AppendBinary appends the structure.
+func (m *FileRegion) AppendBinary(b []byte) ([]byte, error) {
+	b = le.AppendUint64(b, uint64(m.FileOffset))
+	b = le.AppendUint64(b, uint64(m.Length))
+	return zeros(le.AppendUint32(b, m.Usage), 4), nil
+}
+
+// ParseFileRegion decodes the structure at the start of b.
+func ParseFileRegion(b []byte) (FileRegion, error) {
+	if len(b) < fileRegionSize {
+		return FileRegion{}, short("FILE_REGION_INPUT", len(b), fileRegionSize)
+	}
+	return FileRegion{int64(le.Uint64(b)), int64(le.Uint64(b[8:])), le.Uint32(b[16:])}, nil
+}
+
+// FileRegionOutput is FILE_REGION_OUTPUT, [MS-FSCC] 2.3.56, the output of
+// FSCTL_QUERY_FILE_REGIONS: Flags (4), TotalRegionEntryCount (4),
+// RegionEntryCount (4), Reserved (4), Region.
+type FileRegionOutput struct {
+	Total   uint32       // regions that there are
+	Regions []FileRegion // those that fit; a copy when parsed
+}
+
+// AppendBinary appends the structure.
+func (m *FileRegionOutput) AppendBinary(b []byte) ([]byte, error) {
+	if uint64(len(m.Regions)) > 0xFFFFFFFF {
+		return b, tooLong("FILE_REGION_OUTPUT", "Region", len(m.Regions))
+	}
+	b = zeros(b, 4)
+	b = le.AppendUint32(b, m.Total)
+	b = le.AppendUint32(b, uint32(len(m.Regions)))
+	b = zeros(b, 4)
+	for i := range m.Regions {
+		b, _ = m.Regions[i].AppendBinary(b)
+	}
+	return b, nil
+}
+
+// ParseFileRegionOutput decodes the structure.
+func ParseFileRegionOutput(b []byte) (FileRegionOutput, error) {
+	const name = "FILE_REGION_OUTPUT"
+	if len(b) < fileRegionHeaderSize {
+		return FileRegionOutput{}, short(name, len(b), fileRegionHeaderSize)
+	}
+	count := uint64(le.Uint32(b[8:]))
+	if fit := uint64(len(b)-fileRegionHeaderSize) / fileRegionSize; count > fit {
+		return FileRegionOutput{}, bad(name, "RegionEntryCount", count, fit)
+	}
+	m := FileRegionOutput{Total: le.Uint32(b[4:]), Regions: make([]FileRegion, count)}
+	for i := range m.Regions {
+		m.Regions[i], _ = ParseFileRegion(b[fileRegionHeaderSize+i*fileRegionSize:])
+	}
+	return m, nil
+}
+
 // DuplicateExtentsData is SMB2_DUPLICATE_EXTENTS_DATA, the input of
 // FSCTL_DUPLICATE_EXTENTS_TO_FILE, [MS-FSCC] 2.3.7.2: SourceFileID (16),
 // SourceFileOffset (8), TargetFileOffset (8), ByteCount (8).

@@ -2,6 +2,7 @@ package smb2
 
 import (
 	"bytes"
+	"encoding"
 	"iter"
 	"reflect"
 	"slices"
@@ -97,6 +98,36 @@ func FuzzStructures(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
 		roundTrip(t, rows[int(kind)%len(rows)].parse, b, nil)
+	})
+}
+
+// FuzzLinkTarget looks for a reparse point that is taken for a link with a target that is
+// not in it.
+func FuzzLinkTarget(f *testing.F) {
+	for _, m := range []encoding.BinaryAppender{
+		&SymbolicLinkReparseBuffer{"a", "b", SymlinkFlagRelative},
+		&ReparseDataBuffer{ReparseTagNFS, append([]byte("LNK\x01\x00\x00\x00\x00"), 'a', 0)},
+		&ReparseDataBuffer{ReparseTagLXSymlink, []byte("\x02\x00\x00\x00a/b")},
+	} {
+		b, err := m.AppendBinary(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tag, target, _, ok, err := LinkTarget(b)
+		if err != nil {
+			wantMalformed(t, err, "link")
+			return
+		}
+		if tag != ReparseTag(le.Uint32(b)) || !ok && target != "" {
+			t.Fatalf("tag %#x, target %q, link %v", tag, target, ok)
+		}
+		// No octet of the input makes more than three of UTF-8.
+		if len(target) > 3*len(b) {
+			t.Fatalf("%d octets of target in %d", len(target), len(b))
+		}
 	})
 }
 

@@ -93,3 +93,44 @@ func ParseSymbolicLinkReparseBuffer(b []byte) (SymbolicLinkReparseBuffer, error)
 	}
 	return SymbolicLinkReparseBuffer{DecodeUTF16(subst), DecodeUTF16(print), le.Uint32(d[8:])}, nil
 }
+
+// NFSReparseLink is NFS_SPECFILE_LNK, [MS-FSCC] 2.1.2.6, the first eight octets of an
+// NFS reparse point that is a symbolic link.
+const NFSReparseLink = 0x00000000014B4E4C
+
+// LinkTarget returns the target of a reparse point that is a symbolic link of any make,
+// as its maker spells it: with backslashes for ReparseTagSymlink, else with slashes.
+// relative is told by the flag of ReparseTagSymlink, and unknown for the others. ok is
+// false for all other reparse points.
+func LinkTarget(b []byte) (tag ReparseTag, target string, relative, ok bool, err error) {
+	r, err := ParseReparseDataBuffer(b)
+	if err != nil {
+		return 0, "", false, false, err
+	}
+	const name = "symbolic link reparse buffer"
+	switch r.ReparseTag {
+	case ReparseTagSymlink:
+		m, err := ParseSymbolicLinkReparseBuffer(b)
+		return r.ReparseTag, m.SubstituteName, m.Flags&SymlinkFlagRelative != 0, err == nil, err
+	case ReparseTagNFS:
+		if len(r.Data) < 8 {
+			return r.ReparseTag, "", false, false, short(name, len(r.Data), 8)
+		}
+		if le.Uint64(r.Data) != NFSReparseLink {
+			return r.ReparseTag, "", false, false, nil
+		}
+		if len(r.Data)%2 != 0 {
+			return r.ReparseTag, "", false, false, bad(name, "ReparseDataLength", uint64(len(r.Data)), 2)
+		}
+		return r.ReparseTag, DecodeUTF16(r.Data[8:]), false, true, nil
+	case ReparseTagLXSymlink:
+		if len(r.Data) < 4 {
+			return r.ReparseTag, "", false, false, short(name, len(r.Data), 4)
+		}
+		if v := le.Uint32(r.Data); v != 2 {
+			return r.ReparseTag, "", false, false, bad(name, "Version", uint64(v), 2)
+		}
+		return r.ReparseTag, string(r.Data[4:]), false, true, nil
+	}
+	return r.ReparseTag, "", false, false, nil
+}

@@ -1,0 +1,209 @@
+package server
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+)
+
+func (p *peer) basic(id smb2.FileID) smb2.FileBasicInformation {
+	p.t.Helper()
+	b, st := p.query(id, smb2.InfoFile, uint8(smb2.ClassFileBasicInformation), 0, 40)
+	want(p.t, "basic information", st, ntstatus.Success)
+	m, err := smb2.ParseFileBasicInformation(b)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return m
+}
+
+// [MS-FSA] 2.1.5.10.30: compression is asked for by FSCTL alone, stays with the file, and
+// is inherited unless the client does not want that.
+func TestCompression(t *testing.T) {
+	s, p := streamDisk(t)
+	s.mkdir("d")
+	s.write("f", nil)
+	set := func(id smb2.FileID, format uint16) ntstatus.Status {
+		_, st := p.fsctl(smb2.FsctlSetCompression, id, le.AppendUint16(nil, format), 0)
+		return st
+	}
+	compressed := func(id smb2.FileID) bool {
+		t.Helper()
+		out, st := p.fsctl(smb2.FsctlGetCompression, id, nil, 2)
+		want(t, "GET_COMPRESSION", st, ntstatus.Success)
+		attr := p.basic(id).FileAttributes&smb2.FileAttributeCompressed != 0
+		if len(out) != 2 || (le.Uint16(out) == 2) != attr { // COMPRESSION_FORMAT_LZNT1
+			t.Errorf("format % x, attribute %v", out, attr)
+		}
+		return attr
+	}
+	f := p.openFile("f")
+	if compressed(f) {
+		t.Error("a file is compressed that nobody has asked for")
+	}
+	want(t, "unknown format", set(f, 0x42), ntstatus.InvalidParameter)
+	want(t, "default format", set(f, 1), ntstatus.Success)
+	p.close(f)
+	if f = p.openFile("f"); !compressed(f) {
+		t.Error("not compressed when it was opened again")
+	}
+	want(t, "none", set(f, 0), ntstatus.Success)
+	req := createRequest("f", smb2.FileOpen)
+	req.DesiredAccess = smb2.FileWriteAttributes | smb2.FileReadAttributes
+	f = p.create(req)
+	m := smb2.FileBasicInformation{FileAttributes: smb2.FileAttributeCompressed | smb2.FileAttributeHidden}
+	b, _ := m.AppendBinary(nil)
+	want(t, "by SET_INFO", p.set(f, smb2.ClassFileBasicInformation, b), ntstatus.Success)
+	if compressed(f) {
+		t.Error("SET_INFO compresses")
+	}
+	want(t, "without the right", set(f, 1), ntstatus.AccessDenied)
+
+	dir := createRequest("d", smb2.FileOpen)
+	dir.CreateOptions = smb2.FileDirectoryFile
+	d := p.create(dir)
+	want(t, "a directory", set(d, 2), ntstatus.Success)
+	if !compressed(p.create(createRequest(`d\f`, smb2.FileCreate))) || !compressed(p.openDir(`d\sub`)) {
+		t.Error("compression is not inherited")
+	}
+	req = createRequest(`d\g`, smb2.FileCreate)
+	req.CreateOptions = smb2.FileNoCompression
+	if compressed(p.create(req)) {
+		t.Error("compression is inherited though the client does not want it")
+	}
+}
+
+// [MS-FSA] 2.1.5.10.24: all of a file is valid.
+func TestQueryFileRegions(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", make([]byte, 1000))
+	s.write("empty", nil)
+	f, empty := p.openFile("f"), p.openFile("empty")
+	in := func(off, n int64, usage uint32) []byte {
+		b, _ := (&smb2.FileRegion{FileOffset: off, Length: n, Usage: usage}).AppendBinary(nil)
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		id   smb2.FileID
+		in   []byte
+		room uint32
+		st   ntstatus.Status
+		want []smb2.FileRegion
+	}{
+		{"all of it", f, nil, 100, ntstatus.Success, []smb2.FileRegion{{Length: 1000, Usage: 1}}},
+		{"a part", f, in(100, 200, 1), 100, ntstatus.Success, []smb2.FileRegion{{FileOffset: 100, Length: 200, Usage: 1}}},
+		{"over the end", f, in(900, 200, 3), 40, ntstatus.Success, []smb2.FileRegion{{FileOffset: 900, Length: 100, Usage: 3}}},
+		{"behind the end", f, in(1000, 1, 1), 100, ntstatus.Success, nil},
+		{"an empty file", empty, nil, 100, ntstatus.Success, []smb2.FileRegion{{}}},
+		{"too far", f, in(math.MaxInt64, 1, 1), 100, ntstatus.InvalidParameter, nil},
+		{"negative", f, in(-1, 1, 1), 100, ntstatus.InvalidParameter, nil},
+		{"no length", f, in(0, 0, 1), 100, ntstatus.InvalidParameter, nil},
+		{"ReFS's usage", f, in(0, 1, 2), 100, ntstatus.InvalidParameter, nil},
+		{"short input", f, make([]byte, 23), 100, ntstatus.BufferTooSmall, nil},
+		{"no room", f, nil, 39, ntstatus.BufferTooSmall, nil},
+	} {
+		out, st := p.fsctl(smb2.FsctlQueryFileRegions, c.id, c.in, c.room)
+		want(t, c.name, st, c.st)
+		if st != ntstatus.Success || len(c.want) == 0 {
+			if len(out) != 0 {
+				t.Errorf("%s: %d octets of output", c.name, len(out))
+			}
+			continue
+		}
+		m, err := smb2.ParseFileRegionOutput(out)
+		if err != nil || m.Total != 1 || len(m.Regions) != 1 || m.Regions[0] != c.want[0] {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, m, err, c.want)
+		}
+	}
+}
+
+// [MS-FSA] 2.1.5.10.37 and 2.1.5.10.3: a link of any make, where nothing is lost by it.
+func TestSetReparsePoint(t *testing.T) {
+	s, p := disk(t)
+	s.write("target", []byte("x"))
+	s.mkdir("d")
+	open := func(name string, d smb2.CreateDisposition) smb2.FileID {
+		t.Helper()
+		req := createRequest(name, d)
+		req.DesiredAccess |= smb2.FileWriteAttributes
+		req.CreateOptions = smb2.FileOpenReparsePoint
+		return p.create(req)
+	}
+	windows := func(target string, flags uint32) []byte {
+		b, _ := (&smb2.SymbolicLinkReparseBuffer{SubstituteName: target, PrintName: target, Flags: flags}).AppendBinary(nil)
+		return b
+	}
+	other := func(tag smb2.ReparseTag, data []byte) []byte {
+		b, _ := (&smb2.ReparseDataBuffer{ReparseTag: tag, Data: data}).AppendBinary(nil)
+		return b
+	}
+	nfs := func(kind uint64, target string) []byte {
+		return other(smb2.ReparseTagNFS, append(le.AppendUint64(nil, kind), smb2.EncodeUTF16(target)...))
+	}
+	for _, c := range []struct {
+		name string
+		in   []byte
+		st   ntstatus.Status
+		want string
+	}{
+		{"windows", windows(`..\d\a`, smb2.SymlinkFlagRelative), ntstatus.Success, "../d/a"},
+		{"reserved characters", windows("a\uf022b", smb2.SymlinkFlagRelative), ntstatus.Success, "a:b"},
+		{"nfs", nfs(smb2.NFSReparseLink, "target"), ntstatus.Success, "target"},
+		{"wsl", other(smb2.ReparseTagLXSymlink, append([]byte{2, 0, 0, 0}, "a/b"...)), ntstatus.Success, "a/b"},
+		{"a drive", windows(`\??\C:\x`, 0), ntstatus.IOReparseDataInvalid, ""},
+		{"invalid name", windows(`a*b`, smb2.SymlinkFlagRelative), ntstatus.IOReparseDataInvalid, ""},
+		{"empty", nfs(smb2.NFSReparseLink, ""), ntstatus.IOReparseDataInvalid, ""},
+		{"NUL", nfs(smb2.NFSReparseLink, "a\x00b"), ntstatus.IOReparseDataInvalid, ""},
+		{"device", nfs(0x524843, "\x01\x02"), ntstatus.NotSupported, ""},
+		{"wsl of another version", other(smb2.ReparseTagLXSymlink, append([]byte{3, 0, 0, 0}, "a"...)), ntstatus.IOReparseDataInvalid, ""},
+		{"mount point", other(smb2.ReparseTagMountPoint, make([]byte, 8)), ntstatus.NotSupported, ""},
+		{"short", []byte{0, 0, 0, 0}, ntstatus.IOReparseDataInvalid, ""},
+	} {
+		id := open(c.name, smb2.FileCreate)
+		_, st := p.fsctl(smb2.FsctlSetReparsePoint, id, c.in, 0)
+		want(t, c.name, st, c.st)
+		got, err := os.Readlink(filepath.Join(s.dir, c.name))
+		if (err == nil) != (c.st == ntstatus.Success) || got != c.want {
+			t.Errorf("%s: leads to %q, %v; want %q", c.name, got, err, c.want)
+		}
+		if link := p.basic(id).FileAttributes&smb2.FileAttributeReparsePoint != 0; link != (c.want != "") {
+			t.Errorf("%s: told to be a link: %v", c.name, link)
+		}
+		if c.want != "" {
+			if _, st = p.fsctl(smb2.FsctlGetReparsePoint, id, nil, 1000); st != ntstatus.Success {
+				t.Errorf("%s: getting it: %v", c.name, st)
+			}
+		}
+		p.close(id)
+	}
+	full := open("target", smb2.FileOpen)
+	link := windows("x", smb2.SymlinkFlagRelative)
+	_, st := p.fsctl(smb2.FsctlSetReparsePoint, full, link, 0)
+	want(t, "a file with content", st, ntstatus.IOReparseDataInvalid)
+	a, b := open("twice", smb2.FileCreate), open("twice", smb2.FileOpen)
+	_, st = p.fsctl(smb2.FsctlSetReparsePoint, a, link, 0)
+	want(t, "a file that is open twice", st, ntstatus.SharingViolation)
+	p.close(a)
+	p.close(b)
+	if string(s.read("target")) != "x" || !s.exists("twice") {
+		t.Error("something was lost")
+	}
+	id := open("nfs", smb2.FileOpen)
+	_, st = p.fsctl(smb2.FsctlDeleteReparsePoint, id, other(smb2.ReparseTagNFS, nil), 0)
+	want(t, "deleting another tag", st, ntstatus.IOReparseTagMismatch)
+	_, st = p.fsctl(smb2.FsctlDeleteReparsePoint, id, other(smb2.ReparseTagSymlink, nil), 0)
+	want(t, "deleting", st, ntstatus.Success)
+	_, st = p.fsctl(smb2.FsctlDeleteReparsePoint, id, other(smb2.ReparseTagSymlink, nil), 0)
+	want(t, "deleting again", st, ntstatus.NotAReparsePoint)
+	if i, err := os.Lstat(filepath.Join(s.dir, "nfs")); err != nil || !i.Mode().IsRegular() {
+		t.Errorf("left is %v, %v; want a file", i, err)
+	}
+	if string(s.read("target")) != "x" {
+		t.Error("what the link led to has changed")
+	}
+}
