@@ -64,13 +64,11 @@
 //
 // # What there is not
 //
-// Oplocks and leases are never granted, durable and persistent handles neither;
-// compression, DFS, named streams, snapshots,
-// quotas, Kerberos and SMB over QUIC do not exist. No access control list is
-// stored: what clients see and set is made of owner, group and permission bits, no
-// list is inherited, and access is what the share and the operating system allow
-// the server's own user. A change time that a client sets is forgotten with the
-// server or under many others; that a file was made sparse, when its last open is
-// closed. A session may have several channels, with RDMA and without ([MS-SMB2]
-// 3.3.5.5, binding); it lives as long as one of them.
+// Compression on the wire, DFS, quotas, Kerberos and SMB over QUIC do not exist;
+// persistent handles outlive their connections, not the server. A change time that
+// a client sets is forgotten with the server or under many others. That a file is to
+// be compressed is remembered with it; storage that cannot compress does not.
+// FILE_NEED_EA is not kept, and short names are made up when they are asked for. A
+// session may have several channels, with RDMA and without ([MS-SMB2] 3.3.5.5,
+// binding); it lives as long as one of them.
 package server
