@@ -51,6 +51,22 @@ func BenchmarkOpenStatReadClose(b *testing.B) {
 	if err := os.WriteFile(filepath.Join(root, "d/f"), make([]byte, 4096), 0o644); err != nil {
 		b.Fatal(err)
 	}
+	b.Run("process", func(b *testing.B) { openStatReadClose(b, f) })
+	b.Run("user", func(b *testing.B) {
+		for dir := root; dir != os.TempDir(); dir = filepath.Dir(dir) {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				b.Fatal(err)
+			}
+		}
+		view, err := f.As(vfs.Credentials{UID: 12345, GID: 12345})
+		if err != nil {
+			b.Skip(err)
+		}
+		openStatReadClose(b, view)
+	})
+}
+
+func openStatReadClose(b *testing.B, f vfs.FS) {
 	buf := make([]byte, 4096)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -312,9 +312,12 @@ func findFold(dir int, want string, each func(name []byte)) (string, error) {
 
 // openDir opens the directory behind an O_PATH descriptor for reading.
 func openDir(fd int) (int, error) {
-	return retry(func() (int, error) {
-		return unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	list, err := retry(func() (int, error) { return unix.Openat(fd, ".", flags, 0) })
+	if err == unix.EACCES { // "." takes the right to search it, too
+		list, err = retry(func() (int, error) { return unix.Open(procPath(fd), flags, 0) })
+	}
+	return list, err
 }
 
 // fileMode translates st_mode.
