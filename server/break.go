@@ -10,6 +10,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
@@ -62,11 +63,29 @@ type breaks struct {
 	notices []*notice
 	// announced is what clients have been told that they have.
 	announced []*caching
+	// unbacked are leases of the storage that are to be given up.
+	unbacked []unbacked
+}
+
+type unbacked struct {
+	c     *caching
+	lease vfs.Leaser
+}
+
+// release gives up the leases of the storage.
+func (b *breaks) release(t *openTable) {
+	for _, u := range b.unbacked {
+		u.c.releaseBacking(t, u.lease)
+	}
+	b.unbacked = nil
 }
 
 // breakLocked makes the client give up all but keep, and notes what is to be sent.
 func (t *openTable) breakLocked(c *caching, keep smb2.LeaseState, b *breaks) {
 	keep &= c.held
+	if c.backing != nil {
+		keep = 0 // there is no level II where local processes count
+	}
 	switch {
 	case c.breaking:
 		c.required &= keep // it learns of that when it has acknowledged the first
@@ -109,9 +128,14 @@ func (t *openTable) noteLocked(c *caching, from, to smb2.LeaseState, ack bool, b
 	c.timer = time.AfterFunc(t.breakTimeout, func() { t.giveUp(c, serial) })
 }
 
-// endBreakLocked settles a break: the client keeps held.
-func (t *openTable) endBreakLocked(c *caching, held smb2.LeaseState) {
+// endBreakLocked settles a break: the client keeps held. b is nil where the file is
+// going to be closed.
+func (t *openTable) endBreakLocked(c *caching, held smb2.LeaseState, b *breaks) {
 	c.held = held
+	if c.backing != nil && b != nil {
+		b.unbacked = append(b.unbacked, unbacked{c, c.backing})
+		c.backing = nil
+	}
 	c.breaking, c.requested, c.required, c.notified = false, 0, 0, nil
 	delete(t.breaking, c)
 	if c.timer != nil {
@@ -124,24 +148,26 @@ func (t *openTable) endBreakLocked(c *caching, held smb2.LeaseState) {
 
 // giveUp ends what a client has that does not answer: [MS-SMB2] 3.3.6.1, 3.3.6.4.
 func (t *openTable) giveUp(c *caching, serial uint32) {
+	var b breaks
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if c.breaking && c.serial == serial {
-		t.endBreakLocked(c, 0)
+		t.endBreakLocked(c, 0, &b)
 	}
+	t.mu.Unlock()
+	b.release(t)
 }
 
 // acknowledgeLocked is what the client keeps, of what it was asked to. If it has to
 // give up more by now it is told so.
 func (t *openTable) acknowledgeLocked(c *caching, keep smb2.LeaseState, b *breaks) {
 	if keep&^c.required == 0 {
-		t.endBreakLocked(c, keep)
+		t.endBreakLocked(c, keep, b)
 		return
 	}
 	required := c.required
 	c.held = keep
 	if keep&(cacheW|cacheH) == 0 {
-		t.endBreakLocked(c, 0)
+		t.endBreakLocked(c, 0, b)
 		t.noteLocked(c, keep, 0, false, b)
 		return
 	}
@@ -311,11 +337,18 @@ func (t *openTable) breakHandlesLocked(st *fileState, but *caching, b *breaks) (
 // is in the middle of a compound and cannot have one just waits: there is an end to
 // every break.
 func (r *request) await(ctx context.Context, wait <-chan struct{}) ntstatus.Status {
+	return r.awaitAny(ctx, wait, nil)
+}
+
+// awaitAny waits for one of two things.
+func (r *request) awaitAny(ctx context.Context, wait, or <-chan struct{}) ntstatus.Status {
 	if st := r.goAsync(); st != ntstatus.Success && st != ntstatus.InternalError {
 		return st
 	}
 	select {
 	case <-wait:
+		return ntstatus.Success
+	case <-or:
 		return ntstatus.Success
 	case <-ctx.Done():
 		return ntstatus.Cancelled
@@ -333,10 +366,28 @@ func (r *request) announce(o *open) {
 // afterwards has notifications sent when the response is on its way.
 func (r *request) afterwards(b *breaks) {
 	r.chain.after.notices = append(r.chain.after.notices, b.notices...)
+	r.chain.after.unbacked = append(r.chain.after.unbacked, b.unbacked...)
 }
 
-// sendBreaks sends what has been collected. No lock is held.
+// sendBreaks sends what has been collected, and gives that a head start over what the
+// caller does next. No lock is held.
 func (s *Server) sendBreaks(b *breaks) {
+	sent := s.postBreaks(b)
+	if sent == nil {
+		return
+	}
+	head := time.NewTimer(breakHeadStart)
+	defer head.Stop()
+	select {
+	case <-sent:
+	case <-head.C:
+	}
+}
+
+// postBreaks is sendBreaks without the wait: sent is closed when all are on their way,
+// and nil if there are none.
+func (s *Server) postBreaks(b *breaks) (sent <-chan struct{}) {
+	b.release(&s.files)
 	for _, c := range b.announced {
 		s.files.mu.Lock()
 		b.notices = append(b.notices, c.parked...)
@@ -344,7 +395,7 @@ func (s *Server) sendBreaks(b *breaks) {
 		s.files.mu.Unlock()
 	}
 	if len(b.notices) == 0 {
-		return
+		return nil
 	}
 	all := &batch{out: make(chan struct{})}
 	all.left.Store(int32(len(b.notices)))
@@ -352,12 +403,7 @@ func (s *Server) sendBreaks(b *breaks) {
 		n.batch = all
 		s.route(n)
 	}
-	head := time.NewTimer(breakHeadStart)
-	defer head.Stop()
-	select {
-	case <-all.out:
-	case <-head.C:
-	}
+	return all.out
 }
 
 // route gives a notification to the first connection of the client's that takes it
@@ -467,11 +513,7 @@ func (s *Server) undeliverable(n *notice) {
 	}
 	t.mu.Unlock()
 	evict(away)
-	t.mu.Lock()
-	if n.c.breaking && n.c.serial == n.serial {
-		t.endBreakLocked(n.c, 0)
-	}
-	t.mu.Unlock()
+	t.giveUp(n.c, n.serial)
 }
 
 // rerouteBreaks sends the notifications again that went out on a connection which has

@@ -54,6 +54,9 @@ type creation struct {
 	need    smb2.AccessMask // what the disposition needs beyond access, for sharing only
 	attrs   vfs.Attributes
 
+	isLeased   bool // the file could not be opened as its lease is being broken, see awaitLease
+	leaseTries int
+
 	parent       *security // of the directory, where something may be created
 	mayNotCreate bool      // for want of a right in the directory
 	compress     bool      // the directory is to be compressed, and what is created in it
@@ -363,6 +366,12 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			return vfs.Info{}, 0, st
 		}
 		action, name, st := c.openFile(ctx, o)
+		for c.isLeased && st != ntstatus.Success {
+			if st = c.awaitLease(ctx, o); st != ntstatus.Success {
+				break
+			}
+			action, name, st = c.openFile(ctx, o)
+		}
 		if st != ntstatus.Success {
 			return vfs.Info{}, 0, st
 		}
@@ -382,6 +391,7 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			_ = o.file.Close()
 			return info, 0, st
 		}
+		o.backOplock(ctx)
 		return c.finish(ctx, o, info, action)
 	}
 }
@@ -483,6 +493,7 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	if (c.access|c.need)&needsWrite != 0 || c.overwrites() {
 		must |= vfs.AccessWrite
 	}
+	c.isLeased = false
 	for {
 		file, res, err := o.fs.Open(ctx, c.name.path, opts)
 		switch {
@@ -546,6 +557,9 @@ func (c *creation) setFile(o *open, opts vfs.OpenOptions) {
 // tells more cases apart than an errno does.
 func (c *creation) openError(ctx context.Context, o *open, err error) ntstatus.Status {
 	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		c.isLeased = true
+		return ntstatus.SharingViolation
 	case errors.Is(err, vfs.ErrOutside):
 		return ntstatus.AccessDenied
 	case errors.Is(err, syscall.EROFS):

@@ -60,6 +60,7 @@ type caching struct {
 	notified            *conn       // where the notification went that awaits an answer
 	announced           bool        // the client has been told what it has
 	parked              []*notice   // to be sent when it has
+	backing             vfs.Leaser  // the storage's lease behind an oplock; nil without one
 }
 
 // severalReaders stands in fileState.readers for more than one.
@@ -229,6 +230,9 @@ func (t *openTable) grantLocked(st *fileState, o *open, e *entry, others *rivals
 	if lease && want&cacheR == 0 {
 		want = 0
 	}
+	if o.tree.share.KernelOplocks && (lease || want&cacheW == 0 || others.any) {
+		want = 0 // nothing that could be shared
+	}
 	if others.any {
 		want &^= cacheW
 	}
@@ -311,7 +315,7 @@ func (t *openTable) leaveCachingLocked(o *open) {
 	if len(c.opens) > 0 {
 		return
 	}
-	t.endBreakLocked(c, 0)
+	t.endBreakLocked(c, 0, nil)
 	if c.isLease && t.leases[c.key] == c {
 		delete(t.leases, c.key)
 		if c.state.isDir {

@@ -37,12 +37,12 @@ func oplockBreak(_ context.Context, r *request) ntstatus.Status {
 		t.acknowledgeLocked(c, cacheR, &b)
 	case ack.OplockLevel == smb2.OplockLevelII, ack.OplockLevel == smb2.OplockLevelNone,
 		ack.OplockLevel == smb2.OplockLevelExclusive && c.held == cacheRWH:
-		t.endBreakLocked(c, 0)
+		t.endBreakLocked(c, 0, &b)
 	case ack.OplockLevel == smb2.OplockLevelLease:
-		t.endBreakLocked(c, 0)
+		t.endBreakLocked(c, 0, &b)
 		st = ntstatus.InvalidParameter
 	default:
-		t.endBreakLocked(c, 0)
+		t.endBreakLocked(c, 0, &b)
 		st = ntstatus.InvalidOplockProtocol
 	}
 	// What is left of it may be broken again in this moment.
@@ -51,10 +51,10 @@ func oplockBreak(_ context.Context, r *request) ntstatus.Status {
 		resp.OplockLevel = smb2.OplockLevelII
 	}
 	t.mu.Unlock()
+	r.afterwards(&b)
 	if st != ntstatus.Success {
 		return st
 	}
-	r.afterwards(&b)
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
 }

@@ -72,25 +72,12 @@ func (t *openTable) admitLocked(st *fileState, o *open, e *entry, b *breaks) (ot
 		if c.sharesLease(&e.caching) {
 			continue
 		}
+		if !isOplockStat(access) && !(c.isLease && isLeaseStat(access)) {
+			wait = t.takeLocked(c, take, e, b) || wait
+		}
 		others.any = true
 		others.oplock = others.oplock || !c.isLease && c.held != 0
 		others.handle = others.handle || c.held&cacheH != 0
-		if isOplockStat(access) || c.isLease && isLeaseStat(access) {
-			continue
-		}
-		keep := c.held &^ take
-		if e.overwrites && !violates {
-			keep = 0
-		}
-		if keep == c.held {
-			wait = wait || c.breaking
-			continue
-		}
-		if !c.isLease {
-			keep &= cacheR
-		}
-		wait = wait || c.held&take != 0 || c.breaking && e.again
-		t.breakLocked(c, keep, b)
 	}
 	switch {
 	case wait:
@@ -99,4 +86,22 @@ func (t *openTable) admitLocked(st *fileState, o *open, e *entry, b *breaks) (ot
 		return others, false, ntstatus.SharingViolation
 	}
 	return others, false, ntstatus.Success
+}
+
+// takeLocked breaks what an open takes from one oplock or lease, and reports whether it
+// has to wait for that.
+func (t *openTable) takeLocked(c *caching, take smb2.LeaseState, e *entry, b *breaks) (wait bool) {
+	keep := c.held &^ take
+	if e.overwrites && take == cacheW {
+		keep = 0
+	}
+	if keep == c.held {
+		return c.breaking
+	}
+	if !c.isLease {
+		keep &= cacheR
+	}
+	wait = c.held&take != 0 || c.breaking && e.again
+	t.breakLocked(c, keep, b)
+	return wait
 }
