@@ -1,8 +1,11 @@
 package server
 
 import (
+	"cmp"
 	"io/fs"
+	"slices"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/ntacl"
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
@@ -17,8 +20,10 @@ import (
 // of CREATOR OWNER, CREATOR GROUP and Everyone: a list that is made longer by a
 // client thus stays complete for what is created later.
 //
-// The other way, a DACL that is set is read for what it says about owner, group and
-// Everyone, and the permission bits follow, for the sake of other ways to the file.
+// The other way, a DACL that is set is read for what it says about owner, group,
+// Everyone, and other users and groups of the operating system, and permission bits
+// and POSIX ACL follow: for other ways to the file, and for the kernel, which checks
+// them, too, where the server acts as its users.
 
 // Permission bits of one class.
 const (
@@ -104,28 +109,36 @@ func modeDescriptor(info *vfs.Info) smb2.SecurityDescriptor {
 	return smb2.SecurityDescriptor{Control: smb2.SEDACLPresent, Owner: &owner, Group: &group, DACL: l}
 }
 
-// modeOf reads permission bits out of a DACL for an object whose bits are old. As in
-// an access check, the first entry that speaks of a right decides about it. The
-// owner keeps the right to read, and all rights on a directory, as Samba has it: he
-// could change the bits anyway, and a descriptor that refuses him is checked all the
-// same. Where the server itself is the owner and no superuser, others come by its
-// rights, and it keeps the right to write, too.
+// systemRights are what a DACL means to the operating system.
+type systemRights struct {
+	// mode are the permission bits of owner, group and others.
+	mode fs.FileMode
+	// named are the entries of a POSIX ACL for other users and groups that the DACL
+	// speaks of, in order.
+	named []ntacl.Entry
+}
+
+// maxNamed bounds the entries for users and groups; the DACL may have more, which
+// then have their rights through this server only.
+const maxNamed = 256
+
+// rightsOf reads a DACL for an object whose permission bits are old: for each class,
+// and each user and group of the operating system that it names, what somebody of
+// whom nothing else is known is granted. The owner keeps the right to read, and all
+// rights on a directory, as Samba has it: he could change the bits anyway, and a
+// descriptor that refuses him is checked all the same. Where the server itself is the
+// owner and no superuser (self), others come by its rights, and it keeps the right to
+// write, too.
 //
 // FILE_EXECUTE is part of full control, which is what most files have, and is no
 // reason for a file to be a program on the other side: with full control the bit
 // stays as it was.
-func modeOf(sd *smb2.SecurityDescriptor, info *vfs.Info, self uint32) fs.FileMode {
-	old, dir := info.Mode.Perm(), info.IsDir()
-	var classes [3]smb2.AccessMask // owner, group, everyone
-	if sd.DACL == nil {
-		classes = [3]smb2.AccessMask{smb2.FileAllAccess, smb2.FileAllAccess, smb2.FileAllAccess}
-	} else {
-		classes = classRights(sd, info)
+func (s *Server) rightsOf(sd *smb2.SecurityDescriptor, info *vfs.Info, self uint32) (r systemRights) {
+	everyone := []smb2.SID{
+		smb2.SIDEveryone, smb2.SIDAuthenticatedUsers, smb2.SIDUsers, sidNetwork, s.machine.Child(ridNone),
 	}
-	var perm fs.FileMode
-	for i, m := range classes {
-		shift := 6 - 3*i
-		var p fs.FileMode
+	perm := func(old fs.FileMode, sids ...smb2.SID) (p fs.FileMode) {
+		m := (&accessToken{Groups: append(sids, everyone...)}).granted(sd)
 		if m&smb2.FileReadData != 0 {
 			p |= permRead
 		}
@@ -134,68 +147,89 @@ func modeOf(sd *smb2.SecurityDescriptor, info *vfs.Info, self uint32) fs.FileMod
 		}
 		if m&smb2.FileExecute != 0 {
 			p |= permExec
-			if m == smb2.FileAllAccess && !dir {
-				p = p&^permExec | old>>shift&permExec
+			if m == smb2.FileAllAccess && !info.IsDir() {
+				p = p&^permExec | old&permExec
 			}
 		}
-		perm |= p << shift
+		return p
 	}
-	switch {
-	case dir:
-		perm |= 0o700
-	case info.UID == self && self != 0:
-		perm |= 0o600
-	default:
-		perm |= 0o400
-	}
-	return perm
-}
-
-// classRights are what a DACL grants to owner, group and everybody else.
-func classRights(sd *smb2.SecurityDescriptor, info *vfs.Info) (allowed [3]smb2.AccessMask) {
-	var denied [3]smb2.AccessMask
-	owners := []smb2.SID{smb2.SIDUnixUser(info.UID), smb2.SIDNFSUser(info.UID), smb2.SIDOwnerRights}
-	groups := []smb2.SID{smb2.SIDUnixGroup(info.GID), smb2.SIDNFSGroup(info.GID)}
+	old := info.Mode.Perm()
+	owners, groups := s.sidsOfUser(info.UID), s.sidsOfGroup(info.GID)
 	if sd.Owner != nil {
 		owners = append(owners, *sd.Owner)
 	}
 	if sd.Group != nil {
 		groups = append(groups, *sd.Group)
 	}
-	is := func(sid smb2.SID, of []smb2.SID) bool {
-		for _, s := range of {
-			if s == sid {
-				return true
-			}
-		}
-		return false
+	r.mode = perm(old>>6, append(owners, smb2.SIDOwnerRights)...)<<6 | perm(old>>3, groups...)<<3 | perm(old)
+	switch {
+	case info.IsDir():
+		r.mode |= 0o700
+	case info.UID == self && self != 0:
+		r.mode |= 0o600
+	default:
+		r.mode |= 0o400
+	}
+	if sd.DACL == nil {
+		return r
 	}
 	for i := range sd.DACL.ACEs {
 		a := &sd.DACL.ACEs[i]
-		if a.Flags&smb2.ACEInheritOnly != 0 {
+		if a.Flags&smb2.ACEInheritOnly != 0 || len(r.named) == maxNamed ||
+			slices.Contains(owners, a.SID) || slices.Contains(groups, a.SID) {
 			continue
 		}
-		var from, to int // of the classes
-		switch {
-		case a.SID == smb2.SIDEveryone, a.SID == smb2.SIDAuthenticatedUsers:
-			from, to = 0, 3
-		case is(a.SID, owners):
-			from, to = 0, 1
-		case is(a.SID, groups):
-			from, to = 1, 2
-		default:
+		var e ntacl.Entry
+		if uid, ok := s.unixOwner(a.SID); ok {
+			e = ntacl.Entry{Tag: ntacl.TagUser, ID: uid, Perm: uint32(perm(0, s.sidsOfUser(uid)...))}
+		} else if gid, ok := s.unixGroup(a.SID); ok {
+			e = ntacl.Entry{Tag: ntacl.TagGroup, ID: gid, Perm: uint32(perm(0, s.sidsOfGroup(gid)...))}
+		} else {
 			continue
 		}
-		for c := from; c < to; c++ {
-			switch a.Type {
-			case smb2.ACEAccessAllowed:
-				allowed[c] |= a.Mask.Expand() &^ denied[c]
-			case smb2.ACEAccessDenied:
-				denied[c] |= a.Mask.Expand() &^ allowed[c]
+		if !slices.Contains(r.named, e) {
+			r.named = append(r.named, e)
+		}
+	}
+	slices.SortFunc(r.named, func(a, b ntacl.Entry) int {
+		return cmp.Or(cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.ID, b.ID))
+	})
+	return r
+}
+
+// sidsOfUser are the SIDs by which a UNIX user is known, sidsOfGroup those of a group.
+func (s *Server) sidsOfUser(uid uint32) []smb2.SID {
+	sids := []smb2.SID{smb2.SIDUnixUser(uid), smb2.SIDNFSUser(uid)}
+	if rid, ok := uidRID(uid); ok {
+		sids = append(sids, s.machine.Child(rid))
+	}
+	return sids
+}
+
+func (s *Server) sidsOfGroup(gid uint32) []smb2.SID {
+	return []smb2.SID{smb2.SIDUnixGroup(gid), smb2.SIDNFSGroup(gid)}
+}
+
+// posixACL is the POSIX ACL for the rights, nil where the permission bits say it all.
+func (r *systemRights) posixACL() []ntacl.Entry {
+	if len(r.named) == 0 {
+		return nil
+	}
+	base := ntacl.ModeEntries(uint32(r.mode))
+	mask := base[1].Perm
+	l := []ntacl.Entry{base[0]}
+	for _, tag := range []ntacl.Tag{ntacl.TagUser, ntacl.TagGroup} {
+		if tag == ntacl.TagGroup {
+			l = append(l, base[1])
+		}
+		for _, e := range r.named {
+			if e.Tag == tag {
+				l = append(l, e)
+				mask |= e.Perm
 			}
 		}
 	}
-	return allowed
+	return append(l, ntacl.Entry{Tag: ntacl.TagMask, Perm: mask}, base[2])
 }
 
 // unixMode is st_mode of an object: type, permission and special bits.

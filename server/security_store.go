@@ -104,20 +104,20 @@ func systemACL(ctx context.Context, f vfs.File, info *vfs.Info) (ntacl.SystemACL
 	return sys, nil
 }
 
-// writeSecurity stores a descriptor: the permission bits follow it, then the record
-// is written for the object as it is then. Where the storage has no place for
-// records, the bits are all that is kept.
+// writeSecurity stores a descriptor: permission bits and POSIX ACL follow it, then the
+// record is written for the object as it is then. Where the storage has no place for
+// records, that is all that is kept.
 func (o *open) writeSecurity(ctx context.Context, sd *smb2.SecurityDescriptor) error {
 	f := o.object()
 	info, err := f.Stat(ctx)
 	if err != nil {
 		return err
 	}
-	if perm := modeOf(sd, &info, uint32(max(os.Geteuid(), 0))); perm != info.Mode.Perm() && !o.isLink {
-		err := f.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: perm | info.Mode&^fs.ModePerm, Privileged: true})
-		// The bits are the owner's, or root's, to change. The record alone will do:
-		// it is what is checked.
-		if err != nil && !errors.Is(err, fs.ErrPermission) {
+	if !o.isLink {
+		rights := o.srv.rightsOf(sd, &info, uint32(max(os.Geteuid(), 0)))
+		// What the system knows is its owner's, or root's, to change. The record alone
+		// will do: it is what is checked here.
+		if err := rights.apply(ctx, f, &info); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 		if info, err = f.Stat(ctx); err != nil {
@@ -147,6 +147,34 @@ func (o *open) writeSecurity(ctx context.Context, sd *smb2.SecurityDescriptor) e
 		return nil
 	}
 	return err
+}
+
+// apply gives a file the permission bits and the POSIX ACL.
+func (r *systemRights) apply(ctx context.Context, f vfs.File, info *vfs.Info) error {
+	h, ok := f.(vfs.ACLHolder)
+	if ok {
+		want := r.posixACL()
+		access, _, err := h.POSIXACL(ctx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case want != nil:
+			err = h.SetPOSIXACL(ctx, ntacl.AppendPOSIX(nil, want))
+			if !errors.Is(err, errors.ErrUnsupported) {
+				return err // the bits have followed
+			}
+		case access != nil:
+			if err := h.SetPOSIXACL(ctx, nil); err != nil {
+				return err
+			}
+		}
+	}
+	if r.mode == info.Mode.Perm() {
+		return nil
+	}
+	const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	return f.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: r.mode | info.Mode&special, Privileged: true})
 }
 
 // directorySecurity reads the descriptor of the directory that name is in.

@@ -1,13 +1,19 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"testing"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/ntacl"
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
@@ -52,12 +58,15 @@ func TestModeRoundTrip(t *testing.T) {
 			if typ == fs.ModeDir {
 				want = mode | 0o700
 			}
-			if got := modeOf(&sd, &info, 0); got != want {
+			if got := testServer.rightsOf(&sd, &info, 0).mode; got != want {
 				t.Fatalf("mode %v: %v came back, want %v", typ|mode, got, want)
 			}
 		}
 	}
 }
+
+// testServer has users of its own.
+var testServer = &Server{machine: smb2.NewSID(5, 21, 7, 8, 9)}
 
 // The permission bits that follow from a DACL for a file of user 1000, group 100,
 // which had mode 0640.
@@ -82,12 +91,260 @@ func TestModeOfDACL(t *testing.T) {
 	} {
 		info := vfs.Info{Mode: 0o640, UID: 1000, GID: 100}
 		sd := smb2.SecurityDescriptor{Owner: &owner, Group: &group, DACL: &smb2.ACL{ACEs: c.aces}}
-		if got := modeOf(&sd, &info, 0); got != c.want {
+		if got := testServer.rightsOf(&sd, &info, 0).mode; got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
-		if got := modeOf(&sd, &info, 1000); got != c.want|0o600 {
+		if got := testServer.rightsOf(&sd, &info, 1000).mode; got != c.want|0o600 {
 			t.Errorf("%s, where the server is the owner: %v, want %v", c.name, got, c.want|0o600)
 		}
+	}
+}
+
+// Users and groups of the operating system get entries in the POSIX ACL, each once,
+// in the order that the kernel wants.
+func TestNamedRights(t *testing.T) {
+	machine := testServer.machine
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{
+		{Type: smb2.ACEAccessDenied, SID: smb2.SIDUnixUser(33), Mask: smb2.FileWriteData},
+		{SID: smb2.SIDUnixGroup(50), Mask: smb2.FileGenericRead},
+		{SID: machine.Child(1000 + 2*33), Mask: smb2.FileAllAccess},
+		{SID: smb2.SIDUnixUser(7), Mask: smb2.FileGenericRead | smb2.FileGenericExecute},
+		{SID: smb2.SIDUnixUser(1000), Mask: smb2.FileGenericRead | smb2.FileGenericWrite},
+		{SID: machine.Child(nameRID("somebody")), Mask: smb2.FileAllAccess},
+		{SID: smb2.SIDUnixUser(8), Mask: smb2.FileAllAccess, Flags: smb2.ACEInheritOnly | smb2.ACEObjectInherit},
+	}}}
+	r := testServer.rightsOf(&sd, &vfs.Info{Mode: 0o644, UID: 1000, GID: 100}, 0)
+	want := []ntacl.Entry{
+		{Tag: ntacl.TagUserObj, Perm: 6},
+		{Tag: ntacl.TagUser, ID: 7, Perm: 5}, {Tag: ntacl.TagUser, ID: 33, Perm: 5},
+		{Tag: ntacl.TagGroupObj, Perm: 0}, {Tag: ntacl.TagGroup, ID: 50, Perm: 4},
+		{Tag: ntacl.TagMask, Perm: 5}, {Tag: ntacl.TagOther, Perm: 0},
+	}
+	if got := r.posixACL(); r.mode != 0o600 || !slices.Equal(got, want) {
+		t.Errorf("mode %v, %v; want 0600, %v", r.mode, got, want)
+	}
+	sd.DACL.ACEs = sd.DACL.ACEs[4:5]
+	if r := testServer.rightsOf(&sd, &vfs.Info{Mode: 0o644, UID: 1000, GID: 100}, 0); r.posixACL() != nil {
+		t.Errorf("the owner alone: %v, want no ACL", r.posixACL())
+	}
+}
+
+// accountUsers gives the users ann and bob UNIX accounts.
+type accountUsers struct {
+	UserMap
+	accounts map[string]Account
+}
+
+func (u accountUsers) Account(_ context.Context, name string) (Account, error) {
+	if a, ok := u.accounts[name]; ok {
+		return a, nil
+	}
+	return Account{}, fs.ErrNotExist
+}
+func (u accountUsers) Guest(context.Context) (Account, error)        { return Account{}, fs.ErrNotExist }
+func (u accountUsers) Group(context.Context, string) (uint32, error) { return 0, fs.ErrNotExist }
+
+// What one user grants another by a descriptor he may do, although the kernel checks,
+// too; and root's rights are nobody's.
+func TestTwoUsers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can act as its users")
+	}
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		c.Users = accountUsers{c.Users.(UserMap), map[string]Account{
+			"ann": {Name: "ann", UID: 20001, GID: 20001}, "bob": {Name: "bob", UID: 20002, GID: 20002, GIDs: []uint32{20003}},
+		}}
+	})
+	for _, dir := range []string{s.dir, filepath.Dir(s.dir)} {
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ann := s.login(smb2.DialectSMB311).mustConnect("data")
+	bob := s.dial()
+	bob.negotiate(smb2.DialectSMB311)
+	want(t, "bob's logon", bob.logon("bob", "hunter2"), ntstatus.Success)
+	bob.mustConnect("data")
+
+	reading := func(name string) *smb2.CreateRequest {
+		req := createRequest(name, smb2.FileOpen)
+		req.DesiredAccess = smb2.FileReadData
+		return req
+	}
+	s.write("roots", nil)
+	if err := os.Chmod(filepath.Join(s.dir, "roots"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, _ := bob.tryCreate(reading("roots"))
+	want(t, "root's file", st, ntstatus.AccessDenied)
+
+	req := createRequest("f", smb2.FileCreate)
+	req.DesiredAccess |= smb2.ReadControl | smb2.WriteDAC | smb2.WriteOwner
+	f := ann.create(req)
+	sd := ann.securityOf(f, plainSecurity)
+	if *sd.Owner != smb2.SIDUnixUser(20001) {
+		t.Fatalf("owner %v, want ann", *sd.Owner)
+	}
+	only := func(aces ...smb2.ACE) smb2.SecurityDescriptor {
+		return smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: append(aces, smb2.ACE{SID: *sd.Owner, Mask: smb2.FileAllAccess})}}
+	}
+	bobs := s.srv.machine.Child(1000 + 2*20002)
+	for _, c := range []struct {
+		name  string
+		sd    smb2.SecurityDescriptor
+		reads ntstatus.Status
+	}{
+		{"ann alone", only(), ntstatus.AccessDenied},
+		{"bob by his SID", only(smb2.ACE{SID: bobs, Mask: smb2.FileGenericRead}), ntstatus.Success},
+		{"bob's group", only(smb2.ACE{SID: smb2.SIDUnixGroup(20003), Mask: smb2.FileGenericRead}), ntstatus.Success},
+		{"everyone but bob", only(smb2.ACE{Type: smb2.ACEAccessDenied, SID: bobs, Mask: smb2.FileReadData}, smb2.ACE{SID: smb2.SIDEveryone, Mask: smb2.FileGenericRead}), ntstatus.AccessDenied},
+		{"everyone", only(smb2.ACE{SID: smb2.SIDEveryone, Mask: smb2.FileGenericRead}), ntstatus.Success},
+	} {
+		want(t, c.name, ann.setSecurityOf(f, c.sd, smb2.DACLSecurityInformation), ntstatus.Success)
+		st, _ := bob.tryCreate(reading("f"))
+		want(t, c.name+": bob reads", st, c.reads)
+		if got := ann.securityOf(f, smb2.DACLSecurityInformation); len(got.DACL.ACEs) != len(c.sd.DACL.ACEs) {
+			t.Errorf("%s: %d entries came back, want %d", c.name, len(got.DACL.ACEs), len(c.sd.DACL.ACEs))
+		}
+	}
+	st, _ = bob.tryCreate(createRequest("f", smb2.FileOpen))
+	want(t, "bob writes", st, ntstatus.AccessDenied)
+	owner := smb2.SIDUnixUser(20002)
+	want(t, "ann gives the file away", ann.setSecurityOf(f, smb2.SecurityDescriptor{Owner: &owner}, smb2.OwnerSecurityInformation), ntstatus.InvalidOwner)
+
+	// With the right to it, bob takes the file.
+	want(t, "WRITE_OWNER for bob", ann.setSecurityOf(f, only(smb2.ACE{SID: bobs, Mask: smb2.WriteOwner | smb2.ReadControl}), smb2.DACLSecurityInformation), ntstatus.Success)
+	ann.close(f)
+	req = createRequest("f", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteOwner
+	f = bob.create(req)
+	want(t, "bob takes it", bob.setSecurityOf(f, smb2.SecurityDescriptor{Owner: &owner}, smb2.OwnerSecurityInformation), ntstatus.Success)
+	if i, err := os.Stat(filepath.Join(s.dir, "f")); err != nil || i.Sys().(*syscall.Stat_t).Uid != 20002 {
+		t.Errorf("owner %v, %v, want bob", i.Sys().(*syscall.Stat_t).Uid, err)
+	}
+}
+
+// Creating, renaming and deleting take rights in the directory.
+func TestDirectoryRights(t *testing.T) {
+	s, p := disk(t)
+	for _, name := range []string{"d", "open"} {
+		if err := os.Mkdir(filepath.Join(s.dir, name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		s.write(name+"/f", nil)
+	}
+	req := createRequest("d", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteDAC | smb2.ReadControl
+	d := p.create(req)
+	self := smb2.SIDUnixUser(uint32(os.Getuid()))
+	rights := func(m smb2.AccessMask) {
+		t.Helper()
+		sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: self, Mask: m}}}}
+		want(t, "setting a DACL", p.setSecurityOf(d, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	}
+	try := func(name string, disp smb2.CreateDisposition, options smb2.CreateOptions, access smb2.AccessMask) ntstatus.Status {
+		req := createRequest(name, disp)
+		req.CreateOptions, req.DesiredAccess = options, access
+		st, resp := p.tryCreate(req)
+		if st == ntstatus.Success {
+			p.close(resp.FileID)
+		}
+		return st
+	}
+	const deny, ok = ntstatus.AccessDenied, ntstatus.Success
+	rights(smb2.FileGenericRead)
+	want(t, "a file", try("d/new", smb2.FileCreate, 0, smb2.FileReadData), deny)
+	want(t, "a file, or what is there", try("d/new", smb2.FileOpenIf, 0, smb2.FileReadData), deny)
+	want(t, "what is there", try("d/f", smb2.FileOpenIf, 0, smb2.FileReadData), ok)
+	want(t, "a name that is taken", try("d/f", smb2.FileCreate, 0, smb2.FileReadData), ntstatus.ObjectNameCollision)
+	want(t, "a directory", try("d/new", smb2.FileCreate, smb2.FileDirectoryFile, smb2.FileReadData), deny)
+	rights(smb2.FileGenericRead | smb2.FileAppendData)
+	want(t, "a directory, with the right to", try("d/sub", smb2.FileCreate, smb2.FileDirectoryFile, smb2.FileReadData), ok)
+	want(t, "a file, with that right", try("d/new", smb2.FileCreate, 0, smb2.FileReadData), deny)
+	f := p.create(createRequest("open/f", smb2.FileOpen))
+	want(t, "renaming into it", p.rename(f, `d\moved`, false), deny)
+	rights(smb2.FileGenericRead | smb2.FileWriteData)
+	want(t, "renaming into it, with the right to", p.rename(f, `d\moved`, false), ok)
+	want(t, "renaming onto another", p.rename(f, `d\f`, true), ok) // the file's own descriptor lets it go
+	p.close(f)
+
+	// A file whose descriptor refuses it is deleted by the directory's right.
+	req = createRequest("d/f", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteDAC
+	f = p.create(req)
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: self, Mask: smb2.FileReadData}}}}
+	want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ok)
+	p.close(f)
+	want(t, "deleting", try("d/f", smb2.FileOpen, 0, smb2.Delete), deny)
+	rights(smb2.FileGenericRead | smb2.FileDeleteChild)
+	want(t, "deleting, with the right to in the directory", try("d/f", smb2.FileOpen, smb2.FileDeleteOnClose, smb2.Delete), ok)
+	if _, err := os.Stat(filepath.Join(s.dir, "d/f")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is there: %v", err)
+	}
+}
+
+// MAXIMUM_ALLOWED and QUERY_MAXIMAL_ACCESS, [MS-SMB2] 3.3.5.9.5.
+func TestMaximumAllowed(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	req := createRequest("f", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteDAC
+	f := p.create(req)
+	self := smb2.SIDUnixUser(uint32(os.Getuid()))
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{
+		{Type: smb2.ACEAccessDenied, SID: self, Mask: smb2.FileReadEA}, {SID: self, Mask: smb2.FileGenericRead | smb2.FileAppendData},
+	}}}
+	want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	// The owner may read and change the descriptor, the directory gives the right to
+	// delete, and what can be found shows its attributes.
+	const all = (smb2.FileGenericRead&^smb2.FileReadEA | smb2.FileAppendData) | smb2.ReadControl | smb2.WriteDAC | smb2.Delete | smb2.FileReadAttributes
+	req = createRequest("f", smb2.FileOpen)
+	req.DesiredAccess = smb2.MaximumAllowed
+	var err error
+	if req.Contexts, err = smb2.AppendCreateContext(nil, smb2.CreateContextQueryMaximalAccess, nil); err != nil {
+		t.Fatal(err)
+	}
+	st, resp := p.tryCreate(req)
+	want(t, "MAXIMUM_ALLOWED", st, ntstatus.Success)
+	b, st := p.query(resp.FileID, smb2.InfoFile, uint8(smb2.ClassFileAccessInformation), 0, 4)
+	if st != ntstatus.Success || smb2.AccessMask(le.Uint32(b)) != all {
+		t.Errorf("granted %x, %v, want %#x", b, st, all)
+	}
+	data, _, _ := smb2.FindCreateContext(resp.Contexts, smb2.CreateContextQueryMaximalAccess)
+	if len(data) != 8 || le.Uint32(data) != 0 || smb2.AccessMask(le.Uint32(data[4:])) != all {
+		t.Errorf("maximal access %x, want %#x", data, all)
+	}
+	for mask, status := range map[smb2.AccessMask]ntstatus.Status{
+		smb2.FileAppendData: ntstatus.Success, smb2.FileReadEA: ntstatus.AccessDenied, smb2.WriteOwner: ntstatus.AccessDenied,
+		smb2.GenericWrite: ntstatus.AccessDenied, smb2.AccessSystemSecurity: ntstatus.PrivilegeNotHeld,
+	} {
+		req.DesiredAccess = smb2.MaximumAllowed | mask
+		st, _ := p.tryCreate(req)
+		want(t, "MAXIMUM_ALLOWED and more", st, status)
+	}
+}
+
+// What cannot be read is not shown where the share says so.
+func TestHideUnreadable(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Shares[0].HideUnreadable = true })
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	s.write("seen", nil)
+	s.write("hidden", nil)
+	req := createRequest("hidden", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteDAC
+	f := p.create(req)
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: smb2.SIDEveryone, Mask: smb2.FileGenericRead &^ smb2.FileReadData}}}}
+	want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	dir := p.openDir("")
+	list, st := p.list(dir, smb2.ClassFileNamesInformation, "*", 0, 4096)
+	want(t, "listing", st, ntstatus.Success)
+	var names []string
+	for _, e := range list {
+		names = append(names, e.FileName)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{".", "..", "seen"}) {
+		t.Errorf("listed %q", names)
 	}
 }
 

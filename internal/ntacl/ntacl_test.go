@@ -33,6 +33,9 @@ func TestReadsWhatSambaWrote(t *testing.T) {
 	if !ok || len(acl) != 6 || acl[1] != (Entry{TagUser, 5, 7}) || acl[3] != (Entry{TagGroup, 60, 7}) {
 		t.Fatalf("POSIX ACL: %v, %v", acl, ok)
 	}
+	if got := hex.EncodeToString(AppendPOSIX(nil, acl)); got != posixACL {
+		t.Errorf("POSIX ACL: %s, want %s", got, posixACL)
+	}
 	for _, c := range []struct {
 		name, record string
 		sys          SystemACL

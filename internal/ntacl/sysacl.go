@@ -130,3 +130,19 @@ func ParsePOSIX(b []byte) ([]Entry, bool) {
 	}
 	return list, true
 }
+
+// AppendPOSIX is the inverse of ParsePOSIX.
+func AppendPOSIX(b []byte, list []Entry) []byte {
+	tags := [...]uint16{TagUser: 0x02, TagUserObj: 0x01, TagGroup: 0x08, TagGroupObj: 0x04, TagOther: 0x20, TagMask: 0x10}
+	b = le.AppendUint32(b, posixACLVersion)
+	for _, e := range list {
+		id := e.ID
+		if e.Tag != TagUser && e.Tag != TagGroup {
+			id = 0xFFFFFFFF // ACL_UNDEFINED_ID
+		}
+		b = le.AppendUint16(b, tags[e.Tag])
+		b = le.AppendUint16(b, uint16(e.Perm))
+		b = le.AppendUint32(b, id)
+	}
+	return b
+}

@@ -154,4 +154,8 @@ type ACLHolder interface {
 	// system.posix_acl_access and system.posix_acl_default, as Linux has them; nil
 	// for one that is not there.
 	POSIXACL(ctx context.Context) (access, def []byte, err error)
+	// SetPOSIXACL replaces the value of system.posix_acl_access, with the rights of
+	// the process, by which the permission bits follow it; nil removes it, also where
+	// there is none. EOPNOTSUPP says that the storage has no place for it.
+	SetPOSIXACL(ctx context.Context, access []byte) error
 }

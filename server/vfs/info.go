@@ -86,7 +86,7 @@ const (
 // ignored.
 type SetAttr struct {
 	Set SetMask
-	// Mode gives the permission bits; type bits are ignored.
+	// Mode gives the permission bits, setuid, setgid and sticky; type bits are ignored.
 	Mode fs.FileMode
 	// UID and GID are the new owner.
 	UID, GID uint32

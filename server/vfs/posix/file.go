@@ -247,11 +247,26 @@ func (f *file) setOwnerMode(path string, a vfs.SetAttr) error {
 	}
 	if a.Set&vfs.SetMode != 0 { // after the owner, whose change clears setuid
 		_, err := retry(func() (int, error) {
-			return 0, unix.Fchmodat(unix.AT_FDCWD, path, uint32(a.Mode.Perm()), 0)
+			return 0, unix.Fchmodat(unix.AT_FDCWD, path, chmodBits(a.Mode), 0)
 		})
 		return err
 	}
 	return nil
+}
+
+// chmodBits are the bits of a mode that chmod(2) changes.
+func chmodBits(m fs.FileMode) uint32 {
+	bits := uint32(m.Perm())
+	if m&fs.ModeSetuid != 0 {
+		bits |= unix.S_ISUID
+	}
+	if m&fs.ModeSetgid != 0 {
+		bits |= unix.S_ISGID
+	}
+	if m&fs.ModeSticky != 0 {
+		bits |= unix.S_ISVTX
+	}
+	return bits
 }
 
 // OSFile implements vfs.OSFiler. The os.File is made when it is first asked for:

@@ -23,6 +23,12 @@ const (
 	xattrUserNTACL = userPrefix + "NTACL"
 )
 
+// POSIX ACLs as the kernel hands them out.
+const (
+	posixAccess  = "system.posix_acl_access"
+	posixDefault = "system.posix_acl_default"
+)
+
 var (
 	_ vfs.SecurityHolder = (*file)(nil)
 	_ vfs.ACLHolder      = (*file)(nil)
@@ -51,19 +57,19 @@ func (f *file) SecurityRecord(ctx context.Context) ([]byte, error) {
 
 // POSIXACL implements vfs.ACLHolder.
 func (f *file) POSIXACL(ctx context.Context) (access, def []byte, err error) {
-	if access, err = f.systemXattr(ctx, "system.posix_acl_access"); err != nil && !noACL(err) {
+	if access, err = f.systemXattr(ctx, posixAccess); !noACL(err) {
 		return nil, nil, err
 	}
-	if def, err = f.systemXattr(ctx, "system.posix_acl_default"); err != nil && !noACL(err) {
+	if def, err = f.systemXattr(ctx, posixDefault); !noACL(err) {
 		return nil, nil, err
 	}
 	return access, def, nil
 }
 
-// noACL reports whether err says that there is no ACL, or can be none: a file has
-// no default ACL (EACCES), a storage may have none at all.
+// noACL reports whether err is nil or says that there is no ACL, or can be none: a
+// file has no default ACL (EACCES), a storage may have none at all.
 func noACL(err error) bool {
-	return errors.Is(err, syscall.ENODATA) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EACCES)
+	return err == nil || errors.Is(err, syscall.ENODATA) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.EACCES)
 }
 
 // systemXattr reads an attribute outside the users' namespace.
@@ -88,22 +94,36 @@ func (f *file) systemXattr(ctx context.Context, name string) ([]byte, error) {
 
 // SetSecurityRecord implements vfs.SecurityHolder.
 func (f *file) SetSecurityRecord(ctx context.Context, record []byte) error {
+	return f.setSystemXattr(ctx, securityXattr(), record)
+}
+
+// SetPOSIXACL implements vfs.ACLHolder.
+func (f *file) SetPOSIXACL(ctx context.Context, access []byte) error {
+	err := f.setSystemXattr(ctx, posixAccess, access)
+	if access == nil && noACL(err) {
+		err = nil
+	}
+	return err
+}
+
+// setSystemXattr changes an attribute outside the users' namespace; nil removes it.
+func (f *file) setSystemXattr(ctx context.Context, name string, value []byte) error {
 	if err := f.beginChange(ctx, "setxattr"); err != nil {
 		return err
 	}
 	defer f.release()
-	path, name := procPath(f.fd), securityXattr()
+	path := procPath(f.fd)
 	var err error
 	switch {
-	case len(record) > maxXattr:
+	case len(value) > maxXattr:
 		err = unix.E2BIG
-	case record == nil:
+	case value == nil:
 		_, err = retry(func() (int, error) { return 0, unix.Removexattr(path, name) })
 		if err == unix.ENODATA {
 			err = nil
 		}
 	default:
-		_, err = retry(func() (int, error) { return 0, unix.Setxattr(path, name, record, 0) })
+		_, err = retry(func() (int, error) { return 0, unix.Setxattr(path, name, value, 0) })
 		err = roomError(err)
 	}
 	return f.wrap("setxattr", err)
