@@ -45,6 +45,7 @@ type Options struct {
 type Config struct {
 	Global   *Section
 	Shares   []*Section // in the order of the file
+	Homes    *Section   // [homes], nil if there is none
 	Problems []Problem  // in the order of the lines of each file
 	Files    []string   // that were read
 }
@@ -106,7 +107,7 @@ func (c *Config) build(r *reader) {
 		switch key {
 		case "global", "globals":
 			continue
-		case "homes", "printers", "print$":
+		case "printers", "print$":
 			r.report(Warning, raw.pos, "[%s] is not supported: %s", raw.name, specialSections[key])
 			continue
 		}
@@ -128,17 +129,29 @@ func (c *Config) build(r *reader) {
 			}
 		}
 		done[key] = s
+		if key == "homes" {
+			c.Homes = s
+			continue
+		}
 		c.Shares = append(c.Shares, s)
 	}
-	for _, s := range append([]*Section{c.Global}, c.Shares...) {
+	for _, s := range c.all() {
 		c.finish(r, s)
 	}
 }
 
 var specialSections = map[string]string{
-	"homes":    `a share with "path = /home/%U" and "valid users = %U" in its place is each user's own`,
 	"printers": "there are no printers",
 	"print$":   "there are no printers",
+}
+
+// all are the sections, as they are shown.
+func (c *Config) all() []*Section {
+	all := []*Section{c.Global}
+	if c.Homes != nil {
+		all = append(all, c.Homes)
+	}
+	return append(all, c.Shares...)
 }
 
 // set takes one line over.
@@ -178,7 +191,9 @@ func (c *Config) finish(r *reader, s *Section) {
 		v.netbios = strings.ToUpper(name)
 	}
 	if s != c.Global {
-		v.service = s.Name
+		if v.service = s.Name; s == c.Homes {
+			v.service = "%S" // the user's
+		}
 		// What [global] says for all shares is expanded with the name of each.
 		for k, value := range c.Global.values {
 			if _, own := s.values[k]; k.Share && !own && strings.Contains(value.Text, "%") {
@@ -191,7 +206,7 @@ func (c *Config) finish(r *reader, s *Section) {
 			continue
 		}
 		out, left := v.expand(value.Text)
-		if left != "" && !(k.Dynamic && Dynamic(out)) {
+		if left != "" && !(k.Dynamic && Dynamic(left)) {
 			r.report(Error, value.Pos, "%s: %s has no meaning here", k.Name, left)
 			continue
 		}

@@ -16,7 +16,7 @@ func (c *Config) Print(w io.Writer, all bool) error {
 	if _, err := io.WriteString(w, "# Global parameters\n"); err != nil {
 		return err
 	}
-	for _, s := range append([]*Section{c.Global}, c.Shares...) {
+	for _, s := range c.all() {
 		if err := s.Print(w, all); err != nil {
 			return err
 		}

@@ -127,6 +127,7 @@ func TestValues(t *testing.T) {
 		{"comment = %U", "", "%U has no meaning here"},
 		{"path = /home/%U/%S", "/home/%U/sh", ""},
 		{"path = /home/%q", "", "%q has no meaning"},
+		{"path = /home/%U/%q", "", "%q has no meaning"},
 		{"path = /%$(SMBCONF_TEST)/x", "/value/x", ""},
 		{"path = /%$(SMBCONF_NONE)/x", "", "%$(SMBCONF_NONE)"},
 		{"kernel share modes = no", "", ""},

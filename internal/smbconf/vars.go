@@ -23,8 +23,8 @@ func newVars() vars {
 	return vars{host: h, netbios: strings.ToUpper(short), env: os.LookupEnv}
 }
 
-// expand replaces the variables that are known. left is the first one that is not, as
-// it depends on who connects, or means nothing.
+// expand replaces the variables that are known. left is the first one that means
+// nothing, or else the first one that depends on who connects.
 func (v *vars) expand(s string) (out, left string) {
 	var b strings.Builder
 	for {
@@ -62,7 +62,7 @@ func (v *vars) expand(s string) (out, left string) {
 		}
 		if !ok {
 			value = name
-			if left == "" {
+			if left == "" || Dynamic(left) && !Dynamic(name) {
 				left = name
 			}
 		}
@@ -79,10 +79,11 @@ type Client struct {
 	Home    string // %H
 	Address string // %I
 	Domain  string // %D
+	Share   string // %S, in [homes]
 }
 
 // perClient are the variables that Expand knows.
-const perClient = "uUgGHID"
+const perClient = "uUgGHIDS"
 
 // Dynamic reports whether a value has variables that depend on who connects.
 func Dynamic(value string) bool {
@@ -123,6 +124,8 @@ func (c *Client) Expand(value string) (string, bool) {
 			v = c.Address
 		case 'D':
 			v = c.Domain
+		case 'S':
+			v = c.Share
 		case 'H':
 			if c.Home == "" || c.Home[0] != '/' {
 				return "", false
