@@ -40,6 +40,8 @@ const (
 	// PolicyDisabled does not offer it (encryption only: signing is part of every
 	// dialect and cannot be refused).
 	PolicyDisabled
+	// PolicyDesired encrypts everything of clients that can (encryption only).
+	PolicyDesired
 )
 
 // Interface is a network interface of this machine by which clients may reach
@@ -130,7 +132,8 @@ type Config struct {
 	// not. It is called while the client waits, by many goroutines at a time.
 	Audit func(AuditEvent)
 
-	// Signing and Encryption are policies. PolicyDisabled is not one of signing.
+	// Signing and Encryption are policies. PolicyDisabled and PolicyDesired are not of
+	// signing.
 	Signing    Policy
 	Encryption Policy
 	// Ciphers lists the CipherIds of [MS-SMB2] 2.2.3.1.2 in the order of
@@ -188,7 +191,7 @@ func copyConfig(c Config) (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.ServerName == "" {
-		c.ServerName = defaultName()
+		c.ServerName = DefaultName()
 	}
 	if n := len(utf16.Encode([]rune(c.ServerName))); n > 255 {
 		return c, bad("ServerName", c.ServerName, "at most 255 characters")
@@ -205,10 +208,10 @@ func copyConfig(c Config) (Config, error) {
 		c.GUID[7] = c.GUID[7]&0x0F | 0x40
 		c.GUID[8] = c.GUID[8]&0x3F | 0x80
 	}
-	if c.Signing == PolicyDisabled || c.Signing > PolicyDisabled {
+	if c.Signing >= PolicyDisabled {
 		return c, bad("Signing", c.Signing, "PolicyDefault, PolicyOffered or PolicyRequired")
 	}
-	if c.Encryption > PolicyDisabled {
+	if c.Encryption > PolicyDesired {
 		return c, bad("Encryption", c.Encryption, "a Policy")
 	}
 	if c.MinDialect == 0 {
@@ -313,7 +316,8 @@ func (l *Limits) fill() error {
 	return nil
 }
 
-func defaultName() string {
+// DefaultName is the ServerName of a Config that has none.
+func DefaultName() string {
 	h, err := os.Hostname()
 	h, _, _ = strings.Cut(h, ".")
 	if err != nil || h == "" {

@@ -33,6 +33,12 @@ func newHostRule(allow, deny []string) (hostRule, error) {
 	return hostRule{a, d}, nil
 }
 
+// CheckHosts reports what is wrong with a list of hosts.
+func CheckHosts(list []string) error {
+	_, err := parseHosts(list)
+	return err
+}
+
 // parseHosts reads the words of a list. What follows EXCEPT is taken from all that
 // stands before it.
 func parseHosts(words []string) (hostList, error) {

@@ -24,11 +24,12 @@ import (
 // another reference: who got the open from its session reads them freely, who got it
 // from a fileState reads them with openTable.mu held.
 type open struct {
-	id   smb2.FileID
-	srv  *Server
-	sess *session
-	tree *tree
-	fs   vfs.FS // nil for a pipe
+	id     smb2.FileID
+	number uint64 // its ID in Status
+	srv    *Server
+	sess   *session
+	tree   *tree
+	fs     vfs.FS // nil for a pipe
 
 	file    vfs.File    // nil for a pipe
 	osFiler vfs.OSFiler // file, if there may be a descriptor for data behind it
@@ -241,6 +242,9 @@ func (s *openSet) add(o *open) bool {
 	}
 	for o.id.Volatile == 0 || s.m[o.id.Volatile] != nil {
 		o.id.Volatile = newFileID().Volatile
+	}
+	if o.number == 0 {
+		o.number = o.srv.lastOpen.Add(1)
 	}
 	s.m[o.id.Volatile] = o
 	return true

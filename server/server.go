@@ -52,7 +52,8 @@ type Server struct {
 	stragglerGrace time.Duration
 	wg             sync.WaitGroup // connections, the janitor and the scavenger
 
-	reloading sync.Mutex // of Reload, before all others
+	reloading sync.Mutex    // of Reload, before all others
+	lastOpen  atomic.Uint64 // open.number of the last one
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}                        // guarded by mu

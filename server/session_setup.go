@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 
@@ -43,11 +44,14 @@ func (s *Server) lookupUser(user, domain string) (hash [16]byte, ok bool) {
 		return hash, false
 	}
 	h, err := s.cfg.Users.NTHash(s.ctx, domain, user)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.log.Error("user lookup", "user", user, "err", err)
-		}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return hash, false
+	case err != nil:
+		// Not one who could be taken for a guest, but nobody knows the password.
+		s.log.Warn("user cannot log on", "user", user, "err", err)
+		rand.Read(hash[:]) // never fails: it ends the program first
+		return hash, true
 	}
 	return h, true
 }
@@ -281,7 +285,7 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	}
 	sess.as.Store(&logon{who.User, who.Domain, token, who.Guest, who.Anonymous})
 	sess.signer, sess.sealer, sess.opener = ch.signer, sealer, opener
-	if sess.encryptData = policy == PolicyRequired; sess.encryptData {
+	if sess.encryptData = policy == PolicyRequired || policy == PolicyDesired && sealer != nil; sess.encryptData {
 		c.noteCost("encryption", transformEncryption)
 	}
 	sess.applicationKey = application

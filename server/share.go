@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -54,6 +53,8 @@ type Share struct {
 	HostsAllow, HostsDeny []string
 	// Encrypt refuses access without encryption, whatever Config.Encryption says.
 	Encrypt bool
+	// EncryptionDesired asks clients that can to encrypt what they do with the share.
+	EncryptionDesired bool
 	// RequireSigning refuses sessions that neither sign nor encrypt.
 	RequireSigning bool
 
@@ -134,8 +135,11 @@ func (s *Share) own() (*Share, error) {
 	for _, l := range o.lists() {
 		*l.list = slices.Clone(*l.list)
 	}
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
+	}
+	if (o.FS == nil) == (o.Open == nil) {
+		return nil, fmt.Errorf("server: share %q: want one of FS and Open", o.Name)
 	}
 	var err error
 	o.hosts, err = newHostRule(o.HostsAllow, o.HostsDeny)
@@ -155,16 +159,14 @@ func (s *Share) lists() []shareList {
 	}
 }
 
-func (s *Share) check() error {
+// Check reports what is wrong with the share, but for what it holds.
+func (s *Share) Check() error {
 	n := len(utf16.Encode([]rune(s.Name)))
 	if n < 1 || n > 80 || strings.ContainsAny(s.Name, "\"\\/[]:|<>+=;,*?\x00") {
 		return fmt.Errorf("server: share name %q: want 1 to 80 characters, none of \"\\/[]:|<>+=;,*? or NUL", s.Name)
 	}
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("server: share %q: %w", s.Name, fmt.Errorf(format, args...))
-	}
-	if (s.FS == nil) == (s.Open == nil) {
-		return bad("%w", errors.New("want one of FS and Open"))
 	}
 	for _, l := range s.lists() {
 		if len(*l.list) > maxShareList {

@@ -105,7 +105,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	if share.Encrypt && sess.sealer == nil {
 		return refuse("the share wants encryption", ntstatus.AccessDenied)
 	}
-	encrypt := share.Encrypt || sess.encryptData
+	encrypt := share.Encrypt || sess.encryptData || share.EncryptionDesired && sess.sealer != nil
 	if share.RequireSigning && !encrypt && !(r.signedOK && r.ch.mustSign) {
 		return refuse("the share wants signing", ntstatus.AccessDenied)
 	}
@@ -159,7 +159,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 		resp.ShareType = smb2.ShareTypePipe
 		resp.ShareFlags = smb2.ShareFlagNoCaching
 	}
-	if share.Encrypt && c.dialect >= Dialect300 {
+	if (share.Encrypt || share.EncryptionDesired && sess.sealer != nil) && c.dialect >= Dialect300 {
 		resp.ShareFlags |= smb2.ShareFlagEncryptData
 	}
 	if share.HideUnreadable {

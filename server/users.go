@@ -16,7 +16,8 @@ type NTHash [16]byte
 // Users knows who may log on. Its methods may be called by many goroutines.
 type Users interface {
 	// NTHash returns the hash of the user's password; an error that matches
-	// fs.ErrNotExist for a user it does not know. name is as the client sent it,
+	// fs.ErrNotExist for a user it does not know, who may be taken for a guest, and
+	// another one for a user who cannot log on. name is as the client sent it,
 	// to be compared without regard to case; domain is what the client believes
 	// the user's domain to be, and may be ignored.
 	NTHash(ctx context.Context, domain, name string) (NTHash, error)
@@ -42,8 +43,11 @@ func ParseUsers(users ...string) (UserMap, error) {
 	return m, nil
 }
 
+// HashPassword is the hash of a password.
+func HashPassword(password string) NTHash { return NTHash(ntlm.NTHash(password)) }
+
 // Add sets the password of a user.
-func (m UserMap) Add(name, password string) { m[foldName(name)] = NTHash(ntlm.NTHash(password)) }
+func (m UserMap) Add(name, password string) { m[foldName(name)] = HashPassword(password) }
 
 // NTHash implements [Users]. The domain is ignored.
 func (m UserMap) NTHash(_ context.Context, _, name string) (NTHash, error) {
@@ -62,8 +66,10 @@ type Account struct {
 	// UID and GID are the user and his primary group, GIDs all his other groups.
 	UID, GID uint32
 	GIDs     []uint32
-	// Groups has the names of all his groups.
+	// Groups has the names of all his groups, the primary one first.
 	Groups []string
+	// Home is his home directory.
+	Home string
 }
 
 // Accounts is implemented by [Users] that knows the users of the operating system.

@@ -46,15 +46,12 @@ each rule of the specification besides. A case is an initiator that does one thi
 often a wrong one; what the server does then is compared with the specification, and
 whether it serves the next connection.
 
-The cases write files named smbd-conform-*.tmp to the share, which the server removes
-when they are closed. A case that would wait longer than 30 s for a timer of the
-server is skipped without --slow; with it they take a quarter of an hour.
-
-A case before which the server does not answer, as an earlier one has wedged it, is not
-run: it is shown as "gone", and does not count as failed.
-
-Exit status: 0 if no case failed, 1 if one did or the server was not reached or did not
-stay, 2 for a mistake on the command line.`,
+The cases write files named smbd-conform-*.tmp, which the server removes when they are
+closed. One that would wait longer than 30 s for a timer of the server is skipped
+without --slow (a quarter of an hour). One before which the server does not answer, as
+an earlier one has wedged it, is shown as "gone", and does not count as failed.
+Exit status: 0 if no case failed, 1 if one did or the server was not reached or did
+not stay.`,
 		Example: `  smbd-rdma conform //server/data -U alice%secret
   smbd-rdma conform //server/data -U alice%secret --run 'SD-6|Credit' -v
   smbd-rdma conform --list`,

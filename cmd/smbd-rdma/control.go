@@ -30,10 +30,13 @@ import (
 //	                                 a capture of the iwarp connections until it is
 //	                                 stopped; the trailers tell how much was lost
 //	POST /trace/stop?id=X            ends that capture
+//	POST /close?KIND=ID              closes a connection, session, open or share
+//	POST /reload                     reads the configuration again
 type control struct {
 	srv     *server.Server
 	tap     *iwarp.Tap
 	flights *flightLog
+	reload  func(context.Context) error
 	started time.Time
 
 	mu     sync.Mutex
@@ -220,6 +223,8 @@ func (c *control) handler() http.Handler {
 	mux.HandleFunc("GET /flight", c.flight)
 	mux.HandleFunc("GET /trace", c.trace)
 	mux.HandleFunc("POST /trace/stop", c.stopTrace)
+	mux.HandleFunc("POST /close", c.closeSomething)
+	mux.HandleFunc("POST /reload", c.reloadNow)
 	return mux
 }
 

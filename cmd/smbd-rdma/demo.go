@@ -279,7 +279,7 @@ type demoPair struct {
 // demoPair starts a server of dir and connects a client to it.
 func (a *app) demoPair(ctx context.Context, dir string) (p *demoPair, err error) {
 	// What goes as it should is not worth a line in a demo.
-	log := newLogger(a.stderr, max(slog.LevelWarn, a.level))
+	log := newLogger(a.stderr, max(slog.LevelWarn, a.level.Level()))
 	p = &demoPair{}
 	defer func() {
 		if err != nil {

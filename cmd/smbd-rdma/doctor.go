@@ -96,7 +96,7 @@ func (a *app) doctorConfig(ctx context.Context, where string, f doctorFlags) (*d
 	default:
 		return nil, usagef("--transport %q is not auto, iwarp or verbs", by)
 	}
-	if a.level == slog.LevelInfo { // nobody asked for more
+	if a.level.Level() == slog.LevelInfo { // nobody asked for more
 		a.log = newLogger(a.stderr, levelOfDoctor)
 	}
 	frames := newStartupFrames()

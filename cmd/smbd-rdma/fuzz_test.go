@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/smbd-rdma/smbd-rdma/server"
 )
 
 // FuzzConfig has any file as smb.conf: it is taken over or refused with an error
@@ -24,16 +22,19 @@ func FuzzConfig(f *testing.F) {
 			t.Fatal(err)
 		}
 		a := &app{log: slog.New(slog.DiscardHandler)}
-		s := &settings{users: server.UserMap{}}
-		if err := a.readConfig(name, s); err != nil {
-			if !strings.Contains(err.Error(), name) {
+		set, err := a.settings(serveFlags{config: name, users: []string{"a%b"}})
+		if err != nil {
+			if !strings.Contains(err.Error(), name) && !strings.Contains(err.Error(), "no share") {
 				t.Errorf("%v does not name the file", err)
 			}
 			return
 		}
-		for _, sh := range s.shares {
-			if sh.name == "" {
-				t.Errorf("a share without a name: %+v", sh)
+		for _, sh := range set.shares {
+			if sh.Name == "" || sh.path == "" {
+				t.Errorf("a share without a name or a path: %+v", sh)
+			}
+			if err := sh.Check(); err != nil {
+				t.Errorf("a share that the server refuses: %v", err)
 			}
 		}
 	})
@@ -52,7 +53,7 @@ func FuzzArguments(f *testing.F) {
 		if g, err := parseShareTarget(s); err == nil && (g.host == "" || g.share == "") {
 			t.Errorf("%q is %+v", s, g)
 		}
-		if sh, err := parseShare(s); err == nil && (sh.name == "" || sh.path == "") {
+		if sh, err := parseShare(s); err == nil && (sh.Name == "" || sh.path == "") {
 			t.Errorf("%q is %+v", s, sh)
 		}
 	})

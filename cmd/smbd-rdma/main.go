@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"unicode"
 
@@ -49,11 +50,25 @@ func main() {
 	if !signal.Ignored(syscall.SIGHUP) { // nohup means it
 		signals = append(signals, syscall.SIGHUP)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	context.AfterFunc(ctx, stop) // the second signal ends the process at once
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, hangups: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	got := make(chan os.Signal, 1)
+	signal.Notify(got, signals...)
+	go func() { // lives as long as the process
+		for s := range got {
+			if s == syscall.SIGHUP && a.takesHangups.Load() {
+				select {
+				case a.hangups <- struct{}{}:
+				default: // one is waiting
+				}
+				continue
+			}
+			cancel(fmt.Errorf("%v", s))
+			signal.Stop(got) // the second signal ends the process at once
+			return
+		}
+	}()
+	os.Exit(a.run(ctx, os.Args[1:]))
 }
 
 // app is what all commands share.
@@ -63,9 +78,15 @@ type app struct {
 	logLevel       string
 	profile        string
 	conn           connFlags
-	level          slog.Level
+	level          slog.LevelVar
+	levelChosen    bool // by --log-level
 	log            *slog.Logger
 	tap            *iwarp.Tap // of trace; nil without it
+
+	// hangups has a value when SIGHUP has come to a command that has said by
+	// takesHangups that it does not end by it. Nil in tests.
+	hangups      chan struct{}
+	takesHangups atomic.Bool
 }
 
 // run executes one command line and returns the exit status.
@@ -181,7 +202,8 @@ func (a *app) rootCommand() *cobra.Command {
 		if err := a.level.UnmarshalText([]byte(a.logLevel)); err != nil {
 			return usagef("--log-level %q is not debug, info, warn or error", a.logLevel)
 		}
-		a.log = newLogger(a.stderr, a.level)
+		a.levelChosen = cmd.Flags().Changed("log-level")
+		a.log = newLogger(a.stderr, &a.level)
 		p, err := startProfile(a.profile)
 		prof = p
 		return err
@@ -189,7 +211,8 @@ func (a *app) rootCommand() *cobra.Command {
 	for _, c := range []*cobra.Command{
 		a.serveCommand(), a.demoCommand(), a.lsCommand(), a.statCommand(), a.catCommand(),
 		a.getCommand(), a.putCommand(), a.rmCommand(), a.mkdirCommand(), a.mvCommand(),
-		a.conformCommand(), a.devicesCommand(), a.doctorCommand(), a.statusCommand(), a.traceCommand(), a.versionCommand(),
+		a.conformCommand(), a.devicesCommand(), a.doctorCommand(), a.statusCommand(), a.closeCommand(), a.reloadCommand(),
+		a.testparmCommand(), a.passwdCommand(), a.traceCommand(), a.versionCommand(),
 	} {
 		// The profile is written also when the command fails.
 		if work := c.RunE; work != nil {
@@ -208,7 +231,7 @@ func (a *app) rootCommand() *cobra.Command {
 }
 
 // newLogger logs text to w.
-func newLogger(w io.Writer, level slog.Level) *slog.Logger {
+func newLogger(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
 

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -148,6 +150,7 @@ func TestConfigurationFile(t *testing.T) {
    map to guest = never
    smb ports = 1445 2445
    deadtime = 5
+   preexec = /bin/true
 ; another
 [data]
    path = ` + dir + `
@@ -158,36 +161,43 @@ func TestConfigurationFile(t *testing.T) {
    path = ` + dir + `
    browseable = no
    guest ok = yes
+   vfs objects = acl_xattr
+   smb3 share cap:CONTINUOUS AVAILABILITY = yes
 `
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
 	a := &app{stderr: &log}
-	a.log = newLogger(&log, 0)
+	a.log = newLogger(&log, slog.LevelInfo)
 	s, err := a.settings(serveFlags{config: name, users: []string{"alice%secret"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.name != "STORE" || s.domain != "LAB" || s.signing != server.PolicyRequired ||
-		s.encryption != server.PolicyOffered || s.minDialect != server.Dialect300 || s.guest ||
-		strings.Join(s.tcp, " ") != ":1445 :2445" {
+	c := &s.server
+	if c.ServerName != "STORE" || c.Domain != "LAB" || c.Signing != server.PolicyRequired ||
+		c.Encryption != server.PolicyDesired || c.MinDialect != server.Dialect300 || c.Guest || c.IdleTimeout != 5*time.Minute ||
+		strings.Join(s.tcp, " ") != ":1445 :2445" || !s.rdmaDevices {
 		t.Errorf("[global] is %+v", s)
 	}
 	if len(s.shares) != 2 {
 		t.Fatalf("%d shares, want 2", len(s.shares))
 	}
 	d, p := s.shares[0], s.shares[1]
-	if d.name != "data" || d.path != dir || d.readOnly || d.comment != "The data; all of it" || strings.Join(d.validUsers, " ") != "alice bob" {
+	if d.Name != "data" || d.path != dir || d.ReadOnly || d.Comment != "The data; all of it" || strings.Join(d.Users, " ") != "alice bob" ||
+		!d.EncryptionDesired || d.CreateMask != 0o744 || d.NoStreams {
 		t.Errorf("[data] is %+v", d)
 	}
-	if p.name != "public" || !p.readOnly || !p.hidden || !p.guest {
+	if p.Name != "public" || !p.ReadOnly || !p.Hidden || !p.Guest || !p.NoStreams || !p.ContinuousAvailability {
 		t.Errorf("[public] is %+v", p)
 	}
-	if !strings.Contains(log.String(), "deadtime") {
-		t.Errorf("the unknown parameter is not named in the log: %q", log.String())
+	if !strings.Contains(log.String(), "preexec") || !strings.Contains(log.String(), name+":12") {
+		t.Errorf("the parameter that is not supported is not named in the log, with its line: %q", log.String())
 	}
-	for _, bad := range []string{"[data]\nread only = perhaps\npath = /\n", "[data]\ncomment = no path\n", "stray = 1\n[data]\npath = /\n", "[global]\nserver signing = x\n"} {
+	for _, bad := range []string{"[data]\nread only = perhaps\npath = /\n", "[data]\ncomment = no path\n", "[data]\npath = data\n", "[global]\nserver signing = x\n",
+		"[global]\nhosts allow = example.org\n[data]\npath = /\n", "[a/b]\npath = /\n", "[d]\npath = /\nvalid users = \"\"\n",
+		"[global]\nserver min protocol = SMB3\nserver max protocol = SMB2_10\n[d]\npath = /\n", "[global]\nsmb ports = 70000\n[d]\npath = /\n",
+		"[global]\nserver smb3 signing algorithms = -AES-128-GMAC -AES-128-CMAC\n[d]\npath = /\n", "[global]\nusername map = /nonexistent\n[d]\npath=/\n"} {
 		if err := os.WriteFile(name, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}

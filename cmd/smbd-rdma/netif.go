@@ -43,7 +43,7 @@ func covered(listening []netip.Addr, ip netip.Addr) bool {
 // more connections, as they are now: each once where TCP is served on it and, where
 // SMB Direct is, once more for RDMA. Loopback is among them: whom it is told to is
 // the server's to say.
-func networkInterfaces(served servedAddrs) []server.Interface {
+func networkInterfaces(served servedAddrs, only *interfaceFilter) []server.Interface {
 	ifs, err := net.Interfaces()
 	if err != nil {
 		return nil
@@ -64,7 +64,7 @@ func networkInterfaces(served servedAddrs) []server.Interface {
 				continue
 			}
 			ip, ok := netip.AddrFromSlice(n.IP)
-			if ip = ip.Unmap(); !ok || ip.IsLinkLocalUnicast() {
+			if ip = ip.Unmap(); !ok || ip.IsLinkLocalUnicast() || !only.has(i.Name, ip) {
 				continue
 			}
 			e := server.Interface{Index: uint32(i.Index), Speed: speed, Addr: ip}

@@ -183,7 +183,7 @@ func TestSM32NetworkInterfaces(t *testing.T) {
 		{"SMB Direct alone", servedAddrs{rdma: []netip.Addr{any6}}, []bool{true}},
 		{"on another", servedAddrs{plain: []netip.Addr{netip.MustParseAddr("192.0.2.77")}}, nil},
 	} {
-		if got := of(networkInterfaces(c.served), lo); !slices.Equal(got, c.want) {
+		if got := of(networkInterfaces(c.served, &interfaceFilter{}), lo); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

@@ -1,46 +1,92 @@
 package main
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
-	"gopkg.in/ini.v1"
-
+	"github.com/smbd-rdma/smbd-rdma/internal/smbconf"
 	"github.com/smbd-rdma/smbd-rdma/server"
 )
 
 // settings are what serve runs with: the configuration file, then the flags.
 type settings struct {
-	shares    []shareSettings
-	users     server.UserMap
-	name      string
-	domain    string
-	guest     bool
+	server server.Config // without shares and users
+	shares []shareSettings
+	homes  *shareSettings
+	users  *accountsConfig
+
 	tcp, rdma []string
 	// rdmaDevices: what RDMA devices there are is served too.
 	rdmaDevices bool
-	signing     server.Policy
-	encryption  server.Policy
-	minDialect  uint16
-	maxDialect  uint16
+	interfaces  interfaceFilter
+	multiChan   bool
+	http        string
+	control     string
+	audit       string
+	logLevel    int64 // Samba's; -1 if the file does not say
+	file        *smbconf.Config
 }
 
+// shareSettings is a share before it is opened: path is a directory, memory: or, with
+// variables of who connects, found then.
 type shareSettings struct {
-	name, path, comment string
-	readOnly, guest     bool
-	hidden, encrypt     bool
-	caseSensitive       bool
-	validUsers          []string
+	server.Share
+	path          string
+	caseSensitive bool
+}
+
+// errConfig are the errors of a configuration file, which have been reported.
+var errConfig = errors.New("the configuration has errors")
+
+// loadConfig reads a configuration file and reports what is to be said of it.
+func (a *app) loadConfig(name string, strict bool, report func(smbconf.Problem)) (*smbconf.Config, error) {
+	c, err := smbconf.Load(name, smbconf.Options{Strict: strict, Version: version()})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range c.Problems {
+		report(p)
+	}
+	return c, nil
+}
+
+// logProblem reports a problem of the configuration in the log.
+func (a *app) logProblem(p smbconf.Problem) {
+	log := a.log.Info
+	switch p.Severity {
+	case smbconf.Warning:
+		log = a.log.Warn
+	case smbconf.Error:
+		log = a.log.Error
+	}
+	log("configuration: "+p.Text, "at", p.Pos)
 }
 
 // settings puts file and flags together.
 func (a *app) settings(f serveFlags) (*settings, error) {
-	s := &settings{users: server.UserMap{}, tcp: []string{":445"}, rdma: []string{"iwarp://:5445"}, rdmaDevices: true}
+	s := &settings{
+		tcp: []string{":445"}, rdma: []string{"iwarp://:5445"}, rdmaDevices: true, multiChan: true, logLevel: -1,
+		users: &accountsConfig{flags: server.UserMap{}, users: &smbconf.UserMap{}, guest: "nobody"},
+	}
 	if f.config != "" {
-		if err := a.readConfig(f.config, s); err != nil {
+		c, err := a.loadConfig(f.config, f.strict, a.logProblem)
+		if err != nil {
 			return nil, err
+		}
+		problems := s.apply(c, f.strict)
+		for _, p := range problems {
+			a.logProblem(p)
+		}
+		c.Problems = append(c.Problems, problems...)
+		if c.Failed() {
+			return nil, fmt.Errorf("%s: %w: see testparm %s", f.config, errConfig, f.config)
 		}
 	}
 	for _, arg := range f.shares {
@@ -49,14 +95,14 @@ func (a *app) settings(f serveFlags) (*settings, error) {
 			return nil, err
 		}
 		for i := range s.shares {
-			if strings.EqualFold(s.shares[i].name, sh.name) {
+			if strings.EqualFold(s.shares[i].Name, sh.Name) {
 				s.shares = append(s.shares[:i], s.shares[i+1:]...)
 				break
 			}
 		}
 		s.shares = append(s.shares, sh)
 	}
-	if len(s.shares) == 0 {
+	if len(s.shares) == 0 && s.homes == nil {
 		return nil, usagef("no share: give --share NAME=PATH or -c FILE")
 	}
 	for _, u := range f.users {
@@ -64,14 +110,15 @@ func (a *app) settings(f serveFlags) (*settings, error) {
 		if !ok || name == "" {
 			return nil, usagef("--user %q is not of the form NAME%%PASSWORD", name)
 		}
-		s.users.Add(name, password)
+		s.users.flags.Add(name, password)
 	}
-	s.guest = s.guest || f.guest
-	if len(s.users) == 0 && !s.guest {
+	c := &s.server
+	c.Guest = c.Guest || f.guest
+	if len(s.users.flags) == 0 && s.users.file == "" && !c.Guest {
 		return nil, usagef("nobody could log on: give --user NAME%%PASSWORD, or --guest with a share NAME=PATH,guest")
 	}
 	if f.name != "" {
-		s.name = f.name
+		c.ServerName = f.name
 	}
 	if f.tcp != nil {
 		s.tcp = without(f.tcp, "none")
@@ -79,40 +126,61 @@ func (a *app) settings(f serveFlags) (*settings, error) {
 	if f.rdma != nil {
 		s.rdma, s.rdmaDevices = without(f.rdma, "none"), false
 	}
+	for _, o := range []struct{ flag, dst *string }{{&f.http, &s.http}, {&f.control, &s.control}, {&f.audit, &s.audit}} {
+		if *o.flag != "" {
+			*o.dst = *o.flag
+		}
+	}
 	if f.signing != "" {
 		p, ok := signingPolicies[f.signing]
 		if !ok {
 			return nil, usagef("--signing %q is not default, offered or required", f.signing)
 		}
-		s.signing = p
+		c.Signing = p
 	}
 	if f.encrypt != "" {
 		p, ok := encryptionPolicies[f.encrypt]
 		if !ok {
 			return nil, usagef("--encryption %q is not offered, required or off", f.encrypt)
 		}
-		s.encryption = p
+		c.Encryption = p
 	}
+	if c.ServerName == "" {
+		c.ServerName = server.DefaultName()
+	}
+	c.GUID = serverGUID(c.ServerName)
 	return s, nil
 }
 
-// The words of the flags and those of Samba's "server signing" and "smb encrypt".
+// The words of the flags and those of "server signing" and "server smb encrypt".
 var (
 	signingPolicies = map[string]server.Policy{
 		"default": server.PolicyDefault, "offered": server.PolicyOffered, "auto": server.PolicyOffered,
 		"disabled": server.PolicyOffered, "mandatory": server.PolicyRequired, "required": server.PolicyRequired,
 	}
 	encryptionPolicies = map[string]server.Policy{
-		"default": server.PolicyDefault, "offered": server.PolicyOffered, "auto": server.PolicyOffered,
-		"enabled": server.PolicyOffered, "desired": server.PolicyOffered, "if_required": server.PolicyOffered,
-		"required": server.PolicyRequired, "mandatory": server.PolicyRequired, "off": server.PolicyDisabled,
-		"disabled": server.PolicyDisabled, "no": server.PolicyDisabled,
+		"default": server.PolicyDefault, "offered": server.PolicyOffered, "if_required": server.PolicyOffered,
+		"desired": server.PolicyDesired, "required": server.PolicyRequired, "off": server.PolicyDisabled,
 	}
 	dialects = map[string]uint16{
-		"SMB2_02": server.Dialect202, "SMB2": server.Dialect210, "SMB2_10": server.Dialect210,
-		"SMB3_00": server.Dialect300, "SMB3_02": server.Dialect302, "SMB3": server.Dialect311, "SMB3_11": server.Dialect311,
+		"smb2_02": server.Dialect202, "smb2_10": server.Dialect210, "smb2_22": server.Dialect300, "smb2_24": server.Dialect300,
+		"smb3_00": server.Dialect300, "smb3_02": server.Dialect302, "smb3_11": server.Dialect311,
 	}
 )
+
+// serverGUID identifies the server to clients, the same at each start on this machine;
+// the zero GUID, which stands for a random one, where the machine has no identity.
+func serverGUID(name string) (guid [16]byte) {
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil || len(strings.TrimSpace(string(id))) == 0 {
+		return guid
+	}
+	sum := sha256.Sum256([]byte("smbd-rdma server\x00" + strings.TrimSpace(string(id)) + "\x00" + strings.ToUpper(name)))
+	copy(guid[:], sum[:])
+	guid[7] = guid[7]&0x0F | 0x40
+	guid[8] = guid[8]&0x3F | 0x80
+	return guid
+}
 
 func without(list []string, word string) []string {
 	out := []string{}
@@ -130,15 +198,20 @@ func parseShare(arg string) (shareSettings, error) {
 	if !ok || name == "" || rest == "" {
 		return shareSettings{}, usagef("--share %q is not of the form NAME=PATH[,ro]", arg)
 	}
-	sh := shareSettings{name: name}
+	sh := shareSettings{Share: server.Share{Name: name, CreateMask: 0o744, DirectoryMask: 0o755, HideDotFiles: true, PosixLocking: true}}
 	for {
 		head, last, found := cutLast(rest, ",")
 		if !found || last != "ro" && last != "guest" {
 			break
 		}
-		sh.readOnly = sh.readOnly || last == "ro"
-		sh.guest = sh.guest || last == "guest"
+		sh.ReadOnly = sh.ReadOnly || last == "ro"
+		sh.Guest = sh.Guest || last == "guest"
 		rest = head
+	}
+	if isMemory(rest) {
+		sh.path = rest
+		_, err := memorySize(rest)
+		return sh, err
 	}
 	path, err := filepath.Abs(rest)
 	if err != nil {
@@ -161,146 +234,296 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// readConfig reads a file in Samba's format. What has no meaning here is named
-// in a warning and otherwise ignored, so that a Samba user's file can be taken
-// over as it is.
-func (a *app) readConfig(name string, s *settings) error {
-	file, err := ini.LoadSources(ini.LoadOptions{
-		IgnoreInlineComment: true, KeyValueDelimiters: "=", InsensitiveKeys: true,
-		UnescapeValueCommentSymbols: true, SkipUnrecognizableLines: false,
-	}, name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+// apply takes a configuration file over. Its problems are those that are not of a line's
+// form but of what it means here.
+func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.Problem) {
+	s.file = file
+	report := func(sev smbconf.Severity, sec *smbconf.Section, key, format string, args ...any) {
+		if strict && sev == smbconf.Warning {
+			sev = smbconf.Error
+		}
+		v, ok := sec.Lookup(key)
+		if !ok {
+			v.Pos = sec.Pos
+		}
+		problems = append(problems, smbconf.Problem{Severity: sev, Pos: v.Pos, Text: fmt.Sprintf(format, args...)})
 	}
-	var unknown []string
-	for _, sec := range file.Sections() {
-		switch strings.ToLower(sec.Name()) {
-		case "default":
-			if len(sec.Keys()) > 0 {
-				return fmt.Errorf("%s: %q stands before the first section", name, sec.Keys()[0].Name())
+	g, c := file.Global, &s.server
+	fail := func(key string, err error) { report(smbconf.Error, g, key, "%s: %v", key, err) }
+
+	c.ServerName, c.Domain = strings.ToUpper(g.String("netbios name")), strings.ToUpper(g.String("workgroup"))
+	c.Comment = g.String("server string")
+	c.MinDialect, c.MaxDialect = dialects[g.String("server min protocol")], dialects[g.String("server max protocol")]
+	if c.MinDialect > c.MaxDialect {
+		report(smbconf.Error, g, "server max protocol", "server max protocol is below server min protocol")
+		c.MinDialect = c.MaxDialect
+	}
+	c.Signing = signingPolicies[g.String("server signing")]
+	c.Encryption = encryptionPolicies[g.String("server smb encrypt")]
+	if ids, err := algorithms(g.List("server smb3 encryption algorithms"), cipherNames); err != nil {
+		fail("server smb3 encryption algorithms", err)
+	} else {
+		c.Ciphers = ids
+	}
+	if ids, err := algorithms(g.List("server smb3 signing algorithms"), signingNames); err != nil {
+		fail("server smb3 signing algorithms", err)
+	} else {
+		c.SigningAlgorithms = ids
+	}
+	c.Guest = g.String("map to guest") != "never"
+	c.HostsAllow, c.HostsDeny = g.List("hosts allow"), g.List("hosts deny")
+	for key, list := range map[string][]string{"hosts allow": c.HostsAllow, "hosts deny": c.HostsDeny} {
+		if err := server.CheckHosts(list); err != nil {
+			fail(key, err)
+		}
+	}
+	c.IdleTimeout = time.Duration(g.Int("deadtime")) * time.Minute
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = -1
+	}
+	c.Limits.Connections = int(g.Int("max smbd processes"))
+	c.Limits.OpensPerSession = int(g.Int("max open files"))
+	c.Limits.CreditsPerConn = int(g.Int("smb2 max credits"))
+	c.Limits.MaxReadSize, c.Limits.MaxWriteSize = int(g.Int("smb2 max read")), int(g.Int("smb2 max write"))
+	c.Limits.MaxTransactSize = int(g.Int("smb2 max trans"))
+
+	s.multiChan = g.Bool("server multi channel support")
+	if err := s.listeners(g); err != nil {
+		fail("interfaces", err)
+	}
+	if list := g.List("smbd-rdma:rdma"); len(list) > 0 {
+		s.rdma, s.rdmaDevices = without(list, "none"), false
+	}
+	s.http, s.control, s.audit = g.String("smbd-rdma:http"), g.String("smbd-rdma:control"), g.String("smbd-rdma:audit")
+	if g.Set("log level") {
+		word, _, _ := strings.Cut(g.String("log level"), " ")
+		n, err := strconv.ParseInt(word, 10, 32)
+		if err != nil || n < 0 {
+			fail("log level", fmt.Errorf("%q is not a number", word))
+			n = 1
+		}
+		s.logLevel = n
+	}
+
+	s.users.guest = g.String("guest account")
+	// What is wrong with the backend has been said when the file was read.
+	s.users.file, _ = smbconf.PasswdFile(g.String("passdb backend"), g.String("smb passwd file"))
+	s.users.required = g.Set("smb passwd file") || strings.Contains(g.String("passdb backend"), "smbpasswd:")
+	if name := g.String("username map"); name != "" {
+		if m, bad, err := readUserMap(name); err != nil {
+			fail("username map", err)
+		} else {
+			s.users.users = m
+			for _, e := range bad {
+				report(smbconf.Warning, g, "username map", "username map: %s: %v", name, e)
 			}
-		case "global":
-			for _, k := range sec.Keys() {
-				known, err := s.global(k)
-				if err != nil {
-					return fmt.Errorf("%s: [global] %s: %w", name, k.Name(), err)
-				}
-				if !known {
-					unknown = append(unknown, k.Name())
-				}
-			}
-		case "homes", "printers", "print$":
-			unknown = append(unknown, "["+sec.Name()+"]")
-		default:
-			sh := shareSettings{name: sec.Name(), readOnly: true}
-			for _, k := range sec.Keys() {
-				known, err := sh.set(k)
-				if err != nil {
-					return fmt.Errorf("%s: [%s] %s: %w", name, sec.Name(), k.Name(), err)
-				}
-				if !known {
-					unknown = append(unknown, k.Name())
-				}
-			}
+		}
+	}
+
+	all := file.Shares
+	if file.Homes != nil {
+		all = append(all[:len(all):len(all)], file.Homes)
+	}
+	for _, sec := range all {
+		if !sec.Bool("available") {
+			continue
+		}
+		sh := shareOf(sec)
+		if sec == file.Homes {
 			if sh.path == "" {
-				return fmt.Errorf("%s: [%s] has no path", name, sec.Name())
+				sh.path = "%H"
 			}
+			sh.Users = without(sh.Users, "%S") // nobody else can connect to it
+		}
+		switch {
+		case sh.path == "":
+			report(smbconf.Error, sec, "path", "[%s] has no path", sec.Name)
+		case isMemory(sh.path):
+			if _, err := memorySize(sh.path); err != nil {
+				report(smbconf.Error, sec, "path", "[%s]: %v", sec.Name, err)
+			}
+		case !filepath.IsAbs(sh.path) && !strings.HasPrefix(sh.path, "%H"):
+			report(smbconf.Error, sec, "path", "[%s]: path = %s is not an absolute path", sec.Name, sh.path)
+		}
+		if err := sh.Check(); err != nil {
+			report(smbconf.Error, sec, "path", "[%s]: %v", sec.Name, err)
+		}
+		if sec == file.Homes {
+			s.homes = &sh
+		} else {
 			s.shares = append(s.shares, sh)
 		}
 	}
-	if len(unknown) > 0 {
-		a.log.Warn("ignored in the configuration", "file", name, "what", strings.Join(unknown, ", "))
+	return problems
+}
+
+// shareOf makes a share of a section.
+func shareOf(sec *smbconf.Section) shareSettings {
+	streams := true
+	if sec.Set("vfs objects") {
+		streams = false
+		for _, m := range sec.List("vfs objects") {
+			streams = streams || strings.EqualFold(m, "streams_xattr")
+		}
+	}
+	return shareSettings{
+		path: sec.String("path"), caseSensitive: sec.String("case sensitive") == "yes",
+		Share: server.Share{
+			Name: sec.Name, Comment: sec.String("comment"),
+			Hidden: !sec.Bool("browseable"), AccessBased: sec.Bool("access based share enum"),
+			ReadOnly: sec.Bool("read only"), Guest: sec.Bool("guest ok"), GuestOnly: sec.Bool("guest only"),
+			Users: sec.List("valid users"), InvalidUsers: sec.List("invalid users"),
+			ReadList: sec.List("read list"), WriteList: sec.List("write list"), AdminUsers: sec.List("admin users"),
+			HostsAllow: sec.List("hosts allow"), HostsDeny: sec.List("hosts deny"),
+			Encrypt:           sec.String("server smb encrypt") == "required",
+			EncryptionDesired: sec.String("server smb encrypt") == "desired",
+			RequireSigning:    sec.String("smbd-rdma:signing") == "required",
+			ForceUser:         sec.String("force user"), ForceGroup: sec.String("force group"),
+			CreateMask: sec.Mode("create mask"), DirectoryMask: sec.Mode("directory mask"),
+			ForceCreateMode: sec.Mode("force create mode"), ForceDirectoryMode: sec.Mode("force directory mode"),
+			InheritOwner: sec.String("inherit owner") != "no", InheritACLs: sec.Bool("inherit acls"),
+			NoStreams: !streams, NoACL: !sec.Bool("nt acl support"),
+			ExecuteAlways: sec.Bool("acl allow execute always"), KeepAutoInherited: !sec.Bool("acl flag inherited canonicalization"),
+			NoDOSAttributes: !sec.Bool("store dos attributes"), NoEAs: !sec.Bool("ea support"),
+			NoNotify: !sec.Bool("change notify"), NoOplocks: !sec.Bool("oplocks"), NoLeases: !sec.Bool("smb2 leases"),
+			NoDurable: !sec.Bool("durable handles"), ContinuousAvailability: sec.Bool("continuous availability"),
+			KernelOplocks: sec.Bool("kernel oplocks"), PosixLocking: sec.Bool("posix locking"),
+			HideUnreadable: sec.Bool("hide unreadable"), HideDotFiles: sec.Bool("hide dot files"),
+			HideFiles: sec.Patterns("hide files"), VetoFiles: sec.Patterns("veto files"),
+		},
+	}
+}
+
+// listeners are the TCP addresses of [global].
+func (s *settings) listeners(g *smbconf.Section) error {
+	var err error
+	if s.interfaces, err = newInterfaceFilter(g.List("interfaces")); err != nil {
+		return err
+	}
+	hosts := []string{""}
+	if g.Bool("bind interfaces only") {
+		if hosts, err = s.interfaces.hosts(); err != nil {
+			return err
+		}
+		if len(hosts) == 0 {
+			return errors.New("no interface of this machine is among them, and only they are to be listened on")
+		}
+		s.rdma = nil
+		for _, h := range hosts {
+			s.rdma = append(s.rdma, "iwarp://"+net.JoinHostPort(h, "5445"))
+		}
+	}
+	s.tcp = nil
+	for _, p := range g.List("smb ports") {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("smb ports: %q is not a port", p)
+		}
+		if n == 139 {
+			continue
+		}
+		for _, h := range hosts {
+			s.tcp = append(s.tcp, net.JoinHostPort(h, p))
+		}
 	}
 	return nil
 }
 
-// parameter is a name as Samba compares it: without regard to case and spaces.
-func parameter(k *ini.Key) string {
-	return strings.ToLower(strings.Join(strings.Fields(k.Name()), " "))
+// The names of ciphers and signing algorithms in their order, with the ids of [MS-SMB2]
+// 2.2.3.1.2 and 2.2.3.1.7.
+type algorithm struct {
+	name string
+	id   uint16
 }
 
-func (s *settings) global(k *ini.Key) (known bool, err error) {
-	v := strings.TrimSpace(k.Value())
-	var ok bool
-	switch parameter(k) {
-	case "netbios name", "server name":
-		s.name = strings.ToUpper(v)
-	case "workgroup":
-		s.domain = strings.ToUpper(v)
-	case "map to guest":
-		s.guest = !strings.EqualFold(v, "never")
-	case "server signing":
-		if s.signing, ok = signingPolicies[strings.ToLower(v)]; !ok {
-			return true, fmt.Errorf("%q is not default, auto or mandatory", v)
-		}
-	case "smb encrypt", "server smb encrypt":
-		if s.encryption, ok = encryptionPolicies[strings.ToLower(v)]; !ok {
-			return true, fmt.Errorf("%q is not off, desired or required", v)
-		}
-	case "server min protocol", "min protocol":
-		if s.minDialect, ok = dialects[strings.ToUpper(v)]; !ok {
-			return true, fmt.Errorf("%q is not a dialect from SMB2_02 to SMB3_11", v)
-		}
-	case "server max protocol", "max protocol", "protocol":
-		if s.maxDialect, ok = dialects[strings.ToUpper(v)]; !ok {
-			return true, fmt.Errorf("%q is not a dialect from SMB2_02 to SMB3_11", v)
-		}
-	case "smb ports":
-		s.tcp = nil
-		for _, p := range strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == ',' }) {
-			s.tcp = append(s.tcp, ":"+p)
-		}
-	default:
-		return false, nil
+var (
+	cipherNames  = []algorithm{{"AES-128-GCM", 2}, {"AES-128-CCM", 1}, {"AES-256-GCM", 4}, {"AES-256-CCM", 3}}
+	signingNames = []algorithm{{"AES-128-GMAC", 2}, {"AES-128-CMAC", 1}, {"HMAC-SHA256", 0}}
+)
+
+// algorithms reads a list of names. + and - before the first one add the whole list to
+// the default, or take it from there. Nil is the default.
+func algorithms(list []string, names []algorithm) ([]uint16, error) {
+	if len(list) == 0 {
+		return nil, nil
 	}
-	return true, nil
+	sign := byte(0)
+	if c := list[0][:min(1, len(list[0]))]; c == "+" || c == "-" {
+		sign = c[0]
+		list = append([]string{list[0][1:]}, list[1:]...)
+	}
+	named := map[uint16]bool{}
+	var ids []uint16
+	for _, w := range list {
+		found := false
+		for _, n := range names {
+			if strings.EqualFold(n.name, w) {
+				if !named[n.id] {
+					ids = append(ids, n.id)
+				}
+				found, named[n.id] = true, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("%q is not an algorithm of SMB 3", w)
+		}
+	}
+	if sign == 0 {
+		return ids, nil
+	}
+	var out []uint16
+	for _, n := range names {
+		if sign == '+' || !named[n.id] {
+			out = append(out, n.id)
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no algorithm is left")
+	}
+	return out, nil
 }
 
-func (sh *shareSettings) set(k *ini.Key) (known bool, err error) {
-	v := strings.TrimSpace(k.Value())
-	flag := func(dst *bool, negate bool) error {
-		b, err := parseBool(v)
-		*dst = b != negate
-		return err
+func readUserMap(name string) (*smbconf.UserMap, []error, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
 	}
-	switch parameter(k) {
-	case "path", "directory":
-		sh.path = v
-	case "comment":
-		sh.comment = v
-	case "read only":
-		return true, flag(&sh.readOnly, false)
-	case "writeable", "writable", "write ok":
-		return true, flag(&sh.readOnly, true)
-	case "browseable", "browsable":
-		return true, flag(&sh.hidden, true)
-	case "guest ok", "public":
-		return true, flag(&sh.guest, false)
-	case "valid users":
-		sh.validUsers = strings.FieldsFunc(v, func(r rune) bool { return r == ' ' || r == ',' })
-	case "case sensitive":
-		if strings.EqualFold(v, "auto") {
-			return true, nil
-		}
-		return true, flag(&sh.caseSensitive, false)
-	case "smb encrypt", "server smb encrypt":
-		p, ok := encryptionPolicies[strings.ToLower(v)]
-		if !ok {
-			return true, fmt.Errorf("%q is not off, desired or required", v)
-		}
-		sh.encrypt = p == server.PolicyRequired
-	default:
-		return false, nil
+	defer f.Close()
+	m, bad, err := smbconf.ParseUserMap(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return true, nil
+	return m, bad, nil
 }
 
-func parseBool(v string) (bool, error) {
-	switch strings.ToLower(v) {
-	case "yes", "true", "on", "1":
-		return true, nil
-	case "no", "false", "off", "0":
-		return false, nil
+// open makes the server's shares, with what they hold from stores. The references that
+// it takes there are dropped by release.
+func (s *settings) open(st *stores) (shares []server.Share, homes *server.Share, release func(), err error) {
+	var held []func()
+	release = func() {
+		for _, r := range held {
+			r()
+		}
 	}
-	return false, fmt.Errorf("%q is not yes or no", v)
+	for i := range s.shares {
+		sh := s.shares[i]
+		if !smbconf.Dynamic(sh.path) {
+			// Held for as long as it is configured: what cannot be opened is found
+			// out now, and a share in memory stays.
+			_, r, err := st.get(sh.store(strings.ReplaceAll(sh.path, "%%", "%")))
+			if err != nil {
+				release()
+				return nil, nil, nil, fmt.Errorf("share %s: %w", sh.Name, err)
+			}
+			held = append(held, r)
+		}
+		sh.Open = sh.opener(st)
+		shares = append(shares, sh.Share)
+	}
+	if s.homes != nil {
+		h := *s.homes
+		h.Open = h.opener(st)
+		homes = &h.Share
+	}
+	return shares, homes, release, nil
 }

@@ -119,11 +119,14 @@ func (m *mover) get(ctx context.Context, dir, root string, items []item) error {
 }
 
 // sendable refuses local names that would be other names on a share: in SMB a
-// backslash separates elements, and names are UTF-16.
+// backslash separates elements, a colon begins the name of a stream, and names are
+// UTF-16.
 func sendable(rel string) error {
 	switch {
 	case strings.Contains(rel, `\`):
 		return fmt.Errorf("%q: a name on a share has no backslash", rel)
+	case strings.Contains(rel, ":"):
+		return fmt.Errorf("%q: a name on a share has no colon", rel)
 	case !utf8.ValidString(rel):
 		return fmt.Errorf("%q: the name is not UTF-8", rel)
 	}

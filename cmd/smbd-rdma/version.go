@@ -41,3 +41,11 @@ func versionLine() string {
 	}
 	return fmt.Sprintf("smbd-rdma %s (%s) %s %s/%s providers: %s", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH, providers)
 }
+
+// version is that of the module that the program was built from.
+func version() string {
+	if bi, ok := debug.ReadBuildInfo(); ok && bi.Main.Version != "" {
+		return bi.Main.Version
+	}
+	return "(devel)"
+}

@@ -144,6 +144,8 @@ var Keys = []Key{
 		Text: "What is created belongs to the owner of its directory.", Differs: "`unix only` is taken for `yes`."},
 	{Name: "inherit acls", Share: true, Kind: Bool, Default: "no", Group: gFiles, Text: "What is created gets its rights from the inheritable entries of its directory alone, not from the mode bits."},
 	{Name: "nt acl support", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Store the security descriptors that clients set, in Samba's form. Without it they are made of the mode bits."},
+	{Name: "acl allow execute always", Share: true, Kind: Bool, Default: "no", Group: gFiles, Text: "The right to execute is not checked where somebody asks for it by opening a file."},
+	{Name: "acl flag inherited canonicalization", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "The mark that a descriptor was inherited automatically is kept only where the client asks for it, as Windows does; `no` stores it as it came."},
 	{Name: "store dos attributes", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Store hidden, system, archive and the creation time, in the extended attribute `user.DOSATTRIB` as Samba does."},
 	{Name: "ea support", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Clients can read and write extended attributes."},
 	{Name: "vfs objects", Synonyms: []string{"vfs object"}, Share: true, Kind: List, Default: "", Group: gFiles,

@@ -94,25 +94,25 @@ usershare prefix deny list, usershare template share, vfs mkdir use tmp name`},
 
 // missing are Samba's other parameters: who sets one wants something that is not done.
 const missing = `
-acl allow execute always, acl flag inherited canonicalization, acl group control, acl map full
-control, add share command, administrative share, afs share, afs token lifetime, afs username map,
-allocation roundup size, auto services, automount fs types, block size, change share command, check
-parent directory delete on close, check password script, default, default case, default service,
-delete share command, dfree cache time, dfree command, directory security mask, dmapi support, dont
-descend, dos filemode, dos filetime resolution, elasticsearch:address, elasticsearch:default_fields,
-elasticsearch:force substring search, elasticsearch:ignore unknown attribute, elasticsearch:ignore
-unknown type, elasticsearch:index, elasticsearch:mappings, elasticsearch:max results,
-elasticsearch:port, elasticsearch:use tls, enable asu support, enable privileges, exec, fake
-directory create times, force directory security mode, force security mode, force unknown acl user,
-fss: prune stale, fss: sequence timeout, get quota command, hide new files timeout, hide special
-files, hide unwriteable files, honor change notify privilege, inherit permissions, init logon delay,
-init logon delayed hosts, magic output, magic script, map acl inherit, max connections, max disk
-size, msdfs proxy, msdfs shuffle referrals, pam password change, passwd chat, passwd chat debug,
-passwd chat timeout, passwd program, persistent handles, postexec, preexec, preexec close, preload,
-restrict anonymous, root, root dir, root directory, root postexec, root preexec, root preexec close,
-security mask, server addresses, server smb encryption over quic, server smb transports, set quota
-command, share:fake_fscaps, smb2 disable oplock break retry, spotlight, spotlight backend, username
-level, username map script, veto oplock files, volume, volume serial number, wsp property file`
+acl group control, acl map full control, add share command, administrative share, afs share, afs
+token lifetime, afs username map, allocation roundup size, auto services, automount fs types, block
+size, change share command, check parent directory delete on close, check password script, default,
+default case, default service, delete share command, dfree cache time, dfree command, directory
+security mask, dmapi support, dont descend, dos filemode, dos filetime resolution,
+elasticsearch:address, elasticsearch:default_fields, elasticsearch:force substring search,
+elasticsearch:ignore unknown attribute, elasticsearch:ignore unknown type, elasticsearch:index,
+elasticsearch:mappings, elasticsearch:max results, elasticsearch:port, elasticsearch:use tls, enable
+asu support, enable privileges, exec, fake directory create times, force directory security mode,
+force security mode, force unknown acl user, fss: prune stale, fss: sequence timeout, get quota
+command, hide new files timeout, hide special files, hide unwriteable files, honor change notify
+privilege, inherit permissions, init logon delay, init logon delayed hosts, magic output, magic
+script, map acl inherit, max connections, max disk size, msdfs proxy, msdfs shuffle referrals, pam
+password change, passwd chat, passwd chat debug, passwd chat timeout, passwd program, persistent
+handles, postexec, preexec, preexec close, preload, restrict anonymous, root, root dir, root
+directory, root postexec, root preexec, root preexec close, security mask, server addresses, server
+smb encryption over quic, server smb transports, set quota command, share:fake_fscaps, smb2 disable
+oplock break retry, spotlight, spotlight backend, username level, username map script, veto oplock
+files, volume, volume serial number, wsp property file`
 
 // prefixes are the parameters of Samba's modules, by what stands before the colon.
 var prefixes = map[string]string{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"syscall"
 	"time"
@@ -61,6 +62,10 @@ type Config struct {
 	// above it, create calls fail with InsufficientResources, and connection
 	// requests are dropped. 0 is 65536.
 	MaxObjects int
+	// Inherited are sockets that listen already, as a service manager hands them over.
+	// A listener on the address of one takes it instead of a socket of its own, and
+	// closes it as one.
+	Inherited []*net.TCPListener
 	// Tap shows the traffic of the provider's connections to whom it concerns; nil
 	// to nobody.
 	Tap *Tap

@@ -89,6 +89,9 @@ func (l *listener) Listen(ctx context.Context, addr netip.AddrPort) error {
 
 // listenTCP binds to a port, or to one of the range of NDK for 0.
 func (a *adapter) listenTCP(ctx context.Context, host string, port uint16) (ln *net.TCPListener, err error) {
+	if ln := a.inherited(host, port); ln != nil {
+		return ln, nil
+	}
 	var c net.ListenConfig
 	listen := func(p uint16) bool {
 		var l net.Listener
@@ -104,6 +107,18 @@ func (a *adapter) listenTCP(ctx context.Context, host string, port uint16) (ln *
 		err = ntstatus.TooManyAddresses
 	}
 	return ln, err
+}
+
+// inherited finds the socket of Config.Inherited that listens on the address, nil if
+// there is none.
+func (a *adapter) inherited(host string, port uint16) *net.TCPListener {
+	for _, ln := range a.cfg.Inherited {
+		ap := unmapped(ln.Addr())
+		if ap.Port() == port && (host == ap.Addr().String() || host == "" && ap.Addr().IsUnspecified()) {
+			return ln
+		}
+	}
+	return nil
 }
 
 // run accepts connections until the listener is closed.

@@ -1,0 +1,101 @@
+package server
+
+// Closable is what CloseByID closes.
+type Closable uint8
+
+const (
+	// CloseConnection ends a connection; its sessions live on if they have others.
+	CloseConnection Closable = iota
+	// CloseSession ends a session, as LOGOFF does.
+	CloseSession
+	// CloseOpen closes an open file, as CLOSE does.
+	CloseOpen
+)
+
+// CloseByID closes what has the ID in Status, and returns when it is closed, or for a
+// connection when its end has begun; false if there is none. Who has it open is told by
+// the errors of what he does next.
+func (s *Server) CloseByID(what Closable, id uint64) bool {
+	switch what {
+	case CloseConnection:
+		s.mu.Lock()
+		var found *conn
+		for c := range s.conns {
+			if c.id == id {
+				found = c
+			}
+		}
+		s.mu.Unlock()
+		if found == nil {
+			return false
+		}
+		found.log.Info("connection closed by the operator")
+		found.abort()
+		return true
+	case CloseSession:
+		sess := s.findSession(id)
+		if sess == nil {
+			return false
+		}
+		s.log.Info("session closed by the operator", "user", sess.userName(), "sid", id)
+		s.endSession(sess, nil)
+		return true
+	case CloseOpen:
+		o := s.findOpen(id)
+		if o == nil {
+			return false
+		}
+		defer o.release()
+		s.log.Info("open file closed by the operator", "name", o.path())
+		return o.shut(s.ctx)
+	}
+	return false
+}
+
+// findOpen finds an open by its ID in Status, with a reference.
+func (s *Server) findOpen(id uint64) *open {
+	for _, sess := range s.allSessions() {
+		if o := sess.opens.find(id); o != nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// find returns the open with an ID of Status and a reference, nil if there is none.
+func (s *openSet) find(id uint64) *open {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, o := range s.m {
+		if o.number == id && o.acquire() {
+			return o
+		}
+	}
+	return nil
+}
+
+// allSessions are the sessions that there are.
+func (s *Server) allSessions() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*session, 0, len(s.sessions))
+	for _, sess := range s.sessions {
+		out = append(out, sess)
+	}
+	return out
+}
+
+// CloseShare ends all tree connects to a share, which stays, and returns how many there
+// were.
+func (s *Server) CloseShare(name string) int {
+	n := 0
+	for _, sess := range s.allSessions() {
+		for _, t := range sess.allTrees() {
+			if foldName(t.share.Name) == foldName(name) && s.endTree(t, nil) {
+				n++
+			}
+		}
+	}
+	s.log.Info("share closed by the operator", "share", name, "trees", n)
+	return n
+}
