@@ -68,6 +68,7 @@ type creation struct {
 // createContexts are the create contexts of a request that matter here.
 type createContexts struct {
 	maxAccess, onDiskID bool
+	timewarp            smb2.Filetime // the snapshot asked for; 0 without one
 	allocation          uint64
 	hasAllocation       bool
 	lease               *smb2.Lease
@@ -147,8 +148,7 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return nil, st
 	}
-	c.name.path = o.longName(ctx, c.name.path)
-	if st := o.tree.share.vetoed(c.name.path); st != ntstatus.Success {
+	if st := c.locate(ctx, o); st != ntstatus.Success {
 		r.sess.opens.unreserve()
 		return nil, st
 	}
@@ -236,9 +236,9 @@ func (c *creation) parseContexts(conn *conn) ntstatus.Status {
 				err = x.parsePosix(cc.Data)
 			}
 		case smb2.CreateContextTimewarpToken:
-			if _, err = smb2.ParseTimewarpToken(cc.Data); err == nil {
-				return ntstatus.ObjectNameNotFound // there are no snapshots
-			}
+			var w smb2.TimewarpToken
+			w, err = smb2.ParseTimewarpToken(cc.Data)
+			x.timewarp = w.Timestamp
 		case smb2.CreateContextLease:
 			var l smb2.Lease
 			if l, err = smb2.ParseLease(cc.Data); err == nil {
@@ -483,7 +483,7 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	if (access|c.need)&needsWrite != 0 || c.req.CreateDisposition == smb2.FileSupersede {
 		opts.Access |= vfs.AccessWrite
 	}
-	if c.kind == vfs.KindDir {
+	if c.kind == vfs.KindDir || o.snapshot {
 		opts.Access &^= vfs.AccessWrite // rights of a directory are not those of its content
 	}
 	must := vfs.Access(0) // what was asked for by name, and not as a maximum

@@ -38,6 +38,9 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 		}
 		return nil, ntstatus.InvalidDeviceRequest
 	}
+	if o.snapshot && changesFile(smb2.CtlCode(code)) {
+		return nil, ntstatus.MediaWriteProtected
+	}
 	switch smb2.CtlCode(code) {
 	case smb2.FsctlSrvRequestResumeKey:
 		return c.resumeKey()
@@ -72,13 +75,24 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 	case smb2.FsctlLMRRequestResiliency:
 		return nil, r.requestResiliency(o, in)
 	case smb2.FsctlSrvEnumerateSnapshots:
-		return c.enumerateSnapshots()
+		return c.enumerateSnapshots(ctx)
 	case smb2.FsctlIsPathnameValid:
 		return nil, ntstatus.Success // CREATE will tell
 	}
 	// Integrity, offload, USN, NTFS volume data, snapshots, hashes, resilience by
 	// other names: the store has no such thing.
 	return nil, ntstatus.InvalidDeviceRequest
+}
+
+// changesFile reports whether an FSCTL changes the file that it is about.
+func changesFile(code smb2.CtlCode) bool {
+	switch code {
+	case smb2.FsctlSrvCopychunk, smb2.FsctlSrvCopychunkWrite, smb2.FsctlDuplicateExtentsToFile, smb2.FsctlSetSparse,
+		smb2.FsctlSetZeroData, smb2.FsctlFileLevelTrim, smb2.FsctlSetCompression, smb2.FsctlSetReparsePoint,
+		smb2.FsctlDeleteReparsePoint:
+		return true
+	}
+	return false
 }
 
 // resumeKey is FSCTL_SRV_REQUEST_RESUME_KEY, [MS-SMB2] 3.3.5.15.5: the FileID,
@@ -547,17 +561,5 @@ func (c *fileControl) objectID(ctx context.Context) ([]byte, ntstatus.Status) {
 	copy(out, id[:])                    // ObjectId
 	copy(out[16:], c.r.srv.cfg.GUID[:]) // BirthVolumeId
 	copy(out[32:], id[:])               // BirthObjectId
-	return out, ntstatus.Success
-}
-
-// enumerateSnapshots is FSCTL_SRV_ENUMERATE_SNAPSHOTS, [MS-SMB2] 2.2.32.2: there
-// are none.
-func (c *fileControl) enumerateSnapshots() ([]byte, ntstatus.Status) {
-	const size = 16
-	if c.maxOut < size {
-		return nil, ntstatus.InvalidParameter
-	}
-	out := make([]byte, size)
-	le.PutUint32(out[8:], 2) // SnapShotArraySize: two terminators
 	return out, ntstatus.Success
 }

@@ -357,6 +357,9 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	if o.access&(smb2.FileWriteData|smb2.FileAppendData) == 0 || r.tree.readOnly() {
 		return ntstatus.AccessDenied
 	}
+	if o.snapshot {
+		return ntstatus.MediaWriteProtected
+	}
 	rdma, st := r.checkChannel(req.Channel)
 	if st != ntstatus.Success {
 		return st

@@ -30,6 +30,9 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 	if st := r.awaitSetInfo(ctx, o, &req); st != ntstatus.Success {
 		return st
 	}
+	if o.snapshot && (req.InfoType != smb2.InfoFile || !isOfHandle(smb2.FileInfoClass(req.FileInfoClass))) {
+		return ntstatus.MediaWriteProtected
+	}
 	switch req.InfoType {
 	case smb2.InfoFile:
 		st = o.setFileInfo(ctx, smb2.FileInfoClass(req.FileInfoClass), req.Buffer)
@@ -51,6 +54,11 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 	}
 	r.out, err = (&smb2.SetInfoResponse{}).AppendBinary(r.out)
 	return r.appended(err)
+}
+
+// isOfHandle reports whether a class changes the open alone, not the file.
+func isOfHandle(class smb2.FileInfoClass) bool {
+	return class == smb2.ClassFilePositionInformation || class == smb2.ClassFileModeInformation
 }
 
 // setFsInfo refuses everything: the storage is not the clients' to configure.

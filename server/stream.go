@@ -181,6 +181,9 @@ func (c *creation) openStreamOf(ctx context.Context, o *open, base vfs.File) (vf
 	if (access|c.need)&needsWrite != 0 || c.overwrites() {
 		opts.Access |= vfs.AccessWrite
 	}
+	if o.snapshot {
+		opts.Access &^= vfs.AccessWrite
+	}
 	f, res, err := h.OpenStream(ctx, c.name.stream, opts)
 	if errors.Is(err, fs.ErrPermission) && c.maximum && !c.creates() && (c.access|c.need)&needsWrite == 0 && !c.overwrites() {
 		opts.Access, access = vfs.AccessRead, access&^needsWrite
