@@ -26,6 +26,17 @@ func smbclientOn(t *testing.T, dir string) func(user string, args ...string) (st
 	if err != nil {
 		t.Skip("smbclient is not installed")
 	}
+	port := serveTCP(t, dir)
+	return func(user string, args ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), bin, append([]string{"-p", port, "-U", user}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+}
+
+// serveTCP serves a directory as the share data in this process, for tester with the
+// password secret, and returns the port.
+func serveTCP(t *testing.T, dir string) (port string) {
+	t.Helper()
 	fsys, err := posix.New(dir, posix.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -51,14 +62,10 @@ func smbclientOn(t *testing.T, dir string) func(user string, args ...string) (st
 		}
 		fsys.Close()
 	})
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
+	if _, port, err = net.SplitHostPort(l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	return func(user string, args ...string) (string, error) {
-		out, err := exec.CommandContext(t.Context(), bin, append([]string{"-p", port, "-U", user}, args...)...).CombinedOutput()
-		return string(out), err
-	}
+	return port
 }
 
 // smbclient in every dialect, with every protection that the dialect has.

@@ -63,6 +63,8 @@ var settings = []setting{
 	{tests: `smb2\.acls_non_canonical\..*`, share: "noncanonical%d"},
 	{tests: `smb2\.change_notify_disabled\..*`, share: "nonotify%d"},
 	{tests: `smb2\.create_no_streams\..*`, share: "nostreams%d"},
+	{tests: `smb2\.maximum_allowed`, share: "execute%d"},
+	{tests: `smb2\.ioctl\.compress_notsup_.*`, share: "noattributes%d"},
 	{tests: `smb2\.dosmode`, share: "dosmode%d"},
 	{tests: `smb2\.ea\.acl_xattr`, options: []string{"torture:acl_xattr_name=security.NTACL"}},
 	{tests: `smb2\.kernel-oplocks\..*`, share: "kernel%d", options: []string{"torture:localdir=@SHARE@"}},
