@@ -132,7 +132,9 @@ func negotiate(r *request) ntstatus.Status {
 		c.serverCaps |= smb2.GlobalCapLargeMTU | smb2.GlobalCapLeasing
 	}
 	if chosen >= Dialect300 {
-		c.serverCaps |= smb2.GlobalCapDirectoryLeasing
+		// Clients that do not know directory leases do not expect to be told of them:
+		// impacket stumbles over it.
+		c.serverCaps |= req.Capabilities & smb2.GlobalCapDirectoryLeasing
 		if cfg.Interfaces != nil {
 			c.serverCaps |= req.Capabilities & smb2.GlobalCapMultiChannel
 		}
