@@ -66,7 +66,7 @@ var settings = []setting{
 	{tests: `smb2\.maximum_allowed`, share: "execute%d"},
 	{tests: `smb2\.ioctl\.compress_notsup_.*`, share: "noattributes%d"},
 	{tests: `smb2\.dosmode`, share: "dosmode%d"},
-	{tests: `smb2\.ea\.acl_xattr`, options: []string{"torture:acl_xattr_name=security.NTACL"}},
+	{tests: `smb2\.ea\.acl_xattr`, options: []string{"torture:acl_xattr_name=NTACL"}},
 	{tests: `smb2\.kernel-oplocks\..*`, share: "kernel%d", options: []string{"torture:localdir=@SHARE@"}},
 	{tests: `smb2\.samba3misc\..*`, share: "kernel%d", options: []string{"torture:localdir=@SHARE@"}},
 	{tests: `smb2\.set-sparse-ioctl|smb2\.zero-data-ioctl`, options: []string{"torture:filename=x", "torture:offset=0", "torture:beyond_final_zero=4096", "torture:set_sparse=true"}},
