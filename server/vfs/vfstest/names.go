@@ -13,6 +13,9 @@ import (
 func testNames(s *suite) {
 	for _, name := range []string{
 		"", "/", "/a", "a/", "a//b", "..", "../a", "a/..", "a/../b", "./a", "a/.", "a\x00b", `a\b`, `..\a`, "a\xff",
+		"../../../../../../etc/passwd", "/etc/passwd", "//host/share", `\\?\C:\x`, "a/../../x", "a/./../x", "..\x00", "../", "/..",
+		// Encodings of ".." and "/" that are not UTF-8: overlong, and half a surrogate pair.
+		"\xc0\xae\xc0\xae", "..\xc0\xafx", "..\xe0\x80\xafx", "\xed\xa0\x80", "a\xed\xbf\xbf",
 	} {
 		if _, err := s.fs.Lstat(s.ctx, name); !errors.Is(err, syscall.EINVAL) {
 			s.Errorf("Lstat(%q): got error %v, want EINVAL", name, err)
@@ -23,6 +26,25 @@ func testNames(s *suite) {
 		s.wantErr("Remove "+name, s.fs.Remove(s.ctx, name, vfs.KindAny), syscall.EINVAL)
 		s.wantErr("Rename from "+name, s.fs.Rename(s.ctx, name, "x", true), syscall.EINVAL)
 		s.wantErr("Rename to "+name, s.fs.Rename(s.ctx, "x", name, true), syscall.EINVAL)
+	}
+	// These may look like a way out to somebody, and are names like others.
+	for _, name := range []string{
+		".. ", " ..", "...", "..%2f", "%2e%2e", "．．", "‥", "..\u200b", "..\u2215x", "．．／x", ". .", "~", "~root", "$HOME",
+		"con", "nul.txt", "com1", "a.", "a ", "a:b:$DATA", "::$INDEX_ALLOCATION", "-", "*", "?", "\u202e", "a\nb",
+	} {
+		s.put(name, name)
+		s.wantContent(name, name)
+		if got := s.names(vfs.Root, 7); !slices.Equal(got, []string{name}) {
+			s.Errorf("after creating %q, listing has %q", name, got)
+		}
+		s.ok("Remove", s.fs.Remove(s.ctx, name, vfs.KindFile))
+		s.mkdir(name)
+		s.put(name+"/f", "")
+		if got := s.names(name, 7); !slices.Equal(got, []string{"f"}) {
+			s.Errorf("in directory %q, listing has %q", name, got)
+		}
+		s.ok("Remove", s.fs.Remove(s.ctx, name+"/f", vfs.KindFile))
+		s.ok("Remove", s.fs.Remove(s.ctx, name, vfs.KindDir))
 	}
 	long := strings.Repeat("n", int(s.statfs.NameMax))
 	for _, name := range []string{"plain", "with space", "ünïcödé", "日本語", "🐧", "...", "-rf", "a:b", long} {
