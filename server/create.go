@@ -372,6 +372,10 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			}
 			action, name, st = c.openFile(ctx, o)
 		}
+		for st == ntstatus.TooManyOpenedFiles && o.srv.closeOldest() {
+			// The descriptor of an open that nobody has is for one that somebody will have.
+			action, name, st = c.openFile(ctx, o)
+		}
 		if st != ntstatus.Success {
 			return vfs.Info{}, 0, st
 		}

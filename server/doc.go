@@ -70,5 +70,6 @@
 // be compressed is remembered with it; storage that cannot compress does not.
 // FILE_NEED_EA is not kept, and short names are made up when they are asked for. A
 // session may have several channels, with RDMA and without ([MS-SMB2] 3.3.5.5,
-// binding); it lives as long as one of them.
+// binding); it lives as long as one of them. Its durable, resilient and persistent
+// opens live on after that, for as long as was granted.
 package server

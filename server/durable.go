@@ -3,6 +3,8 @@ package server
 import (
 	"container/heap"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -324,7 +326,7 @@ func (o *open) yields() bool {
 }
 
 // evict closes opens that yield, and drops the caller's reference to each, which was
-// acquired with openTable.mu held, while yields was asked: so none is claimed by its
+// acquired with openTable.mu held, while yields was asked: so none is handed to its
 // client in between. The caller holds no lock.
 func evict(opens []*open) {
 	for _, o := range opens {
@@ -419,14 +421,52 @@ func (t *durableTable) refuse() {
 
 // closeDetached closes all detached opens, when there is nobody left who could claim one.
 func (s *Server) closeDetached() {
+	s.durables.refuse()
+	for s.closeOldest() {
+	}
+}
+
+// closeOldest closes the detached open whose time is over first, for want of resources;
+// false if there is none.
+func (s *Server) closeOldest() bool {
+	o, _ := s.durables.claimDue(time.Time{}, true)
+	if o == nil {
+		return false
+	}
+	o.shut(context.Background())
+	o.release()
+	return true
+}
+
+// closeDetachedOf closes the detached opens of shares for which gone says so.
+func (s *Server) closeDetachedOf(gone func(share string) bool) {
 	t := &s.durables
-	t.refuse()
-	for {
-		o, _ := t.claimDue(time.Time{}, true)
-		if o == nil {
-			return
+	t.mu.Lock()
+	opens := slices.Collect(maps.Values(t.opens))
+	opens = slices.DeleteFunc(opens, func(o *open) bool { return !o.acquire() })
+	t.mu.Unlock()
+	for _, o := range opens {
+		// With our reference it is nobody's but the table's, if it still is that.
+		if o.durable.detached.Load() && gone(o.tree.share.Name) {
+			o.shut(context.Background())
 		}
-		o.shut(context.Background())
 		o.release()
 	}
+}
+
+// durableStatus says how the open outlives its connection, for [OpenStatus]: "" if it
+// does not.
+func (o *open) durableStatus() string {
+	if o.durable.persistent {
+		return "persistent"
+	}
+	o.srv.durables.mu.Lock()
+	defer o.srv.durables.mu.Unlock()
+	switch o.durable.kind {
+	case durableV1, durableV2:
+		return "durable"
+	case resilient:
+		return "resilient"
+	}
+	return ""
 }

@@ -1,12 +1,18 @@
 package server
 
 import (
+	"context"
+	"io/fs"
+	"slices"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
 // lose cuts the connection and waits until the server knows that.
@@ -483,5 +489,97 @@ func TestDurableContexts(t *testing.T) {
 			st, _ = c.p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: resp.FileID})
 			want(t, "CLOSE", st, ntstatus.Success)
 		}
+	}
+}
+
+// fewFiles is a file system that has descriptors for so many files at a time.
+type fewFiles struct {
+	vfs.FS
+	left atomic.Int32
+}
+
+type countedFile struct {
+	vfs.File
+	of *fewFiles
+}
+
+func (f *fewFiles) Open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+	if f.left.Add(-1) < 0 {
+		f.left.Add(1)
+		return nil, vfs.OpenResult{}, &fs.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+	}
+	file, res, err := f.FS.Open(ctx, name, o)
+	if err != nil {
+		f.left.Add(1)
+		return nil, res, err
+	}
+	return countedFile{file, f}, res, nil
+}
+
+func (f countedFile) Close() error {
+	f.of.left.Add(1)
+	return f.File.Close()
+}
+
+// Where descriptors run out, opens that nobody has are closed for those that somebody
+// will have: those first whose time is over first.
+func TestDescriptorsOfDetachedOpens(t *testing.T) {
+	few := &fewFiles{}
+	few.left.Store(3)
+	s := newSite(t, memconn.Config{}, func(c *Config) { few.FS = c.Shares[0].FS; c.Shares[0].FS = few })
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	a, b := p.openFile("a"), p.openFile("b")
+	want(t, "resiliency", p.resilient(a, 2*time.Minute), ntstatus.Success)
+	want(t, "resiliency", p.resilient(b, time.Minute), ntstatus.Success)
+	p.lose()
+	q := s.login(smb2.DialectSMB311).mustConnect("data")
+	q.openFile("c")
+	q.openFile("d")
+	st, _ := q.created(reconnect1(t, "b", b))
+	want(t, "the one that had less time", st, ntstatus.ObjectNameNotFound)
+	st, _ = q.created(reconnect1(t, "a", a))
+	want(t, "the other", st, ntstatus.Success)
+	st, _ = q.created(createRequest("e", smb2.FileOpenIf))
+	want(t, "one more, when there is nothing to be closed", st, ntstatus.TooManyOpenedFiles)
+}
+
+// What is open of a share that is no more is closed, also if no session has it.
+func TestReloadClosesDetachedOpens(t *testing.T) {
+	s := newSite(t, memconn.Config{}, nil)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	want(t, "resiliency", p.resilient(p.openFile("f"), time.Minute), ntstatus.Success)
+	p.lose()
+	cfg := s.srv.cfg
+	for _, c := range []struct {
+		shares []Share
+		kept   int
+	}{{cfg.Shares, 1}, {cfg.Shares[1:], 0}} {
+		cfg.Shares = c.shares
+		if err := s.srv.Reload(s.ctx, cfg); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.srv.Stats().DetachedOpens; n != c.kept {
+			t.Errorf("with %d shares: %d opens are kept, want %d", len(c.shares), n, c.kept)
+		}
+	}
+}
+
+func TestDurableStatus(t *testing.T) {
+	s := newSite(t, memconn.Config{}, continuous)
+	p := s.dial()
+	p.caps |= smb2.GlobalCapPersistentHandles
+	p.negotiate(smb2.DialectSMB311)
+	want(t, "logon", p.logon("ann", "secret"), ntstatus.Success)
+	p.mustConnect("data")
+	p.openFile("1")
+	p.create(oplocked(durable1(t, createRequest("2", smb2.FileOpenIf)), smb2.OplockLevelBatch))
+	want(t, "resiliency", p.resilient(p.openFile("3"), 0), ntstatus.Success)
+	p.create(persistentCreate(t, "4", 1))
+	var got []string
+	for _, o := range s.srv.Status(100).Sessions[0].Opens {
+		got = append(got, o.Name+":"+o.Caching+":"+o.Durable)
+	}
+	if w := []string{"1::", "2:batch:durable", "3::resilient", "4::persistent"}; !slices.Equal(got, w) {
+		t.Errorf("status has %q, want %q", got, w)
 	}
 }

@@ -101,6 +101,7 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 			t.readOnlyNow.Store(grant.readOnly)
 		}
 	}
+	s.closeDetachedOf(func(share string) bool { return l.byName[foldName(share)] == nil && l.homes == nil })
 	return nil
 }
 

@@ -274,7 +274,10 @@ func (c *creation) attach(ctx context.Context, r *request, o *open, st ntstatus.
 		return ntstatus.NetworkNameDeleted
 	}
 	info, err := o.stat(ctx)
-	if err != nil {
+	if err != nil { // the client will not learn its FileId
+		if !s.detach(o) {
+			o.shut(context.WithoutCancel(ctx))
+		}
 		return ntstatus.FromError(err)
 	}
 	r.setOpen(o)

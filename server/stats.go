@@ -17,6 +17,9 @@ type Stats struct {
 	Sessions    int `json:"sessions"`
 	Trees       int `json:"trees"`
 	Opens       int `json:"opens"`
+	// DetachedOpens are those that no session has: durable, resilient and persistent
+	// ones whose client may come back.
+	DetachedOpens int `json:"detached_opens"`
 	// ConnectionsAccepted and ConnectionsRefused count since New; refused for the
 	// limit or while shutting down.
 	ConnectionsAccepted uint64 `json:"connections_accepted"`
@@ -77,6 +80,7 @@ func (s *Server) Stats() Stats {
 		ReadFromFile:        n.readFromFile.Load(),
 		RDMASigned:          n.rdmaSigned.Load(),
 		RDMAEncrypted:       n.rdmaEncrypted.Load(),
+		DetachedOpens:       s.durables.len(),
 		Requests:            map[string]uint64{},
 		Errors:              map[string]uint64{},
 	}

@@ -86,6 +86,11 @@ type OpenStatus struct {
 	Directory bool   `json:"directory"`
 	// Access is the mask that was granted, [MS-SMB2] 2.2.13.1.
 	Access uint32 `json:"access"`
+	// Caching is the oplock or lease: level II, exclusive, batch, or lease and the
+	// letters of its state; empty for none. Durable says how the open outlives its
+	// connection: durable, resilient or persistent; empty if it does not.
+	Caching string `json:"caching,omitempty"`
+	Durable string `json:"durable,omitempty"`
 }
 
 // Status returns what the server is doing, with at most limit listeners,
@@ -267,7 +272,10 @@ func (s *session) status(trees, opens *int) (st SessionStatus, ok bool) {
 	list := s.opens.some(*opens, &st.OpenCount)
 	*opens -= len(list)
 	for _, o := range list {
-		st.Opens = append(st.Opens, OpenStatus{o.tree.share.Name, o.path(), o.isDir, uint32(o.access)})
+		st.Opens = append(st.Opens, OpenStatus{
+			Share: o.tree.share.Name, Name: o.path(), Directory: o.isDir, Access: uint32(o.access),
+			Caching: o.cachingStatus(), Durable: o.durableStatus(),
+		})
 	}
 	slices.SortFunc(st.Opens, func(a, b OpenStatus) int {
 		return cmp.Or(cmp.Compare(a.Share, b.Share), cmp.Compare(a.Name, b.Name))
