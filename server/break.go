@@ -43,6 +43,7 @@ type notice struct {
 	to     smb2.LeaseState
 	epoch  uint16
 	tried  []*conn
+	cause  *conn // by which the request came that causes it; nil if that is not known
 	batch  *batch
 }
 
@@ -60,6 +61,7 @@ func (b *batch) done() {
 
 // breaks collects notifications while openTable.mu is held.
 type breaks struct {
+	cause   *conn // see notice
 	notices []*notice
 	// announced is what clients have been told that they have.
 	announced []*caching
@@ -108,7 +110,7 @@ func (t *openTable) breakLocked(c *caching, keep smb2.LeaseState, b *breaks) {
 
 func (t *openTable) noteLocked(c *caching, from, to smb2.LeaseState, ack bool, b *breaks) {
 	c.serial++
-	n := &notice{c: c, serial: c.serial, ack: ack, from: from, to: to}
+	n := &notice{c: c, serial: c.serial, ack: ack, from: from, to: to, cause: b.cause}
 	if c.version == 2 {
 		n.epoch = c.epoch
 	}
@@ -302,7 +304,7 @@ func (r *request) awaitBeneath(ctx context.Context, o *open) ntstatus.Status {
 func (r *request) awaitBroken(ctx context.Context, f func(*breaks) <-chan struct{}) ntstatus.Status {
 	t := &r.srv.files
 	for {
-		var b breaks
+		b := breaks{cause: r.conn}
 		t.mu.Lock()
 		wait := f(&b)
 		t.mu.Unlock()
@@ -423,6 +425,14 @@ func (s *Server) route(n *notice) {
 			return
 		}
 		n.tried = append(n.tried, next)
+		if next == n.cause {
+			// Who waits for a connection to take this would wait for it to take the answer.
+			if next.sendBreak(n) {
+				all.done()
+				return
+			}
+			continue
+		}
 		if next.breaks.put(next, n) {
 			return
 		}

@@ -423,7 +423,7 @@ func (c *creation) enter(ctx context.Context, o *open, action vfs.Action, e *ent
 			return info, false, st
 		}
 		e.key = objectKey{info.ID, foldName(o.stream)}
-		var b breaks
+		b := breaks{cause: c.r.conn}
 		result, st, wait := o.srv.files.enter(o, e, &b)
 		o.srv.sendBreaks(&b)
 		if result != mustWait {
