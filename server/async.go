@@ -15,6 +15,9 @@ func (c *conn) register(ch *chain) {
 	for i := range ch.reqs {
 		if r := &ch.reqs[i]; !r.isCancel {
 			r.noteFile()
+			if r.renames {
+				c.renaming.Add(1)
+			}
 			c.requests[r.hdr.MessageID] = r
 		}
 	}
@@ -27,6 +30,9 @@ func (c *conn) unregister(r *request) {
 	}
 	c.reqMu.Lock()
 	defer c.reqMu.Unlock()
+	if c.requests[r.hdr.MessageID] == r && r.renames {
+		c.renaming.Add(-1)
+	}
 	delete(c.requests, r.hdr.MessageID)
 	c.settledLocked()
 	if r.asyncID != 0 {

@@ -344,7 +344,11 @@ func (r *request) await(ctx context.Context, wait <-chan struct{}) ntstatus.Stat
 
 // awaitAny waits for one of two things.
 func (r *request) awaitAny(ctx context.Context, wait, or <-chan struct{}) ntstatus.Status {
-	if st := r.goAsync(); st != ntstatus.Success && st != ntstatus.InternalError {
+	switch st := r.goAsync(); st {
+	case ntstatus.Success:
+	case ntstatus.InternalError:
+		r.conn.hold(r)
+	default:
 		return st
 	}
 	select {

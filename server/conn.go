@@ -97,6 +97,7 @@ type conn struct {
 	lastAsync uint64              // guarded by reqMu
 	draining  bool                // guarded by reqMu: requests that wait are cancelled
 	settled   chan struct{}       // guarded by reqMu: see settledLocked
+	renaming  atomic.Int32        // requests that rename something
 
 	breaks breakQueue
 

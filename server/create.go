@@ -98,6 +98,7 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 	if c.req.ImpersonationLevel > smb2.ImpersonationDelegate {
 		return ntstatus.BadImpersonationLevel
 	}
+	r.conn.awaitRenames(&r.ctx, r)
 	if r.tree.ipc {
 		return createPipe(r, &c.req)
 	}

@@ -63,6 +63,8 @@ type request struct {
 	asyncID uint64      // guarded by conn.reqMu; 0 until goAsync
 	fileID  smb2.FileID // see noteFile; written before others can see the request
 	number  uint16      // ChannelSequence; likewise
+	renames bool        // it renames something; likewise
+	held    bool        // guarded by conn.reqMu: see hold
 	lasts   bool        // see makeLasting; guarded by conn.reqMu
 	pending bool        // an interim response has been sent; owned by the serving goroutine
 	respHdr [smb2.HeaderSize]byte
