@@ -23,7 +23,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-server bench-ndk cover nocgo peers-test torture torture-check vm-test interop ndk-table smbd-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-server bench-ndk cover nocgo peers-test torture torture-check soak vm-test interop ndk-table smbd-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ torture: ## docs/smbtorture.md: Samba's smbtorture against the server, test by t
 
 torture-check: ## what has passed of smbtorture passes still (the quick ones)
 	$(GO) run ./test/torture -check
+
+SOAKTIME ?= 5m
+soak: build ## 100 busy clients beside 2,000 idle sessions for SOAKTIME (5m): no error, no growth
+	$(GO) run ./test/soak -time $(SOAKTIME)
 
 vm-test: build bin/ndkpeer bin/nbdpeer bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds; VM_SCRIPTS chooses)
 	bash test/vm/run $(addprefix test/vm/,$(VM_SCRIPTS))
