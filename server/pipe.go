@@ -38,13 +38,7 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return st
 	}
-	srv, sess, peer := r.srv, r.sess, r.conn.tc.RemoteAddr()
-	h := &dcerpc.Handler{
-		Server: dcerpc.ServerInfo{Name: r.srv.cfg.ServerName, Comment: r.srv.cfg.Comment, Domain: r.srv.cfg.Domain},
-		// Not through r, which other requests use later.
-		Shares: func() []dcerpc.Share { return srv.listShares(sess, peer) },
-	}
-	p, err := h.Open(name)
+	p, err := r.srv.rpcHandler(r.sess, r.conn.tc.RemoteAddr()).Open(name)
 	if err != nil {
 		r.sess.opens.unreserve()
 		return ntstatus.ObjectNameNotFound
