@@ -81,7 +81,40 @@ func (o *open) readSecurity(ctx context.Context, f vfs.File, info *vfs.Info) (se
 			sd.Group = &group
 		}
 	}
+	if rec.Version >= 3 {
+		o.srv.adopt(&sd, info)
+	}
 	return security{sd: sd, stored: true}, nil
+}
+
+// adopt turns owner and group of a record that another server has made, with SIDs of
+// its own users, into those of the operating system, which the record is tied to. Its
+// entries for other users of its own are nobody's here.
+func (s *Server) adopt(sd *smb2.SecurityDescriptor, info *vfs.Info) {
+	replace := func(p **smb2.SID, by smb2.SID) {
+		old := **p
+		if !s.foreign(old) {
+			return
+		}
+		*p = &by
+		if sd.DACL == nil {
+			return
+		}
+		for i := range sd.DACL.ACEs {
+			if a := &sd.DACL.ACEs[i]; a.SID == old {
+				a.SID = by
+			}
+		}
+	}
+	replace(&sd.Owner, smb2.SIDUnixUser(info.UID))
+	replace(&sd.Group, smb2.SIDUnixGroup(info.GID))
+}
+
+// foreign reports whether a SID is of a domain or of another machine: S-1-5-21, 96
+// bits and a relative id.
+func (s *Server) foreign(sid smb2.SID) bool {
+	sub := sid.SubAuthorities()
+	return sid.Authority == 5 && len(sub) == 5 && sub[0] == 21 && sid.Parent() != s.machine
 }
 
 // systemACL is the state of an object in the operating system.

@@ -129,6 +129,32 @@ func TestNamedRights(t *testing.T) {
 	}
 }
 
+// A file that another server has made belongs to its UNIX owner here, and so do the
+// entries for its owner.
+func TestForeignOwner(t *testing.T) {
+	owner, group, other := smb2.NewSID(5, 21, 1, 2, 3, 1000), smb2.NewSID(5, 21, 1, 2, 3, 513), smb2.NewSID(5, 21, 1, 2, 3, 1001)
+	own := testServer.machine.Child(1000)
+	sd := smb2.SecurityDescriptor{Owner: &owner, Group: &group, DACL: &smb2.ACL{ACEs: []smb2.ACE{
+		{SID: owner}, {SID: group}, {SID: other}, {SID: smb2.SIDEveryone},
+	}}}
+	testServer.adopt(&sd, &vfs.Info{UID: 1000, GID: 100})
+	u, g := smb2.SIDUnixUser(1000), smb2.SIDUnixGroup(100)
+	for i, want := range []smb2.SID{u, g, other, smb2.SIDEveryone} {
+		if got := sd.DACL.ACEs[i].SID; got != want {
+			t.Errorf("entry %d is of %v, want %v", i, got, want)
+		}
+	}
+	if *sd.Owner != u || *sd.Group != g {
+		t.Errorf("owner %v, group %v, want %v, %v", *sd.Owner, *sd.Group, u, g)
+	}
+	for _, sid := range []smb2.SID{own, smb2.SIDEveryone, smb2.SIDAdministrators, u} {
+		sd := smb2.SecurityDescriptor{Owner: &sid, Group: &g}
+		if testServer.adopt(&sd, &vfs.Info{UID: 1000, GID: 100}); *sd.Owner != sid {
+			t.Errorf("owner %v became %v", sid, *sd.Owner)
+		}
+	}
+}
+
 // accountUsers gives the users ann and bob UNIX accounts.
 type accountUsers struct {
 	UserMap
@@ -538,8 +564,9 @@ func TestSecurityInfo(t *testing.T) {
 	stranger := smb2.NewSID(5, 21, 1, 2, 3, 1000)
 	want(t, "an owner that is somebody else", p.setSecurityOf(f, smb2.SecurityDescriptor{Owner: &stranger}, smb2.OwnerSecurityInformation), ntstatus.InvalidOwner)
 	want(t, "the owner as it is", p.setSecurityOf(f, smb2.SecurityDescriptor{Owner: sd.Owner}, smb2.OwnerSecurityInformation), ntstatus.Success)
-	want(t, "any group", p.setSecurityOf(f, smb2.SecurityDescriptor{Group: &stranger}, smb2.GroupSecurityInformation), ntstatus.Success)
-	if got := p.securityOf(f, plainSecurity); *got.Group != stranger || len(got.DACL.ACEs) != 3 {
+	users := smb2.SIDUsers
+	want(t, "any group", p.setSecurityOf(f, smb2.SecurityDescriptor{Group: &users}, smb2.GroupSecurityInformation), ntstatus.Success)
+	if got := p.securityOf(f, plainSecurity); *got.Group != users || len(got.DACL.ACEs) != 3 {
 		t.Errorf("got %+v", got)
 	}
 	want(t, "nothing at all", p.setSecurityOf(f, smb2.SecurityDescriptor{}, smb2.OwnerSecurityInformation|smb2.GroupSecurityInformation), ntstatus.Success)
