@@ -158,7 +158,8 @@ func (s *site) dial() *peer {
 	}
 	s.t.Cleanup(func() { c.Close() })
 	p := &peer{t: s.t, s: s, c: c, credits: 1, mode: smb2.NegotiateSigningEnabled,
-		caps: smb2.GlobalCapLargeMTU | smb2.GlobalCapMultiChannel | smb2.GlobalCapEncryption}
+		caps: smb2.GlobalCapLargeMTU | smb2.GlobalCapMultiChannel | smb2.GlobalCapEncryption |
+			smb2.GlobalCapLeasing | smb2.GlobalCapDirectoryLeasing}
 	rand.Read(p.guid[:])
 	return p
 }
