@@ -59,6 +59,18 @@ func (s *Server) findOpen(id uint64) *open {
 			return o
 		}
 	}
+	return s.durables.find(id)
+}
+
+// find returns a detached open with a reference, nil if there is none.
+func (t *durableTable) find(number uint64) *open {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range t.opens {
+		if o.number == number && o.acquire() {
+			return o
+		}
+	}
 	return nil
 }
 

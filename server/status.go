@@ -15,6 +15,10 @@ type Status struct {
 	Listeners   []ListenerStatus   `json:"listeners"`
 	Connections []ConnectionStatus `json:"connections"`
 	Sessions    []SessionStatus    `json:"sessions"`
+	// Detached are opens whose clients have lost their connections and may come again.
+	Detached []DetachedStatus `json:"detached"`
+	Locks    []LockStatus     `json:"locks"`
+	Leases   []LeaseStatus    `json:"leases"`
 	// Totals are the counts of Stats, Transports those of all connections there
 	// were and are, by the scheme of their listener.
 	Totals     Stats                      `json:"totals"`
@@ -45,8 +49,11 @@ type ConnectionStatus struct {
 	RemoteInvalidation bool `json:"remote_invalidation"`
 	// Users that are logged on by it.
 	Users []string `json:"users"`
-	// Requests is how many are being served.
-	Requests int `json:"requests"`
+	// Requests is how many are being served. Credits is how many more the client may
+	// send, of CreditsMax ([MS-SMB2] 3.3.1.2).
+	Requests   int `json:"requests"`
+	Credits    int `json:"credits"`
+	CreditsMax int `json:"credits_max"`
 	// Parameters are those of SMB Direct; nil without it.
 	Parameters *transport.Parameters `json:"parameters,omitempty"`
 	Stats      transport.Stats       `json:"stats"`
@@ -79,22 +86,9 @@ type TreeStatus struct {
 	Share string `json:"share"`
 }
 
-// OpenStatus is an open file, directory or pipe.
-type OpenStatus struct {
-	Share     string `json:"share"`
-	Name      string `json:"name"`
-	Directory bool   `json:"directory"`
-	// Access is the mask that was granted, [MS-SMB2] 2.2.13.1.
-	Access uint32 `json:"access"`
-	// Caching is the oplock or lease: level II, exclusive, batch, or lease and the
-	// letters of its state; empty for none. Durable says how the open outlives its
-	// connection: durable, resilient or persistent; empty if it does not.
-	Caching string `json:"caching,omitempty"`
-	Durable string `json:"durable,omitempty"`
-}
-
 // Status returns what the server is doing, with at most limit listeners,
-// connections, sessions, trees of all sessions and opens of all sessions. It may be
+// connections, sessions, trees of all sessions, opens of all sessions, and of each other
+// kind. It may be
 // called at any time; things that change meanwhile may be seen before or after.
 func (s *Server) Status(limit int) Status {
 	st := Status{Totals: s.Stats()}
@@ -130,6 +124,7 @@ func (s *Server) Status(limit int) Status {
 		}
 	}
 	st.Transports = s.TransportStats()
+	st.Detached, st.Locks, st.Leases = s.detachedStatus(limit), s.lockStatus(limit), s.leaseStatus(limit)
 	return st
 }
 
@@ -224,6 +219,9 @@ func (c *conn) status() ConnectionStatus {
 	c.reqMu.Lock()
 	st.Requests = len(c.requests)
 	c.reqMu.Unlock()
+	c.window.mu.Lock()
+	st.Credits, st.CreditsMax = c.window.held, c.window.max
+	c.window.mu.Unlock()
 	return st
 }
 
@@ -272,18 +270,16 @@ func (s *session) status(trees, opens *int) (st SessionStatus, ok bool) {
 	list := s.opens.some(*opens, &st.OpenCount)
 	*opens -= len(list)
 	for _, o := range list {
-		st.Opens = append(st.Opens, OpenStatus{
-			Share: o.tree.share.Name, Name: o.path(), Directory: o.isDir, Access: uint32(o.access),
-			Caching: o.cachingStatus(), Durable: o.durableStatus(),
-		})
+		st.Opens = append(st.Opens, o.status())
+		o.release()
 	}
 	slices.SortFunc(st.Opens, func(a, b OpenStatus) int {
-		return cmp.Or(cmp.Compare(a.Share, b.Share), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Share, b.Share), cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
 	return st, true
 }
 
-// some returns at most limit opens, and how many there are.
+// some returns at most limit opens, each with a reference, and how many there are.
 func (s *openSet) some(limit int, n *int) []*open {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -293,7 +289,9 @@ func (s *openSet) some(limit int, n *int) []*open {
 		if len(list) == limit {
 			break
 		}
-		list = append(list, o)
+		if o.acquire() {
+			list = append(list, o)
+		}
 	}
 	return list
 }

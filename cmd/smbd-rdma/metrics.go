@@ -46,6 +46,7 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descOpen, st.Sessions, "session")
 	gauge(descOpen, st.Trees, "tree")
 	gauge(descOpen, st.Opens, "file")
+	gauge(descOpen, st.DetachedOpens, "detached_file")
 	count(descConns, st.ConnectionsAccepted, "accepted")
 	count(descConns, st.ConnectionsRefused, "refused")
 	count(descConns, st.ConnectionsFailed, "failed")

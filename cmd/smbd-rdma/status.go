@@ -20,6 +20,7 @@ type statusFlags struct {
 	flight uint64
 	limit  int
 	opens  bool
+	locks  bool
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -46,7 +47,8 @@ the seconds since the connection began and the credits behind it.`,
 	fs.StringVar(&f.socket, "socket", "", "control socket of the server (default: that of the only server of this user)")
 	fs.Uint64Var(&f.flight, "flight", 0, "print the flight recorder of the connection with this ID")
 	fs.IntVar(&f.limit, "limit", statusLimit, "how many connections, sessions, trees and open files are listed at most")
-	fs.BoolVar(&f.opens, "files", false, "list open files too")
+	fs.BoolVar(&f.opens, "files", false, "list open files too, with their oplocks, and those whose clients may come again")
+	fs.BoolVar(&f.locks, "locks", false, "list byte-range locks and leases too")
 	return c
 }
 
@@ -82,7 +84,7 @@ func (a *app) status(cmd *cobra.Command, f statusFlags) error {
 		e.SetIndent("", "  ")
 		return e.Encode(&rep)
 	}
-	return a.printStatus(&rep, f.opens)
+	return a.printStatus(&rep, f)
 }
 
 // table writes rows of cells under a title; nothing without rows.
@@ -99,11 +101,11 @@ func table(w io.Writer, title, header string, rows [][]string) error {
 	return t.Flush()
 }
 
-func (a *app) printStatus(rep *statusReport, opens bool) error {
+func (a *app) printStatus(rep *statusReport, f statusFlags) error {
 	w := a.stdout
 	t := &rep.Totals
-	fmt.Fprintf(w, "server %d, up %v: %d connections, %d sessions, %d trees, %d open files\n",
-		rep.PID, rep.Now.Sub(rep.Started).Round(time.Second), t.Connections, t.Sessions, t.Trees, t.Opens)
+	fmt.Fprintf(w, "server %d, up %v: %d connections, %d sessions, %d trees, %d open files, %d waiting for their clients\n",
+		rep.PID, rep.Now.Sub(rep.Started).Round(time.Second), t.Connections, t.Sessions, t.Trees, t.Opens, t.DetachedOpens)
 	fmt.Fprintf(w, "since then: %d connections (%d refused, %d ended for a mistake in SMB2), %d refused logons\n",
 		t.ConnectionsAccepted, t.ConnectionsRefused, t.ConnectionsFailed, t.LogonFailures)
 	d := &rep.SMBDirectDeaths
@@ -111,7 +113,7 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 		d.Mistake, d.Timeout, d.Lost, d.Other)
 	fmt.Fprintf(w, "file bytes: read %s by RDMA and %s inline, written %s and %s; %s copied\n",
 		size(t.ReadRDMA), size(t.ReadInline), size(t.WriteRDMA), size(t.WriteInline), size(t.BytesCopied))
-	var listeners, conns, direct, sessions, files [][]string
+	var listeners, conns, direct, sessions, files, detached, locks, leases [][]string
 	for _, l := range rep.Listeners {
 		listeners = append(listeners, []string{l.Scheme, l.Address})
 	}
@@ -120,7 +122,7 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 		conns = append(conns, []string{
 			fmt.Sprint(c.ID), c.Transport, c.Remote, ago(rep.Now, c.Since), ago(rep.Now, c.LastMessage),
 			or(c.Dialect), or(c.Signing), or(c.Encryption), or(a.shown(strings.Join(c.Users, ","))),
-			fmt.Sprint(c.Stats.MessagesReceived), fmt.Sprint(c.Requests),
+			fmt.Sprint(c.Stats.MessagesReceived), fmt.Sprint(c.Requests), fmt.Sprintf("%d/%d", c.Credits, c.CreditsMax),
 		})
 		if c.Parameters != nil {
 			direct = append(direct, directRow(c))
@@ -144,19 +146,36 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 			ago(rep.Now, s.Since), s.Dialect, protection, or(a.shown(strings.Join(shares, ","))), fmt.Sprint(s.OpenCount),
 		})
 		for _, o := range s.Opens {
-			kind := "file"
-			if o.Directory {
-				kind = "dir"
-			}
-			files = append(files, []string{fmt.Sprint(s.ID), o.Share, kind, fmt.Sprintf("%#08x", o.Access), a.shown(o.Name)})
+			files = append(files, append([]string{fmt.Sprint(s.ID)}, a.openRow(&o)...))
 		}
+	}
+	for i := range rep.Detached {
+		d := &rep.Detached[i]
+		detached = append(detached, append([]string{a.shown(or(d.User)), d.Until.Sub(rep.Now).Round(time.Second).String()}, a.openRow(&d.OpenStatus)...))
+	}
+	for _, l := range rep.Locks {
+		kind, state := "shared", "held"
+		if l.Exclusive {
+			kind = "exclusive"
+		}
+		if l.Waiting {
+			state = "waiting"
+		}
+		locks = append(locks, []string{fmt.Sprint(l.Open), l.Share, kind, state, fmt.Sprint(l.Offset), fmt.Sprint(l.Length), a.shown(l.Name)})
+	}
+	for _, l := range rep.Leases {
+		state := or(l.State)
+		if l.Breaking {
+			state += ",breaking"
+		}
+		leases = append(leases, []string{l.Key, l.Share, state, fmt.Sprint(l.Epoch), strings.Trim(strings.ReplaceAll(fmt.Sprint(l.Opens), " ", ","), "[]"), a.shown(l.Name)})
 	}
 	for _, x := range []struct {
 		title, header string
 		rows          [][]string
 	}{
 		{"listeners", "TRANSPORT ADDRESS", listeners},
-		{"connections", "ID TRANSPORT PEER AGE SILENT DIALECT SIGNING CIPHER USERS MESSAGES SERVING", conns},
+		{"connections", "ID TRANSPORT PEER AGE SILENT DIALECT SIGNING CIPHER USERS MESSAGES SERVING CREDITS", conns},
 		{"SMB Direct (credits: ours/the peer's; RDMA: written/read)", "ID PROVIDER PEER SIZES CREDITS SENDS RECEIVES RDMA-BY-US BY-PEER UNDER-WAY REGISTERED INVALIDATED STALLS STALLED LONGEST KEEPALIVES", direct},
 		{"sessions", "ID USER CONNECTIONS AGE DIALECT PROTECTION SHARES FILES", sessions},
 	} {
@@ -164,8 +183,20 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 			return err
 		}
 	}
-	if opens {
-		if err := table(w, "open files", "SESSION SHARE KIND ACCESS NAME", files); err != nil {
+	if f.opens {
+		const columns = "ID SHARE KIND ACCESS SHARING CACHING DURABLE LOCKS NAME"
+		if err := table(w, "open files", "SESSION "+columns, files); err != nil {
+			return err
+		}
+		if err := table(w, "open files whose clients may come again", "USER UNTIL "+columns, detached); err != nil {
+			return err
+		}
+	}
+	if f.locks {
+		if err := table(w, "byte-range locks", "OPEN SHARE KIND STATE OFFSET LENGTH NAME", locks); err != nil {
+			return err
+		}
+		if err := table(w, "leases", "KEY SHARE STATE EPOCH OPENS NAME", leases); err != nil {
 			return err
 		}
 	}
@@ -173,6 +204,31 @@ func (a *app) printStatus(rep *statusReport, opens bool) error {
 		fmt.Fprintf(w, "\n%d more connections: --limit\n", n)
 	}
 	return nil
+}
+
+// openRow is an open file.
+func (a *app) openRow(o *server.OpenStatus) []string {
+	kind, name := "file", o.Name
+	if o.Directory {
+		kind = "dir"
+	}
+	if o.Stream != "" {
+		kind, name = "stream", name+":"+o.Stream
+	}
+	if o.DeletePending {
+		kind += ",deleted"
+	}
+	sharing := ""
+	for i, letter := range "RWD" { // [MS-SMB2] 2.2.13
+		if o.Sharing&(1<<i) != 0 {
+			sharing += string(letter)
+		}
+	}
+	under := func(s string) string { return or(strings.ReplaceAll(s, " ", "-")) }
+	return []string{
+		fmt.Sprint(o.ID), o.Share, kind, fmt.Sprintf("%#08x", o.Access), or(sharing), under(o.Caching), under(o.Durable),
+		fmt.Sprint(o.Locks), a.shown(name),
+	}
 }
 
 // directRow is what SMB Direct adds to a connection.
