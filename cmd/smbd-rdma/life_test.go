@@ -309,3 +309,31 @@ func mustAddr(t *testing.T, s string) netip.Addr {
 	}
 	return a
 }
+
+func TestSharesInMemory(t *testing.T) {
+	s, conf := confSite(t, "[ram]\npath = memory:2M\nread only = no\n", "--share", "flag=memory:")
+	local := filepath.Join(t.TempDir(), "f")
+	writeFile(t, local, strings.Repeat("x", 1<<20))
+	s.do(exitDone, "tcp", "put", local, "//127.0.0.1/ram/f")
+	s.do(exitDone, "iwarp", "put", local, "//127.0.0.1/flag/f")
+	_, stderr := s.do(exitFailed, "tcp", "put", local, "//127.0.0.1/ram/g")
+	if !strings.Contains(stderr, "DISK_FULL") {
+		t.Errorf("more than it may hold: %s", stderr)
+	}
+	// What it holds stays when the configuration is read again.
+	writeConf(t, conf, "[ram]\npath = memory:2M\nread only = yes\n")
+	s.tool(exitDone, "reload")
+	if out, _ := s.do(exitDone, "tcp", "cat", "//127.0.0.1/ram/f"); len(out) != 1<<20 {
+		t.Errorf("%d bytes after the reload", len(out))
+	}
+	for path, want := range map[string]int64{"memory:": 0, "memory:1M": 1 << 20, "memory:3g": 3 << 30, "memory:1048576": 1 << 20} {
+		if n, err := memorySize(path); err != nil || n != want {
+			t.Errorf("%s: %d, %v", path, n, err)
+		}
+	}
+	for _, path := range []string{"memory:0", "memory:x", "memory:-1M", "memory:1K", "memory:9999999999999T", "memory:k", "memory:2000T"} {
+		if n, err := memorySize(path); err == nil {
+			t.Errorf("%s is %d", path, n)
+		}
+	}
+}

@@ -16,7 +16,12 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // exec runs one command line.
 func execute(args ...string) (code int, stdout, stderr string) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ type shareSettings struct {
 	server.Share
 	path          string
 	caseSensitive bool
+	snapshots     string // the directory of snapshots; empty for none
 }
 
 // errConfig are the errors of a configuration file, which have been reported.
@@ -366,8 +368,12 @@ func shareOf(sec *smbconf.Section) shareSettings {
 			streams = streams || strings.EqualFold(m, "streams_xattr")
 		}
 	}
+	snapshots := ""
+	if slices.ContainsFunc(sec.List("vfs objects"), func(m string) bool { return strings.EqualFold(m, "shadow_copy2") }) {
+		snapshots = sec.String("shadow:snapdir")
+	}
 	return shareSettings{
-		path: sec.String("path"), caseSensitive: sec.String("case sensitive") == "yes",
+		path: sec.String("path"), caseSensitive: sec.String("case sensitive") == "yes", snapshots: snapshots,
 		Share: server.Share{
 			Name: sec.Name, Comment: sec.String("comment"),
 			Hidden: !sec.Bool("browseable"), AccessBased: sec.Bool("access based share enum"),

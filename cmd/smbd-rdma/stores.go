@@ -22,6 +22,7 @@ type storeKey struct {
 	caseSensitive bool
 	noDOS         bool
 	showDotFiles  bool
+	snapshots     string
 }
 
 // stores are the file systems of shares. The zero value is ready.
@@ -98,7 +99,7 @@ func (k storeKey) open() (vfs.FS, error) {
 		return openMemory(k)
 	}
 	return posix.New(k.path, posix.Config{
-		ReadOnly: k.readOnly, CaseSensitive: k.caseSensitive, NoDOSAttributes: k.noDOS, ShowDotFiles: k.showDotFiles,
+		ReadOnly: k.readOnly, CaseSensitive: k.caseSensitive, NoDOSAttributes: k.noDOS, ShowDotFiles: k.showDotFiles, SnapshotDir: k.snapshots,
 	})
 }
 
@@ -106,10 +107,10 @@ func (k storeKey) open() (vfs.FS, error) {
 func (sh *shareSettings) store(path string) storeKey {
 	k := storeKey{
 		path: path, readOnly: sh.ReadOnly && len(sh.WriteList) == 0, caseSensitive: sh.caseSensitive,
-		noDOS: sh.NoDOSAttributes, showDotFiles: !sh.HideDotFiles,
+		noDOS: sh.NoDOSAttributes, showDotFiles: !sh.HideDotFiles, snapshots: sh.snapshots,
 	}
 	if isMemory(path) {
-		k.share, k.readOnly = strings.ToUpper(sh.Name), false
+		k.share, k.readOnly, k.snapshots = strings.ToUpper(sh.Name), false, ""
 	}
 	return k
 }

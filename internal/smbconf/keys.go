@@ -149,8 +149,11 @@ var Keys = []Key{
 	{Name: "store dos attributes", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Store hidden, system, archive and the creation time, in the extended attribute `user.DOSATTRIB` as Samba does."},
 	{Name: "ea support", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Clients can read and write extended attributes."},
 	{Name: "vfs objects", Synonyms: []string{"vfs object"}, Share: true, Kind: List, Default: "", Group: gFiles,
-		Text:    "There are no modules; what some of Samba's do is built in. `streams_xattr` is understood: where the file has a list without it there are no alternate data streams, and without a list there are. `acl_xattr` is always so. Others are named in a warning.",
+		Text:    "There are no modules; what some of Samba's do is built in. `streams_xattr` is understood: where the file has a list without it there are no alternate data streams, and without a list there are. `acl_xattr` is always so; `shadow_copy2` shows snapshots. Others are named in a warning.",
 		Differs: "Without a list Samba has no streams and keeps no Windows ACLs."},
+	{Name: "shadow:snapdir", Share: true, Default: ".snapshots", Group: gFiles,
+		Text:    "With `shadow_copy2` in `vfs objects`: the directory in which earlier states of the share are, for clients' \"previous versions\". An absolute path may be anywhere, another one is beneath the share.",
+		Differs: "The states are directories named `@GMT-2026.11.23-07.30.00`, in UTC: `shadow:format` cannot say otherwise."},
 	{Name: "hide unreadable", Share: true, Kind: Bool, Default: "no", Group: gFiles, Text: "Leave out of directory listings what the user may not read."},
 	{Name: "continuous availability", Synonyms: []string{"smb3 share cap:CONTINUOUS AVAILABILITY"}, Share: true, Kind: Bool, Default: "no", Group: gCaching,
 		Text:    "Announce the share as continuously available and grant persistent handles.",
@@ -194,6 +197,8 @@ var Keys = []Key{
 	{Name: "smbd-rdma:signing", Share: true, Kind: Enum, Words: []string{"offered|default", "required"}, Default: "offered", Group: gOwn, Text: "`required` refuses sessions to the share that neither sign nor encrypt."},
 
 	// What is so anyway.
+	{Name: "shadow:format", Share: true, Fixed: []string{"@GMT-%Y.%m.%d-%H.%M.%S"}, Group: gFixed, Text: "snapshots are named by their time in UTC"},
+	{Name: "shadow:localtime", Share: true, Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "snapshots are named by their time in UTC"},
 	{Name: "security", Kind: Enum, Words: []string{"user", "auto", "domain", "ads"}, Fixed: []string{"user", "auto"}, Group: gFixed, Text: "users are the server's own"},
 	{Name: "server role", Kind: Enum, Words: []string{"standalone|standalone server", "auto", "member server|member", "classic primary domain controller|primary classic domain controller", "classic backup domain controller|backup classic domain controller", "active directory domain controller|domain controller|dc"}, Fixed: []string{"standalone", "auto"}, Group: gFixed, Text: "the server stands alone"},
 	{Name: "encrypt passwords", Kind: Bool, Fixed: []string{"yes"}, Group: gFixed, Text: "passwords never travel in the clear"},

@@ -20,7 +20,7 @@ var modules = map[string]string{
 	"fruit":         "there are none of Apple's extensions; alternate data streams do what is needed of it, in Samba's form",
 	"streams_depot": "alternate data streams are extended attributes, as those of streams_xattr: streams in a depot are not found",
 	"acl_tdb":       "Windows ACLs are extended attributes, as those of acl_xattr: those in a database are not found",
-	"shadow_copy2":  "there are no previous versions",
+	"shadow_copy2":  "",
 	"btrfs":         "clones are made wherever the file system can",
 	"io_uring":      "",
 	"aio_pthread":   "",
