@@ -20,6 +20,8 @@ import (
 // xattrDOSAttrib is where Samba keeps DOS attributes.
 const xattrDOSAttrib = "user.DOSATTRIB"
 
+var xattrDOSAttribC = cString(xattrDOSAttrib)
+
 // The value is NDR, little-endian, everything aligned to its size but at most
 // to 4:
 //
@@ -183,15 +185,18 @@ func toNTTime(t time.Time) uint64 {
 // as not stored.
 func readDOSInfo(fd int, data bool, name string) (dosInfo, bool) {
 	var buf [maxDOSAttrib]byte
-	n, err := retry(func() (int, error) {
-		switch {
-		case name != "": // the entry may be exchanged for a link
-			return unix.Lgetxattr(procPath(fd)+"/"+name, xattrDOSAttrib, buf[:])
-		case data:
-			return unix.Fgetxattr(fd, xattrDOSAttrib, buf[:])
-		}
-		return unix.Getxattr(procPath(fd), xattrDOSAttrib, buf[:])
-	})
+	var n int
+	var err error
+	if name != "" { // the entry may be exchanged for a link
+		n, err = entryXattr(fd, name, xattrDOSAttribC, buf[:])
+	} else {
+		n, err = retry(func() (int, error) {
+			if data {
+				return unix.Fgetxattr(fd, xattrDOSAttrib, buf[:])
+			}
+			return unix.Getxattr(procPath(fd), xattrDOSAttrib, buf[:])
+		})
+	}
 	if err != nil {
 		return dosInfo{}, false
 	}

@@ -130,7 +130,7 @@ func (d *dir) HasXattrs(ctx context.Context, name string) (bool, error) {
 	}
 	var buf [256]byte
 	// The entry may be exchanged for a link.
-	n, err := retry(func() (int, error) { return unix.Llistxattr(procPath(d.fd)+"/"+name, buf[:]) })
+	n, err := entryXattrs(d.fd, name, buf[:])
 	switch err {
 	case nil:
 	case unix.ERANGE:
