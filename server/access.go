@@ -82,13 +82,13 @@ func (t *tree) token() *accessToken {
 // is in a directory with FILE_DELETE_CHILD. want bounds the search: the directory
 // is asked only if it matters.
 func (o *open) grantedOn(ctx context.Context, sec *security, name string, want smb2.AccessMask) (smb2.AccessMask, error) {
-	g := o.tree.token().granted(&sec.sd) | smb2.FileReadAttributes
+	g := sec.granted(o.tree.token()) | smb2.FileReadAttributes
 	if want&^g&smb2.Delete != 0 && name != vfs.Root {
 		parent, err := o.directorySecurity(ctx, name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return 0, err
 		}
-		if err == nil && o.tree.token().granted(&parent.sd)&smb2.FileDeleteChild != 0 {
+		if err == nil && parent.granted(o.tree.token())&smb2.FileDeleteChild != 0 {
 			g |= smb2.Delete
 		}
 	}
@@ -207,7 +207,7 @@ func (c *creation) prepareParent(ctx context.Context, o *open, opts *vfs.OpenOpt
 		return ntstatus.FromError(err)
 	}
 	c.parent, c.compress = &parent, info.Attributes&vfs.AttrCompressed != 0
-	if o.tree.token().granted(&parent.sd)&addRight(c.kind == vfs.KindDir) == 0 {
+	if parent.granted(o.tree.token())&addRight(c.kind == vfs.KindDir) == 0 {
 		c.mayNotCreate = true
 		opts.Disposition = vfs.OpenExisting
 	}
@@ -232,7 +232,7 @@ func (o *open) mayAdd(ctx context.Context, name string, isDir bool) ntstatus.Sta
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	if need := addRight(isDir); o.tree.token().granted(&parent.sd)&need == 0 {
+	if need := addRight(isDir); parent.granted(o.tree.token())&need == 0 {
 		o.srv.denied(o, name, need)
 		return ntstatus.AccessDenied
 	}
@@ -274,5 +274,5 @@ func (o *open) mayRead(ctx context.Context, name string) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	return o.tree.token().granted(&sec.sd)&readable == readable, nil
+	return sec.granted(o.tree.token())&readable == readable, nil
 }

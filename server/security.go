@@ -48,7 +48,7 @@ func (q *infoQuery) security(ctx context.Context) ntstatus.Status {
 		if err != nil {
 			return ntstatus.FromError(err)
 		}
-		sd = onlyParts(&sec.sd, want)
+		sd = onlyParts(sec.descriptor(), want)
 	}
 	start := len(q.r.out)
 	b, err := sd.AppendBinary(q.r.out)
@@ -143,10 +143,10 @@ func (o *open) setSecurity(ctx context.Context, set *smb2.SecurityDescriptor, wh
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	if st := o.setOwners(ctx, &sec, set, &info, what); st != ntstatus.Success {
+	if st := o.setOwners(ctx, sec.descriptor(), set, &info, what); st != ntstatus.Success {
 		return st
 	}
-	sd := &sec.sd
+	sd := sec.descriptor()
 	if what&smb2.DACLSecurityInformation != 0 {
 		sd.Control = sd.Control&^daclControl | o.storedControl(set.Control)&daclControl | smb2.SEDACLPresent
 		sd.DACL = expandACL(set.DACL)
@@ -178,13 +178,13 @@ func storeStatus(err error) ntstatus.Status {
 	return ntstatus.FromError(err)
 }
 
-// setOwners puts the new owner and group into sec and, if they are users and groups
+// setOwners puts the new owner and group into sd and, if they are users and groups
 // of the operating system, changes those of the object. An owner has to be one of
 // the SIDs of who sets it, as nobody can give his files away.
-func (o *open) setOwners(ctx context.Context, sec *security, set *smb2.SecurityDescriptor, info *vfs.Info, what smb2.SecurityInformation) ntstatus.Status {
+func (o *open) setOwners(ctx context.Context, sd, set *smb2.SecurityDescriptor, info *vfs.Info, what smb2.SecurityInformation) ntstatus.Status {
 	a := vfs.SetAttr{UID: info.UID, GID: info.GID, Privileged: true}
 	t := o.tree.token()
-	if what&smb2.OwnerSecurityInformation != 0 && set.Owner != nil && *set.Owner != *sec.sd.Owner {
+	if what&smb2.OwnerSecurityInformation != 0 && set.Owner != nil && *set.Owner != *sd.Owner {
 		if !t.Admin && !t.has(o.srv.canonicalOwner(*set.Owner)) {
 			return ntstatus.InvalidOwner
 		}
@@ -192,16 +192,16 @@ func (o *open) setOwners(ctx context.Context, sec *security, set *smb2.SecurityD
 			a.UID = uid
 		}
 		owner := *set.Owner
-		sec.sd.Owner = &owner
+		sd.Owner = &owner
 	}
-	if what&smb2.GroupSecurityInformation != 0 && set.Group != nil && *set.Group != *sec.sd.Group {
+	if what&smb2.GroupSecurityInformation != 0 && set.Group != nil && *set.Group != *sd.Group {
 		// Any will do, as it grants nothing by itself; the object's group becomes one
 		// that the user is in.
 		if gid, ok := o.srv.unixGroup(*set.Group); ok && (t.Admin || t.has(smb2.SIDUnixGroup(gid))) {
 			a.GID = gid
 		}
 		group := *set.Group
-		sec.sd.Group = &group
+		sd.Group = &group
 	}
 	if a.UID == info.UID && a.GID == info.GID {
 		return ntstatus.Success
@@ -273,7 +273,7 @@ func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
 		}
 	}
 	asked := set.Control&smb2.SEDACLPresent != 0
-	inherits := !o.posix && c.parent != nil && c.parent.stored && hasInheritable(&c.parent.sd, o.isDir)
+	inherits := !o.posix && c.parent != nil && c.parent.stored && hasInheritable(c.parent.descriptor(), o.isDir)
 	inheritOwner := c.parent != nil && o.tree.share.InheritOwner
 	if !asked && !inherits && !inheritOwner && set.Owner == nil && set.Group == nil {
 		return ntstatus.Success
@@ -282,29 +282,29 @@ func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	sec := security{sd: modeDescriptor(&info)}
+	sd := modeDescriptor(&info)
 	what := smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation
 	if inheritOwner && set.Owner == nil {
-		sec.sd.Owner = c.parent.sd.Owner
-		if uid, ok := o.srv.unixOwner(*sec.sd.Owner); ok && uid != info.UID {
+		sd.Owner = c.parent.descriptor().Owner
+		if uid, ok := o.srv.unixOwner(*sd.Owner); ok && uid != info.UID {
 			if err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetOwner, UID: uid, GID: info.GID, Privileged: true}); err != nil && !errors.Is(err, syscall.EPERM) {
 				return ntstatus.FromError(err)
 			}
 		}
 	}
-	if st := o.setOwners(ctx, &sec, &set, &info, what); st != ntstatus.Success {
+	if st := o.setOwners(ctx, &sd, &set, &info, what); st != ntstatus.Success {
 		return st
 	}
 	if inherits {
-		l, control := inheritedDACL(&c.parent.sd, *sec.sd.Owner, *sec.sd.Group, o.isDir)
-		sec.sd.DACL, sec.sd.Control = l, control
+		l, control := inheritedDACL(c.parent.descriptor(), *sd.Owner, *sd.Group, o.isDir)
+		sd.DACL, sd.Control = l, control
 	}
 	if asked {
-		sec.sd.Control = sec.sd.Control&^daclControl | o.storedControl(set.Control)&daclControl
-		sec.sd.DACL = expandACL(set.DACL)
+		sd.Control = sd.Control&^daclControl | o.storedControl(set.Control)&daclControl
+		sd.DACL = expandACL(set.DACL)
 	}
 	if set.SACL != nil && o.access&smb2.AccessSystemSecurity != 0 {
-		sec.sd.SACL = expandACL(set.SACL)
+		sd.SACL = expandACL(set.SACL)
 	}
-	return storeStatus(o.writeSecurity(ctx, &sec.sd))
+	return storeStatus(o.writeSecurity(ctx, &sd))
 }

@@ -69,6 +69,38 @@ func ownMask(perm fs.FileMode, isDir bool) (m smb2.AccessMask) {
 	return m
 }
 
+// laterPerm are the bits that a class (owner, group, others) lacks and a later one has,
+// which would be granted to it as one of those, too.
+func laterPerm(perm fs.FileMode, class int) fs.FileMode {
+	switch class {
+	case 0:
+		return (perm>>3 | perm) & 7 &^ (perm >> 6)
+	case 1:
+		return perm & 7 &^ (perm >> 3)
+	}
+	return 0
+}
+
+// grantedByMode are the rights that the descriptor made of the mode bits gives.
+func (t *accessToken) grantedByMode(info *vfs.Info) smb2.AccessMask {
+	if t.Admin {
+		return smb2.FileAllAccess | smb2.AccessSystemSecurity
+	}
+	perm, dir := info.Mode.Perm(), info.IsDir()
+	in := [...]bool{t.has(smb2.SIDUnixUser(info.UID)), t.has(smb2.SIDUnixGroup(info.GID)), t.has(smb2.SIDEveryone)}
+	var allowed, denied smb2.AccessMask
+	if in[0] {
+		allowed = smb2.ReadControl | smb2.WriteDAC
+	}
+	for class, is := range in {
+		if is {
+			allowed |= maskOf(perm>>(6-3*class)&7, dir, class == 0) &^ denied
+			denied |= ownMask(laterPerm(perm, class), dir) &^ allowed
+		}
+	}
+	return allowed
+}
+
 // modeDescriptor makes the descriptor of an object that has none.
 func modeDescriptor(info *vfs.Info) smb2.SecurityDescriptor {
 	owner, group := smb2.SIDUnixUser(info.UID), smb2.SIDUnixGroup(info.GID)
@@ -83,18 +115,9 @@ func modeDescriptor(info *vfs.Info) smb2.SecurityDescriptor {
 		{group, smb2.SIDCreatorGroup, maskOf(perm>>3&7, dir, false), smb2.FileGenericRead | smb2.FileGenericExecute},
 		{smb2.SIDEveryone, smb2.SIDEveryone, maskOf(perm&7, dir, false), smb2.FileGenericRead | smb2.FileGenericExecute},
 	}
-	var more fs.FileMode // what a later class may, which would be granted to this one, too
 	for i, c := range classes {
 		l.ACEs = append(l.ACEs, smb2.ACE{Type: smb2.ACEAccessAllowed, SID: c.sid, Mask: c.mask})
-		switch i {
-		case 0:
-			more = (perm>>3 | perm) & 7 &^ (perm >> 6)
-		case 1:
-			more = perm & 7 &^ (perm >> 3)
-		case 2:
-			more = 0
-		}
-		if more != 0 {
+		if more := laterPerm(perm, i); more != 0 {
 			l.ACEs = append(l.ACEs, smb2.ACE{Type: smb2.ACEAccessDenied, SID: c.sid, Mask: ownMask(more, dir)})
 		}
 	}

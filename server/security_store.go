@@ -22,8 +22,26 @@ import (
 
 // security is the descriptor of an object.
 type security struct {
-	sd     smb2.SecurityDescriptor
-	stored bool // it was set or inherited; otherwise it is made of the mode
+	stored bool                     // it was set or inherited; otherwise it is made of the mode
+	sd     *smb2.SecurityDescriptor // nil until somebody wants to see one that is made
+	info   vfs.Info                 // what it is made of
+}
+
+// descriptor is the descriptor itself.
+func (s *security) descriptor() *smb2.SecurityDescriptor {
+	if s.sd == nil {
+		sd := modeDescriptor(&s.info)
+		s.sd = &sd
+	}
+	return s.sd
+}
+
+// granted are the rights that it gives.
+func (s *security) granted(t *accessToken) smb2.AccessMask {
+	if s.stored {
+		return t.granted(s.sd)
+	}
+	return t.grantedByMode(&s.info)
 }
 
 // security reads the open's descriptor; info describes the open's file as it is now.
@@ -40,7 +58,7 @@ func (o *open) security(ctx context.Context, info *vfs.Info) (security, error) {
 }
 
 func (o *open) readSecurity(ctx context.Context, f vfs.File, info *vfs.Info) (security, error) {
-	made := func() security { return security{sd: modeDescriptor(info)} }
+	made := func() security { return security{info: *info} }
 	h, ok := f.(vfs.SecurityHolder)
 	if !ok || o.tree.share.NoACL {
 		return made(), nil
@@ -84,7 +102,7 @@ func (o *open) readSecurity(ctx context.Context, f vfs.File, info *vfs.Info) (se
 	if rec.Version >= 3 {
 		o.srv.adopt(&sd, info)
 	}
-	return security{sd: sd, stored: true}, nil
+	return security{sd: &sd, stored: true}, nil
 }
 
 // adopt turns owner and group of a record that another server has made, with SIDs of
@@ -226,7 +244,7 @@ func (o *open) securityAt(ctx context.Context, name string, opts vfs.OpenOptions
 	f, _, err := o.fs.Open(ctx, name, opts)
 	if errors.Is(err, vfs.ErrSpecial) {
 		info, err := o.fs.Lstat(ctx, name)
-		return info, security{sd: modeDescriptor(&info)}, err
+		return info, security{info: info}, err
 	}
 	if err != nil {
 		return vfs.Info{}, security{}, err

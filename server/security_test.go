@@ -41,6 +41,9 @@ func TestModeRoundTrip(t *testing.T) {
 			for _, c := range classes {
 				perm := mode >> c.shift & 7
 				got := c.token.granted(&sd)
+				if short := c.token.grantedByMode(&info); short != got {
+					t.Fatalf("mode %v, %s: %#x granted by the mode, %#x by its descriptor", typ|mode, c.name, short, got)
+				}
 				for _, r := range []struct {
 					bit   fs.FileMode
 					right smb2.AccessMask
