@@ -3,7 +3,12 @@ package server
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 )
 
 // What the delays are after a number of failures.
@@ -86,4 +91,31 @@ func TestGuessTableIsBounded(t *testing.T) {
 	if g.sources[guessKey{source: "a"}] == nil || g.users[guessKey{"a", "ann"}] == nil {
 		t.Error("who guesses most has been forgotten")
 	}
+}
+
+// Over the wire: after a few wrong passwords each attempt waits for its turn, a right one
+// too, and who comes from elsewhere does not.
+func TestGuessingIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, memconn.Config{}, nil)
+		try := func(password string) (time.Duration, ntstatus.Status) {
+			p := s.dial()
+			p.negotiate(smb2.DialectSMB311)
+			start := time.Now()
+			st := p.logon("ann", password)
+			p.c.Close()
+			return time.Since(start), st
+		}
+		const ms = time.Millisecond
+		for i, wait := range []time.Duration{0, 0, 0, 0, 0, 100 * ms, 200 * ms, 400 * ms} {
+			got, st := try("wrong")
+			want(t, "a wrong password", st, ntstatus.LogonFailure)
+			if got != wait {
+				t.Errorf("attempt %d was answered after %v, want %v", i+1, got, wait)
+			}
+		}
+		if got, st := try("secret"); st != ntstatus.Success || got != 800*ms {
+			t.Errorf("the right password: %v after %v", st, got)
+		}
+	})
 }

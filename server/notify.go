@@ -3,14 +3,20 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
-// notifyState is what an open of a directory knows of its watch.
+// notifyState is what an open of a directory knows of its watch, and what one of a file
+// has told others'.
 type notifyState struct {
+	told   atomic.Int64 // when content was last said to have changed, in Unix nanoseconds
+	untold atomic.Bool  // it has since
+
 	mu sync.Mutex
 	// guarded by mu
 	watch   *dirWatch // nil before the first request
@@ -201,6 +207,37 @@ func (o *open) changed(f smb2.NotifyFilter) {
 		return
 	}
 	o.publish(smb2.FileActionModified, f)
+}
+
+// contentPause is how often watches are told of a file that is being written: those who
+// look at every change would not come to an end, and every WRITE would take the hub's
+// lock. What is left untold is told by CLOSE.
+const contentPause = int64(50 * time.Millisecond)
+
+// contentChanged publishes a change of content, if the last one was not just now.
+func (o *open) contentChanged() {
+	if o.srv.notify.active.Load() == 0 {
+		return
+	}
+	n := &o.notify
+	now := time.Now().UnixNano()
+	if last := n.told.Load(); last != 0 && now-last < contentPause {
+		n.untold.Store(true)
+		return
+	}
+	n.told.Store(now)
+	n.untold.Store(false)
+	o.publish(smb2.FileActionModified, contentChange)
+}
+
+// contentSettles publishes what contentChanged has left out. The open is going to be
+// closed, and may set its write time: that is part of it, not a change by somebody else.
+func (o *open) contentSettles() {
+	if o.notify.untold.Swap(false) {
+		o.changed(contentChange)
+	} else {
+		o.changed(0)
+	}
 }
 
 // publish tells watches what happened to the open's file or stream.

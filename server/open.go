@@ -152,6 +152,9 @@ func (o *open) shut(ctx context.Context) bool {
 	}
 	o.notify.close()
 	if !o.isPipe {
+		if o.hasWritten() {
+			o.contentSettles()
+		}
 		o.settleTimes(ctx)
 		if o.state != nil {
 			o.state.locks.releaseAll(o)

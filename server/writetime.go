@@ -119,7 +119,7 @@ func (o *open) touched() {
 	sticky, at := t.stickyWrite, t.write
 	t.written, t.dirty = true, true
 	t.mu.Unlock()
-	o.changed(contentChange)
+	o.contentChanged()
 	if sticky {
 		o.state.written.hold(at)
 	} else {
