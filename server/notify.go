@@ -243,7 +243,7 @@ func (o *open) contentSettles() {
 // publish tells watches what happened to the open's file or stream.
 func (o *open) publish(a smb2.NotifyAction, f smb2.NotifyFilter) {
 	o.srv.files.mu.Lock()
-	c := change{a, f, o.name, o.stream}
+	c := change{action: a, filter: f, name: o.name, stream: o.stream}
 	o.srv.files.mu.Unlock()
 	if c.stream != "" && a == smb2.FileActionModified && f&contentChange != 0 {
 		c.action, c.filter = smb2.FileActionModifiedStream, streamChange
@@ -268,7 +268,7 @@ func (o *open) opened(did vfs.Action, overwrites bool) {
 
 // removed publishes that an object has gone, [MS-FSA] 2.1.5.5.
 func (h *notifyHub) removed(d *deletion, isDir bool) {
-	c := change{smb2.FileActionRemoved, nameFilter(isDir), d.name, d.stream}
+	c := change{action: smb2.FileActionRemoved, filter: nameFilter(isDir), name: d.name, stream: d.stream}
 	if d.stream != "" {
 		c.action, c.filter = smb2.FileActionRemovedStream, smb2.FileNotifyChangeStreamName
 	}

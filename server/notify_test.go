@@ -110,6 +110,7 @@ func TestChangesOfClients(t *testing.T) {
 		{"access time", smb2.FileNotifyChangeLastAccess, func(p *peer, f smb2.FileID) {
 			p.mustSet(f, smb2.ClassFileBasicInformation, basic(smb2.FileBasicInformation{LastAccessTime: when}))
 		}, []string{"3 f"}},
+		{"rename, everything wanted", allChanges, func(p *peer, f smb2.FileID) { p.mustRename(f, `d\g`) }, []string{"4 f", "5 g"}},
 		{"rename", smb2.FileNotifyChangeFileName, func(p *peer, f smb2.FileID) { p.mustRename(f, `d\g`) }, []string{"4 f", "5 g"}},
 		{"rename, attributes wanted", smb2.FileNotifyChangeAttributes, func(p *peer, f smb2.FileID) { p.mustRename(f, `d\g`) }, []string{"3 g"}},
 		{"move down", smb2.FileNotifyChangeFileName, func(p *peer, f smb2.FileID) { p.mustRename(f, `d\sub\g`) }, []string{"2 f", `1 sub\g`}},

@@ -40,6 +40,8 @@ type change struct {
 	filter smb2.NotifyFilter // the kinds of change; none: only the storage's echo is dropped
 	name   string            // in the share
 	stream string            // of the file, or empty
+	// unless has kinds of change that tell a watch more of the same.
+	unless smb2.NotifyFilter
 }
 
 const (
@@ -250,7 +252,7 @@ func (h *notifyHub) changed(fsys vfs.FS, changes ...change) {
 	for _, c := range changes {
 		h.watchersLocked(fsys, c.name, func(w *dirWatch, rel string) {
 			seen = true
-			if w.filter&c.filter == 0 {
+			if w.filter&c.filter == 0 || w.filter&c.unless != 0 {
 				return
 			}
 			w.pushLocked(notifyEvent{c.action, rel, c.stream})
@@ -371,10 +373,14 @@ func (h *notifyHub) renamed(fsys vfs.FS, from, to string, isDir bool) {
 	if toDir, _ := vfs.Split(to); fromDir != toDir {
 		gone, come = smb2.FileActionRemoved, smb2.FileActionAdded
 	}
-	changes := []change{{gone, kind, from, ""}, {come, kind, to, ""}}
+	changes := []change{{action: gone, filter: kind, name: from}, {action: come, filter: kind, name: to}}
 	if !isDir {
-		// A file that gets a name is also one that has new attributes and times.
-		changes = append(changes, change{smb2.FileActionModified, smb2.FileNotifyChangeAttributes | smb2.FileNotifyChangeCreation, to, ""})
+		// A file that gets a name is also one that has new attributes and times, to who
+		// is not told of names.
+		changes = append(changes, change{
+			action: smb2.FileActionModified, name: to,
+			filter: smb2.FileNotifyChangeAttributes | smb2.FileNotifyChangeCreation, unless: kind,
+		})
 	}
 	h.changed(fsys, changes...)
 }
