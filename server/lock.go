@@ -116,7 +116,7 @@ func (o *open) unlockRanges(locks []smb2.LockElement) ntstatus.Status {
 		if !rg.valid() {
 			return ntstatus.InvalidLockRange
 		}
-		if !o.state.locks.unlock(o, rg) {
+		if !o.unlock(rg) {
 			return ntstatus.RangeNotLocked
 		}
 		o.nlocks.Add(-1)
@@ -153,7 +153,7 @@ func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElem
 	o.breakReaders() // who caches the content would not see the lock
 	taken := make([]byteLock, 0, 4)
 	fail := func(st ntstatus.Status) ntstatus.Status {
-		t.undo(taken)
+		o.undoLocks(taken)
 		o.nlocks.Add(-int32(len(locks)))
 		return st
 	}
@@ -170,6 +170,9 @@ func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElem
 			return fail(st)
 		}
 		taken = append(taken, l)
+		if st := o.lockStorage(ctx, r, l, e.Flags&smb2.LockFlagFailImmediately == 0); st != ntstatus.Success {
+			return fail(st)
+		}
 	}
 	// A CLOSE that came meanwhile has given up what there was then; the rest is
 	// ours to give up.

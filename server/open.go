@@ -75,6 +75,10 @@ type open struct {
 	pipe       *pipe
 	nlocks     atomic.Int32 // byte-range locks held or waited for
 
+	// storageLocks is held while the storage's locks follow the table's, see
+	// lockStorage.
+	storageLocks sync.Mutex
+
 	lockMu   sync.Mutex
 	lockSeqs lockSeqs // guarded by lockMu
 
@@ -157,7 +161,7 @@ func (o *open) shut(ctx context.Context) bool {
 		}
 		o.settleTimes(ctx)
 		if o.state != nil {
-			o.state.locks.releaseAll(o)
+			o.releaseLocks()
 			if o.hasWritten() {
 				o.changedIn(ctx)
 			}
