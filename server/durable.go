@@ -3,8 +3,6 @@ package server
 import (
 	"container/heap"
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -325,9 +323,9 @@ func (o *open) yields() bool {
 	return o.durable.kind != resilient
 }
 
-// evict closes opens that yield, and drops the caller's reference to each, which was
-// acquired with openTable.mu held, while yields was asked: so none is handed to its
-// client in between. The caller holds no lock.
+// evict closes detached opens and drops the caller's reference to each, which was
+// acquired with openTable.mu or durableTable.mu held when it was known to be detached:
+// so none is handed to its client in between. The caller holds no lock.
 func evict(opens []*open) {
 	for _, o := range opens {
 		o.shut(context.Background())
@@ -438,20 +436,23 @@ func (s *Server) closeOldest() bool {
 	return true
 }
 
+// some returns detached opens for which f says so, each with a reference: with that
+// none is handed to a session.
+func (t *durableTable) some(f func(*open) bool) []*open {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var opens []*open
+	for _, o := range t.opens {
+		if f(o) && o.acquire() {
+			opens = append(opens, o)
+		}
+	}
+	return opens
+}
+
 // closeDetachedOf closes the detached opens of shares for which gone says so.
 func (s *Server) closeDetachedOf(gone func(share string) bool) {
-	t := &s.durables
-	t.mu.Lock()
-	opens := slices.Collect(maps.Values(t.opens))
-	opens = slices.DeleteFunc(opens, func(o *open) bool { return !o.acquire() })
-	t.mu.Unlock()
-	for _, o := range opens {
-		// With our reference it is nobody's but the table's, if it still is that.
-		if o.durable.detached.Load() && gone(o.tree.share.Name) {
-			o.shut(context.Background())
-		}
-		o.release()
-	}
+	evict(s.durables.some(func(o *open) bool { return gone(o.durable.storage.Load().share.Name) }))
 }
 
 // durableStatus says how the open outlives its connection, for [OpenStatus]: "" if it

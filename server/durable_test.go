@@ -204,7 +204,7 @@ func TestWhatOutlivesASession(t *testing.T) {
 			want(t, "CLOSE", st, ntstatus.Success)
 			p.lose()
 		}, false},
-		{"an administrator", func(t *testing.T, s *site, p *peer, id smb2.FileID) { s.srv.expel(s.srv.findSession(p.sid)) }, false},
+		{"an administrator", func(t *testing.T, s *site, p *peer, id smb2.FileID) { s.srv.CloseByID(CloseSession, p.sid) }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, memconn.Config{}, nil)
@@ -564,6 +564,8 @@ func TestReloadClosesDetachedOpens(t *testing.T) {
 	}
 }
 
+// Status tells which opens outlive their connections, and which of them have; an
+// operator can close these, too.
 func TestDurableStatus(t *testing.T) {
 	s := newSite(t, memconn.Config{}, continuous)
 	p := s.dial()
@@ -575,11 +577,34 @@ func TestDurableStatus(t *testing.T) {
 	p.create(oplocked(durable1(t, createRequest("2", smb2.FileOpenIf)), smb2.OplockLevelBatch))
 	want(t, "resiliency", p.resilient(p.openFile("3"), 0), ntstatus.Success)
 	p.create(persistentCreate(t, "4", 1))
+	says := func(o OpenStatus) string { return o.Name + ":" + o.Caching + ":" + o.Durable }
 	var got []string
 	for _, o := range s.srv.Status(100).Sessions[0].Opens {
-		got = append(got, o.Name+":"+o.Caching+":"+o.Durable)
+		got = append(got, says(o))
 	}
 	if w := []string{"1::", "2:batch:durable", "3::resilient", "4::persistent"}; !slices.Equal(got, w) {
 		t.Errorf("status has %q, want %q", got, w)
+	}
+	p.lose()
+	got = nil
+	st := s.srv.Status(100)
+	for _, o := range st.Detached {
+		got = append(got, says(o.OpenStatus))
+		if o.User != "ANN" || o.Until.IsZero() {
+			t.Errorf("%s is kept for %q until %v", o.Name, o.User, o.Until)
+		}
+	}
+	if w := []string{"2:batch:durable", "3::resilient", "4::persistent"}; !slices.Equal(got, w) {
+		t.Errorf("status has %q without a session, want %q", got, w)
+	}
+	if n := len(s.srv.Status(2).Detached); n != 2 || st.Totals.DetachedOpens != 3 {
+		t.Errorf("%d of %d are listed, want 2 of 3", n, st.Totals.DetachedOpens)
+	}
+	if !s.srv.CloseByID(CloseOpen, st.Detached[1].ID) || s.srv.CloseByID(CloseOpen, st.Detached[1].ID) {
+		t.Error("an open without a session is not closed once")
+	}
+	s.srv.CloseShare("DATA")
+	if files, opens := s.srv.files.counts(); files != 0 || opens != 0 {
+		t.Errorf("%d opens of %d files are left of the share", opens, files)
 	}
 }

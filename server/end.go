@@ -6,7 +6,7 @@ type Closable uint8
 const (
 	// CloseConnection ends a connection; its sessions live on if they have others.
 	CloseConnection Closable = iota
-	// CloseSession ends a session, as LOGOFF does.
+	// CloseSession ends a session and closes all that it has open, [MS-SMB2] 3.3.4.12.
 	CloseSession
 	// CloseOpen closes an open file, as CLOSE does.
 	CloseOpen
@@ -38,7 +38,7 @@ func (s *Server) CloseByID(what Closable, id uint64) bool {
 			return false
 		}
 		s.log.Info("session closed by the operator", "user", sess.userName(), "sid", id)
-		s.endSession(sess, nil)
+		s.expel(sess)
 		return true
 	case CloseOpen:
 		o := s.findOpen(id)
@@ -98,7 +98,7 @@ func (s *Server) allSessions() []*session {
 }
 
 // CloseShare ends all tree connects to a share, which stays, and returns how many there
-// were.
+// were. Opens whose clients may come again are closed too.
 func (s *Server) CloseShare(name string) int {
 	n := 0
 	for _, sess := range s.allSessions() {
@@ -108,6 +108,7 @@ func (s *Server) CloseShare(name string) int {
 			}
 		}
 	}
+	s.closeDetachedOf(func(share string) bool { return foldName(share) == foldName(name) })
 	s.log.Info("share closed by the operator", "share", name, "trees", n)
 	return n
 }
