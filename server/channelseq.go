@@ -14,14 +14,11 @@ import (
 type channelSequence struct {
 	mu sync.Mutex
 	// guarded by mu
-	current  uint16
+	current  uint16    // at first, that of the CREATE
 	now      int       // requests under way with the current number
 	previous int       // and with older ones
 	blocked  time.Time // since when replays are refused; zero while none is
 }
-
-// newChannelSequence is for CREATE: the first number is the one it came with.
-func newChannelSequence(n uint16) *channelSequence { return &channelSequence{current: n} }
 
 // begin is [MS-SMB2] 3.3.5.2.10. Where ok is false the requests that change
 // something must fail; counted says that the request owes an end.

@@ -195,7 +195,7 @@ func (r *request) reserveOpen() ntstatus.Status {
 func (r *request) addOpen(o *open) ntstatus.Status {
 	o.refs.Add(1) // ours, for shut
 	defer o.release()
-	o.sequence = newChannelSequence(r.hdr.ChannelSequence)
+	o.sequence, o.firstSequence.current = &o.firstSequence, r.hdr.ChannelSequence // nobody has it yet
 	if !o.sess.opens.add(o) {
 		o.shut(context.Background())
 		return ntstatus.UserSessionDeleted

@@ -38,7 +38,6 @@ const (
 // durability is what an open knows about outliving its connection.
 type durability struct {
 	// Set by CREATE before the open can be found.
-	owner      string    // Open.DurableOwner: userKey of who opened it; empty if that is nobody in particular
 	client     smb2.GUID // Open.ClientGuid
 	createGUID smb2.GUID // Open.CreateGuid; zero without one
 	persistent bool      // Open.IsPersistent
@@ -51,6 +50,7 @@ type durability struct {
 
 	// guarded by durableTable.mu
 	kind     durableKind
+	owner    string        // Open.DurableOwner: userKey of who opened it, once it is durable; empty for nobody in particular
 	timeout  time.Duration // DurableOpenTimeout, ResiliencyTimeout
 	deadline time.Time     // while it is detached
 	place    int           // in durableTable.queue
@@ -234,17 +234,14 @@ func (t *durableTable) len() int {
 // of [MS-SMB2] 3.3.7.1. ending says that its session ends now: if its oplock or lease is
 // being broken then, it is not kept for that.
 func (o *open) outlives(ending bool) bool {
-	if o.durable.owner == "" {
-		return false
-	}
 	o.srv.durables.mu.Lock()
-	kind := o.durable.kind
+	kind, owner := o.durable.kind, o.durable.owner
 	o.srv.durables.mu.Unlock()
 	switch {
+	case kind == notDurable, owner == "":
+		return false
 	case o.durable.persistent, kind == resilient:
 		return true
-	case kind == notDurable:
-		return false
 	}
 	return o.cachesHandle() && !(ending && o.isBreaking())
 }

@@ -64,8 +64,9 @@ type open struct {
 
 	deleteOnClose bool // guarded by openTable.mu
 
-	sequence *channelSequence
-	action   smb2.CreateAction // what CREATE did
+	sequence      *channelSequence // at first, firstSequence
+	firstSequence channelSequence
+	action        smb2.CreateAction // what CREATE did
 	// replayable is Open.IsReplayEligible: known by its CreateGuid, replayKey.
 	replayable atomic.Bool
 	replayKey  replayKey // set before replayable

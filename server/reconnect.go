@@ -100,7 +100,7 @@ func (t *tree) continuous(c *conn) bool {
 // initDurable notes who makes the open, for those who will want it back.
 func (c *creation) initDurable(r *request, o *open) {
 	d, q := &o.durable, &c.ctxs.durable
-	d.owner, d.client, d.createGUID = r.sess.userKey(), r.conn.clientGUID, q.createGUID
+	d.client, d.createGUID = r.conn.clientGUID, q.createGUID
 	d.asked = askedFor(&c.req)
 	if q.app != nil {
 		d.app = *q.app
@@ -111,7 +111,10 @@ func (c *creation) initDurable(r *request, o *open) {
 // "Successful Open Initialization" of [MS-SMB2] 3.3.5.9.6 and 3.3.5.9.10.
 func (c *creation) grantDurable(r *request, o *open) {
 	d, q, limit := &o.durable, &c.ctxs.durable, r.srv.cfg.MaxDurableTimeout
-	if !q.v1 && !q.v2 || o.isDir || o.isLink || d.owner == "" || limit < 0 {
+	if !q.v1 && !q.v2 || o.isDir || o.isLink || limit < 0 {
+		return
+	}
+	if d.owner = r.sess.userKey(); d.owner == "" {
 		return
 	}
 	kind, timeout := durableV1, durableV1Timeout
@@ -250,7 +253,7 @@ func (c *creation) attach(ctx context.Context, r *request, o *open, st ntstatus.
 		return ntstatus.ObjectNameNotFound
 	default:
 	}
-	o.sess, o.tree, o.sequence = r.sess, r.tree, newChannelSequence(r.hdr.ChannelSequence)
+	o.sess, o.tree, o.sequence = r.sess, r.tree, &channelSequence{current: r.hdr.ChannelSequence}
 	o.id.Volatile = newFileID().Volatile
 	known := r.sess.opens.add(o)
 	o.durable.detached.Store(!known)

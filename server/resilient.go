@@ -11,11 +11,11 @@ import (
 // outlives its connection whatever its oplock or lease. Where durable handles are
 // turned off, and for who logged on as nobody in particular, there is no such thing.
 func (r *request) requestResiliency(o *open, in []byte) ntstatus.Status {
-	limit := r.srv.cfg.MaxDurableTimeout
+	limit, owner := r.srv.cfg.MaxDurableTimeout, r.sess.userKey()
 	switch {
 	case r.conn.dialect == Dialect202:
 		return ntstatus.InvalidDeviceRequest
-	case o.isPipe, o.isDir, o.durable.owner == "", r.tree.share.NoDurable, limit < 0:
+	case o.isPipe, o.isDir, owner == "", r.tree.share.NoDurable, limit < 0:
 		return ntstatus.NotSupported
 	}
 	m, err := smb2.ParseNetworkResiliencyRequest(in)
@@ -29,6 +29,6 @@ func (r *request) requestResiliency(o *open, in []byte) ntstatus.Status {
 	t := &r.srv.durables
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o.durable.kind, o.durable.timeout = resilient, timeout
+	o.durable.kind, o.durable.timeout, o.durable.owner = resilient, timeout, owner
 	return ntstatus.Success
 }
