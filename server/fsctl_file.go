@@ -240,7 +240,9 @@ func (c *fileControl) copyBuffered(ctx context.Context, dstOff int64, src *open,
 	return int64(wrote), err
 }
 
-// duplicateExtents is FSCTL_DUPLICATE_EXTENTS_TO_FILE, [MS-FSA] 2.1.5.10.4.
+// duplicateExtents is FSCTL_DUPLICATE_EXTENTS_TO_FILE, [MS-FSA] 2.1.5.10.4. Byte-range
+// locks do not matter to it, and no file becomes longer: what would lie behind the end
+// of the target is left out without a word. So it is on Windows.
 func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.Status) {
 	m, err := smb2.ParseDuplicateExtentsData(c.in)
 	if err != nil {
@@ -248,7 +250,7 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 	}
 	src, st := c.r.open(m.SourceFileID)
 	if st != ntstatus.Success {
-		return nil, ntstatus.InvalidParameter
+		return nil, ntstatus.InvalidHandle
 	}
 	defer src.release()
 	dst := c.o
@@ -272,12 +274,12 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 	if err != nil {
 		return nil, ntstatus.FromError(err)
 	}
-	if m.SourceFileOffset+m.ByteCount > from.Size || isSparse(&from) && !isSparse(&to) {
+	apart := m.SourceFileOffset - m.TargetFileOffset
+	switch {
+	case m.SourceFileOffset+m.ByteCount > from.Size,
+		from.Attributes&^to.Attributes&vfs.AttrSparse != 0,
+		from.ID == to.ID && apart < m.ByteCount && -apart < m.ByteCount:
 		return nil, ntstatus.NotSupported
-	}
-	n := uint64(m.ByteCount)
-	if dst.lockConflict(uint64(m.TargetFileOffset), n, true) || src.lockConflict(uint64(m.SourceFileOffset), n, false) {
-		return nil, ntstatus.FileLockConflict
 	}
 	cl, ok := dst.file.(vfs.Cloner)
 	if !ok || !sameStorage(src.fs, dst.fs) {
@@ -285,7 +287,17 @@ func (c *fileControl) duplicateExtents(ctx context.Context) ([]byte, ntstatus.St
 	}
 	dst.breakReaders()
 	defer dst.breakReaders()
-	err = cl.CloneRange(ctx, m.TargetFileOffset, src.file, m.SourceFileOffset, m.ByteCount)
+	n := m.ByteCount
+	var rest int64 // before an end at which storage cannot be shared
+	if room := max(to.Size-m.TargetFileOffset, 0); room < n {
+		n, rest = room&^(clusterSize-1), room&(clusterSize-1)
+	}
+	if n > 0 {
+		err = cl.CloneRange(ctx, m.TargetFileOffset, src.file, m.SourceFileOffset, n)
+	}
+	if err == nil && rest > 0 {
+		_, err = c.copyRange(ctx, m.TargetFileOffset+n, src, m.SourceFileOffset+n, rest)
+	}
 	if err != nil {
 		return nil, ntstatus.FromError(err)
 	}

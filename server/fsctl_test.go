@@ -4,10 +4,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/memory"
 )
 
 func (p *peer) basic(id smb2.FileID) smb2.FileBasicInformation {
@@ -206,4 +209,62 @@ func TestSetReparsePoint(t *testing.T) {
 	if string(s.read("target")) != "x" {
 		t.Error("what the link led to has changed")
 	}
+}
+
+// [MS-FSA] 2.1.5.10.4, on storage that can share blocks.
+func TestDuplicateExtents(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		fsys, err := memory.New(memory.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { fsys.Close() })
+		c.Shares[0].FS = fsys
+	})
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	src := p.create(createRequest("src", smb2.FileCreate))
+	p.writeAll(src, strings.Repeat("0123456789abcdef", 512)) // 8 KiB
+	size := func(id smb2.FileID, n int64) {
+		t.Helper()
+		want(t, "end of file", p.set(id, smb2.ClassFileEndOfFileInformation, le.AppendUint64(nil, uint64(n))), ntstatus.Success)
+	}
+	for _, c := range []struct {
+		name         string
+		m            smb2.DuplicateExtentsData
+		before       int64 // the target's size
+		st           ntstatus.Status
+		begin, after string // what the target begins and ends with
+	}{
+		{"all of it", smb2.DuplicateExtentsData{ByteCount: 8192}, 8192, ntstatus.Success, "0123", "cdef"},
+		{"one block to another place", smb2.DuplicateExtentsData{TargetFileOffset: 4096, ByteCount: 4096}, 8192, ntstatus.Success, "\x00\x00\x00\x00", "cdef"},
+		{"behind the target's end", smb2.DuplicateExtentsData{ByteCount: 8192}, 5000, ntstatus.Success, "0123", "4567"},
+		{"nothing", smb2.DuplicateExtentsData{}, 4096, ntstatus.Success, "\x00\x00\x00\x00", "\x00\x00\x00\x00"},
+		{"behind the source's end", smb2.DuplicateExtentsData{SourceFileOffset: 4096, ByteCount: 8192}, 8192, ntstatus.NotSupported, "\x00\x00\x00\x00", "\x00\x00\x00\x00"},
+		{"negative", smb2.DuplicateExtentsData{ByteCount: -1}, 4, ntstatus.InvalidParameter, "\x00\x00\x00\x00", "\x00\x00\x00\x00"},
+		{"too far", smb2.DuplicateExtentsData{SourceFileOffset: math.MaxInt64, ByteCount: 4096}, 4, ntstatus.InvalidParameter, "\x00\x00\x00\x00", "\x00\x00\x00\x00"},
+	} {
+		dst := p.create(createRequest("dst", smb2.FileOverwriteIf))
+		size(dst, c.before)
+		c.m.SourceFileID = src
+		in, _ := c.m.AppendBinary(nil)
+		_, st := p.fsctl(smb2.FsctlDuplicateExtentsToFile, dst, in, 0)
+		want(t, c.name, st, c.st)
+		st, msg := p.do(smb2.CommandRead, &smb2.ReadRequest{FileID: dst, Length: 10000})
+		m, err := smb2.ParseReadResponse(msg)
+		if st != ntstatus.Success || err != nil || int64(len(m.Data)) != c.before ||
+			!strings.HasPrefix(string(m.Data), c.begin) || !strings.HasSuffix(string(m.Data), c.after) {
+			t.Errorf("%s: %v, %v, %d octets from %.4q to %q", c.name, st, err, len(m.Data), m.Data, m.Data[max(len(m.Data)-4, 0):])
+		}
+		p.close(dst)
+	}
+	// Within a file, ranges must not overlap.
+	in, _ := (&smb2.DuplicateExtentsData{SourceFileID: src, TargetFileOffset: 2048, ByteCount: 4096}).AppendBinary(nil)
+	_, st := p.fsctl(smb2.FsctlDuplicateExtentsToFile, src, in, 0)
+	want(t, "overlapping", st, ntstatus.NotSupported)
+	in, _ = (&smb2.DuplicateExtentsData{SourceFileID: smb2.FileID{Volatile: 1}, ByteCount: 4096}).AppendBinary(nil)
+	_, st = p.fsctl(smb2.FsctlDuplicateExtentsToFile, src, in, 0)
+	want(t, "from a file that is not open", st, ntstatus.InvalidHandle)
+	in, _ = (&smb2.DuplicateExtentsData{SourceFileID: src, ByteCount: 4096}).AppendBinary(nil)
+	_, st = p.fsctl(smb2.FsctlDuplicateExtentsToFile, src, in[:39], 0)
+	want(t, "short", st, ntstatus.BufferTooSmall)
 }

@@ -141,6 +141,8 @@ type Statfs struct {
 
 	ReadOnly      bool
 	CaseSensitive bool
+	// Clones says that storage can be shared between files: CloneRange may work.
+	Clones bool
 	// Sparse, Xattrs, Streams and Attributes say that holes, extended attributes,
 	// alternate streams and DOS attributes are kept.
 	Sparse, Xattrs, Streams, Attributes bool

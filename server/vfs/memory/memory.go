@@ -177,6 +177,7 @@ func (f *FS) Statfs(ctx context.Context) (vfs.Statfs, error) {
 		TypeName:      "memory",
 		ID:            f.dev,
 		CaseSensitive: f.cfg.CaseSensitive,
+		Clones:        true,
 		Sparse:        true,
 		Xattrs:        true,
 		Streams:       true,

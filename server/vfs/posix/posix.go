@@ -199,11 +199,23 @@ func (f *FS) Statfs(ctx context.Context) (vfs.Statfs, error) {
 		ID:            uint64(uint32(st.Fsid.Val[0])) | uint64(uint32(st.Fsid.Val[1]))<<32,
 		ReadOnly:      f.cfg.ReadOnly || st.Flags&unix.ST_RDONLY != 0,
 		CaseSensitive: f.caseSensitive(),
+		Clones:        clones(uint32(st.Type)),
 		Sparse:        true,
 		Xattrs:        xattrs,
 		Streams:       xattrs,
 		Attributes:    xattrs && !f.cfg.NoDOSAttributes,
 	}, nil
+}
+
+// clones reports whether a storage's kind can share storage between files. Some XFS
+// cannot, and says so when it is asked to.
+func clones(magic uint32) bool {
+	const bcachefs = 0xCA451A4E
+	switch magic {
+	case unix.BTRFS_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.OCFS2_SUPER_MAGIC, bcachefs:
+		return true
+	}
+	return false
 }
 
 func typeName(magic uint32) string {
