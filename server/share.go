@@ -121,6 +121,8 @@ type Client struct {
 	// Account is who he is for the operating system; the zero Account if it does not
 	// know him.
 	Account Account
+	// Dialect is that of his session, [MS-SMB2] 2.2.3.
+	Dialect uint16
 	// Addr is where he comes from.
 	Addr net.Addr
 }

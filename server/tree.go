@@ -210,7 +210,7 @@ func (s *Server) endTree(t *tree, self *request) bool {
 func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 	fsys := t.share.FS
 	if t.share.Open != nil {
-		who := Client{Share: t.share.Name, Account: a.account, Addr: t.peer}
+		who := Client{Share: t.share.Name, Account: a.account, Dialect: t.sess.dialect, Addr: t.peer}
 		if !a.guest {
 			who.User, who.Domain = t.sess.who().user, t.sess.who().domain
 		}

@@ -22,8 +22,7 @@ import (
 )
 
 // accounts knows who may log on: users of --user and those of a file in smbpasswd's
-// format; and who they are for the operating system. It implements server.Users and
-// server.Accounts.
+// format; and who they are for the operating system.
 //
 // The file is read again when it has changed, the configuration is replaced by reload.
 type accounts struct {
@@ -35,6 +34,13 @@ type accounts struct {
 	stamp fileStamp       // guarded by mu
 	list  *smbpasswd.List // guarded by mu
 }
+
+var (
+	_ server.Users      = (*accounts)(nil)
+	_ server.Accounts   = (*accounts)(nil)
+	_ server.UserLister = (*accounts)(nil)
+	_ server.UnixNames  = (*accounts)(nil)
+)
 
 // accountsConfig is what the configuration says of users.
 type accountsConfig struct {
@@ -153,6 +159,52 @@ func (a *accounts) Guest(context.Context) (server.Account, error) {
 	return unixAccount(a.conf.Load().guest)
 }
 
+// ListUsers implements server.UserLister: users of the flags, then those of the file.
+func (a *accounts) ListUsers(ctx context.Context) ([]server.UserInfo, error) {
+	c := a.conf.Load()
+	list, err := c.flags.ListUsers(ctx)
+	if err != nil || c.file == "" {
+		return list, err
+	}
+	l, err := a.load(c)
+	if err != nil {
+		return nil, err
+	}
+	for e := range l.All() {
+		if _, twice := c.flags[strings.ToUpper(e.Name)]; !twice && e.Flags&smbpasswd.Trust == 0 {
+			list = append(list, server.UserInfo{Name: e.Name, FullName: fullName(a.unixName(e.Name)), Disabled: !e.CanLogOn()})
+		}
+	}
+	return list, nil
+}
+
+// fullName is what the operating system says that a user is called; empty if it does not.
+func fullName(name string) string {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return ""
+	}
+	return u.Name
+}
+
+// UserName implements server.UnixNames.
+func (a *accounts) UserName(_ context.Context, uid uint32) (string, error) {
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return "", notExist(err)
+	}
+	return u.Username, nil
+}
+
+// GroupName implements server.UnixNames.
+func (a *accounts) GroupName(_ context.Context, gid uint32) (string, error) {
+	g, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10))
+	if err != nil {
+		return "", notExist(err)
+	}
+	return g.Name, nil
+}
+
 // Group implements server.Accounts.
 func (a *accounts) Group(_ context.Context, name string) (uint32, error) {
 	g, err := user.LookupGroup(name)
@@ -209,9 +261,13 @@ func id(s string) (uint32, error) {
 
 // notExist makes the errors of os/user match fs.ErrNotExist.
 func notExist(err error) error {
-	var u user.UnknownUserError
-	var g user.UnknownGroupError
-	if errors.As(err, &u) || errors.As(err, &g) {
+	var (
+		u   user.UnknownUserError
+		g   user.UnknownGroupError
+		uid user.UnknownUserIdError
+		gid user.UnknownGroupIdError
+	)
+	if errors.As(err, &u) || errors.As(err, &g) || errors.As(err, &uid) || errors.As(err, &gid) {
 		return fmt.Errorf("%w: %w", err, fs.ErrNotExist)
 	}
 	return err

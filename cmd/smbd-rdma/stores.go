@@ -121,7 +121,7 @@ func (sh *shareSettings) opener(st *stores) func(context.Context, server.Client)
 	return func(_ context.Context, c server.Client) (vfs.FS, func(), error) {
 		path := settings.path
 		if smbconf.Dynamic(path) {
-			who := smbconf.Client{User: c.Account.Name, Session: strings.ToLower(c.User), Home: c.Account.Home, Domain: c.Domain, Share: c.Share}
+			who := smbconf.Client{User: c.Account.Name, Session: strings.ToLower(c.User), Home: c.Account.Home, Domain: c.Domain, Share: c.Share, Dialect: dialectNames[c.Dialect]}
 			if len(c.Account.Groups) > 0 {
 				who.Group = c.Account.Groups[0]
 			}
@@ -137,6 +137,11 @@ func (sh *shareSettings) opener(st *stores) func(context.Context, server.Client)
 		}
 		return st.get(settings.store(path))
 	}
+}
+
+// dialectNames are Samba's, for %R.
+var dialectNames = map[uint16]string{
+	server.Dialect202: "SMB2_02", server.Dialect210: "SMB2_10", server.Dialect300: "SMB3_00", server.Dialect302: "SMB3_02", server.Dialect311: "SMB3_11",
 }
 
 // errPath is a path that cannot be made for who connects.

@@ -79,11 +79,12 @@ type Client struct {
 	Home    string // %H
 	Address string // %I
 	Domain  string // %D
+	Dialect string // %R
 	Share   string // %S, in [homes]
 }
 
 // perClient are the variables that Expand knows.
-const perClient = "uUgGHIDS"
+const perClient = "uUgGHIDRS"
 
 // Dynamic reports whether a value has variables that depend on who connects.
 func Dynamic(value string) bool {
@@ -124,6 +125,8 @@ func (c *Client) Expand(value string) (string, bool) {
 			v = c.Address
 		case 'D':
 			v = c.Domain
+		case 'R':
+			v = c.Dialect
 		case 'S':
 			v = c.Share
 		case 'H':

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -106,6 +107,17 @@ func (l *List) Find(name string) *Entry {
 
 // Len is the number of entries.
 func (l *List) Len() int { return len(l.index) }
+
+// All iterates over the entries in the order of the file. They are the list's.
+func (l *List) All() iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for i := range l.lines {
+			if e := l.lines[i].entry; e != nil && !yield(e) {
+				return
+			}
+		}
+	}
+}
 
 // Put adds an entry or puts it in the place of the one with its name.
 func (l *List) Put(e Entry) error {

@@ -115,6 +115,15 @@ func TestUpdate(t *testing.T) {
 	}
 	// An error leaves all as it was.
 	stop := errors.New("stop")
+	if l, _, err := Read(path); err != nil || l.Len() != 1 {
+		t.Errorf("%d entries (%v)", l.Len(), err)
+	} else {
+		for e := range l.All() {
+			if e.Name != "new" {
+				t.Errorf("the entry is of %q", e.Name)
+			}
+		}
+	}
 	if err := Update(ctx, path, func(l *List) error { l.Remove("new"); return stop }); err != stop {
 		t.Errorf("error %v", err)
 	}
