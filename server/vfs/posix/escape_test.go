@@ -103,6 +103,11 @@ func assertUntouched(t *testing.T, outside string) {
 	if b, err := os.ReadFile(filepath.Join(outside, "f")); err != nil || string(b) != secret {
 		t.Errorf("the file outside the share is now %q, %v", b, err)
 	}
+	for _, name := range []string{outside, filepath.Join(outside, "f")} {
+		if n, err := unix.Llistxattr(name, nil); err == nil && n > 0 {
+			t.Errorf("%s has extended attributes now", name)
+		}
+	}
 }
 
 // A directory turns into a link that leaves, and back, while names are resolved
@@ -151,9 +156,21 @@ func TestSwapRace(t *testing.T) {
 			default:
 				t.Errorf("Open: %v", err)
 			}
-			if h, _, err := f.Open(ctx, "dir/new", vfs.OpenOptions{Disposition: vfs.CreateNew}); err == nil {
+			if h, _, err := f.Open(ctx, "dir/new", vfs.OpenOptions{Disposition: vfs.CreateNew, Attributes: vfs.AttrHidden}); err == nil {
+				_ = h.(vfs.SecurityHolder).SetSecurityRecord(ctx, []byte("inside"))
+				_ = h.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: 0o600})
+				if s, _, err := h.(vfs.StreamHolder).OpenStream(ctx, "s", vfs.OpenOptions{Disposition: vfs.OpenOrCreate}); err == nil {
+					s.Close()
+				}
 				h.Close()
 			}
+			if info, err := f.Stat(ctx, "dir/f"); err == nil && info.Size != 2 {
+				t.Errorf("Stat by a name beneath the root describes a file of %d bytes", info.Size)
+			}
+			_ = f.Link(ctx, "dir/f", "dir/link")
+			_ = f.Symlink(ctx, "f", "dir/symlink")
+			_ = f.Remove(ctx, "dir/symlink", vfs.KindAny)
+			_ = f.Remove(ctx, "dir/link", vfs.KindAny)
 			_ = f.Mkdir(ctx, "dir/newdir", 0o777)
 			_ = f.Rename(ctx, "dir/new", "dir/new2", true)
 			_ = f.Remove(ctx, "dir/new2", vfs.KindAny)

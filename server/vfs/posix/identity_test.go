@@ -3,14 +3,17 @@
 package posix
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -176,6 +179,40 @@ func TestHandlesOfUsers(t *testing.T) {
 	}
 	if _, err := rc.CopyRange(ctx, 8, src, 0, 2); err != nil {
 		t.Errorf("copying between views: %v", err)
+	}
+}
+
+// A user's recursive watch sees what he may look at, also in what comes later.
+func TestWatchOfUser(t *testing.T) {
+	root := t.TempDir()
+	reachable(t, root)
+	must(t, os.Chmod(root, 0o777))
+	f := mustNew(t, root, Config{})
+	a, b := views(t, f)
+	ctx := t.Context()
+	must(t, b.Mkdir(ctx, "old", 0o700))
+	w, err := a.(vfs.Watcher).Watch(ctx, ".", vfs.WatchOptions{Recursive: true, Changes: vfs.ChangeFileName | vfs.ChangeDirName})
+	must(t, err)
+	defer w.Close()
+	must(t, b.Mkdir(ctx, "new", 0o700))
+	must(t, b.Mkdir(ctx, "shown", 0o755))
+	for _, name := range []string{"old/f", "new/f", "shown/f"} {
+		must(t, openAs(t, b, name, vfs.OpenOptions{Disposition: vfs.CreateNew}))
+	}
+	must(t, a.Mkdir(ctx, "last", 0o777))
+	seen := map[string]bool{}
+	wctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for buf := make([]vfs.Event, 8); !seen["last"]; {
+		n, err := w.Next(wctx, buf)
+		must(t, err)
+		for _, e := range buf[:n] {
+			seen[e.Name] = true
+		}
+	}
+	want := map[string]bool{"new": true, "shown": true, "shown/f": true, "last": true}
+	if !maps.Equal(seen, want) {
+		t.Errorf("ada sees %v, want %v", seen, want)
 	}
 }
 

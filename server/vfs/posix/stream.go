@@ -234,7 +234,7 @@ func (s *stream) attach(f *file, name string, o vfs.OpenOptions) (vfs.OpenResult
 	case overwrites:
 		res.Action = vfs.Overwritten
 		if err = f.mayAccess(vfs.AccessWrite); err == nil {
-			err = setXattr(s.cpath, cString(xattr), []byte{0}, unix.XATTR_REPLACE)
+			err = shard.clear(streamKey{s.id, xattr}, s.cpath)
 		}
 	}
 	if err != nil {
@@ -266,6 +266,15 @@ func (s *stream) detach() error {
 	return unix.Close(s.fd)
 }
 
+// clear empties a stream. The shard's mu is held.
+func (sh *streamShard) clear(key streamKey, path []byte) error {
+	if st := sh.open[key]; st != nil { // not between somebody's reading and writing it
+		st.mu.Lock()
+		defer st.mu.Unlock()
+	}
+	return setXattr(path, cString(key.xattr), []byte{0}, unix.XATTR_REPLACE)
+}
+
 // end makes handles of the stream stale. The shard's mu is held.
 func (sh *streamShard) end(key streamKey) {
 	st := sh.open[key]
@@ -286,6 +295,9 @@ func (f *file) Streams(ctx context.Context) ([]vfs.StreamInfo, error) {
 	defer f.release()
 	var list []vfs.StreamInfo
 	path := cString(procPath(f.fd))
+	shard := f.fs.streams.shard(f.id)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
 	err := eachXattr(path, func(xattr string) {
 		name, ok := streamName(xattr)
 		if !ok {
@@ -336,7 +348,7 @@ func (f *file) RemoveStream(ctx context.Context, name string) error {
 }
 
 // RenameStream implements vfs.StreamHolder. The storage cannot rename an
-// attribute: for a moment there are both.
+// attribute: for a moment there are both, and there must be room for that.
 func (f *file) RenameStream(ctx context.Context, oldname, newname string, replace bool) error {
 	if err := f.beginChange(ctx, "rename stream"); err != nil {
 		return err
@@ -376,49 +388,40 @@ func (f *file) renameStream(oldname, newname string, replace bool) error {
 		st.mu.Lock() // nothing is written to the old name any more
 		defer st.mu.Unlock()
 	}
+	replaced := shard.open[streamKey{f.id, there}]
+	if there == from {
+		replaced = nil
+	}
+	if replaced != nil { // nor by those whose stream goes
+		replaced.mu.Lock()
+		defer replaced.mu.Unlock()
+	}
 	bp := streamBufs.Get().(*[]byte)
 	defer streamBufs.Put(bp)
 	n, err := getXattr(path, cString(from), *bp)
 	if err != nil {
 		return err
 	}
-	// The spelling that is there may be another than that of the target.
-	if there != "" && there != from && there != to {
-		if err := unix.Removexattr(procPath(f.fd), there); err != nil {
-			return err
-		}
-	}
+	// Nothing goes before the new one is there: a crash in between leaves both.
 	if err := setXattr(path, cString(to), (*bp)[:n], 0); err != nil {
-		// No room for both at a time: one goes before the other comes.
-		if !errors.Is(roomError(err), unix.ENOSPC) {
-			return err
-		}
-		if err := f.moveXattr(path, from, to, (*bp)[:n]); err != nil {
-			return err
-		}
-	} else if err := unix.Removexattr(procPath(f.fd), from); err != nil {
-		return err
+		return roomError(err)
 	}
-	if there != "" && there != from {
-		shard.end(streamKey{f.id, there})
+	for _, old := range []string{from, there} {
+		if old == "" || old == to {
+			continue
+		}
+		if err := unix.Removexattr(procPath(f.fd), old); err != nil && err != unix.ENODATA {
+			return err
+		}
+	}
+	if replaced != nil {
+		delete(shard.open, streamKey{f.id, there})
+		replaced.gone = true
 	}
 	if st != nil {
 		delete(shard.open, streamKey{f.id, from})
 		shard.open[streamKey{f.id, to}] = st
 		st.xattr, st.cname = to, cString(to)
-	}
-	return nil
-}
-
-// moveXattr removes the attribute before it makes the other, and takes that
-// back if it cannot.
-func (f *file) moveXattr(path []byte, from, to string, value []byte) error {
-	if err := unix.Removexattr(procPath(f.fd), from); err != nil {
-		return err
-	}
-	err := setXattr(path, cString(to), value, 0)
-	if err != nil {
-		return errors.Join(roomError(err), setXattr(path, cString(from), value, 0))
 	}
 	return nil
 }
