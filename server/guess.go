@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,11 +15,14 @@ import (
 // source and user: that somebody else guesses a user's password from elsewhere does not
 // slow the user down. After a few failures attempts get a time each, one after the
 // other, at which they are answered, right or wrong alike: an answer that is slow says
-// nothing, and opening more connections makes nothing faster.
+// nothing, and opening more connections makes nothing faster. Who has lately logged on
+// from a source is not slowed down by what others there do wrong: many may share an
+// address.
 type guessTable struct {
 	mu sync.Mutex
 	// guarded by mu
 	sources, users map[guessKey]*guessEntry
+	known          map[guessKey]time.Time // when a user last logged on from a source
 }
 
 type guessKey struct{ source, user string }
@@ -35,6 +40,7 @@ const (
 	longestWait = 2 * time.Second        // at most
 	maxQueue    = 20 * time.Second       // who would have to wait longer is refused
 	guessHalf   = time.Minute
+	knownFor    = 24 * time.Hour
 	maxGuesses  = 4096 // entries of each table
 )
 
@@ -63,6 +69,9 @@ func (g *guessTable) slot(source, user string, now time.Time) (wait time.Duratio
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a, b := g.sources[guessKey{source: source}], g.users[guessKey{source, user}]
+	if last, ok := g.known[guessKey{source, user}]; ok && now.Sub(last) < knownFor {
+		a = nil
+	}
 	at := now
 	for _, e := range []*guessEntry{a, b} {
 		if e == nil {
@@ -110,28 +119,41 @@ func count(m map[guessKey]*guessEntry, k guessKey, now time.Time) {
 }
 
 // makeRoom forgets those of whom there is nothing left to know, and if there is nobody
-// the one with the fewest failures.
+// those with the fewest failures: names that are made up go together.
 func makeRoom(m map[guessKey]*guessEntry, now time.Time) {
-	var least guessKey
-	fewest := -1
+	fewest := 0
 	for k, e := range m {
 		if e.fade(now); e.failures == 0 {
 			delete(m, k)
-		} else if fewest < 0 || e.failures < fewest {
-			least, fewest = k, e.failures
+		} else if fewest == 0 || e.failures < fewest {
+			fewest = e.failures
 		}
 	}
-	if len(m) >= maxGuesses {
-		delete(m, least)
+	if len(m) < maxGuesses {
+		return
+	}
+	for k, e := range m {
+		if e.failures == fewest {
+			delete(m, k)
+		}
 	}
 }
 
-// succeeded forgets what the user did wrong. The source stays under watch: it may know
-// one password and guess others.
-func (g *guessTable) succeeded(source, user string) {
+// succeeded forgets what the user did wrong, and knows him from now on. The source stays
+// under watch: it may have one password and guess others.
+func (g *guessTable) succeeded(source, user string, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.users, guessKey{source, user})
+	k := guessKey{source, user}
+	delete(g.users, k)
+	if g.known == nil {
+		g.known = map[guessKey]time.Time{}
+	}
+	if _, ok := g.known[k]; !ok && len(g.known) >= maxGuesses {
+		at := slices.SortedFunc(maps.Values(g.known), time.Time.Compare)[maxGuesses/8]
+		maps.DeleteFunc(g.known, func(_ guessKey, t time.Time) bool { return !t.After(at) })
+	}
+	g.known[k] = now
 }
 
 // sourceOf is where a connection comes from: an address, or the network of 64 bits that
@@ -168,7 +190,7 @@ func (c *conn) awaitSlot(ctx context.Context, user string) bool {
 // guessed notes how an attempt ended.
 func (c *conn) guessed(user string, right bool) {
 	if right {
-		c.srv.guesses.succeeded(sourceOf(c.tc), user)
+		c.srv.guesses.succeeded(sourceOf(c.tc), user, time.Now())
 	} else {
 		c.srv.guesses.failed(sourceOf(c.tc), user, time.Now())
 	}

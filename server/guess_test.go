@@ -59,18 +59,24 @@ func TestGuessing(t *testing.T) {
 	if got := slot("a", "ann"); got != -1 {
 		t.Errorf("an endless queue: the last waits %v", got)
 	}
-	// The right password helps the user, not the source.
-	g.succeeded("a", "ann")
+	// The right password helps the user, not others from there.
+	g.succeeded("a", "ann", now)
+	for range 3 {
+		if got := slot("a", "ann"); got != 0 {
+			t.Errorf("who has logged on from there waits %v", got)
+		}
+	}
+	if got := slot("a", "bob"); got != -1 {
+		t.Errorf("the source is forgotten: another user waits %v", got)
+	}
 	now = now.Add(30 * time.Second)
-	if got := slot("a", "ann"); got != 0 {
+	slot("a", "bob")
+	if got := slot("a", "bob"); got != 2*time.Second {
 		t.Errorf("after the queue has gone an attempt waits %v", got)
 	}
-	if got := slot("a", "ann"); got != 2*time.Second {
-		t.Errorf("the source is forgotten: %v", got)
-	}
 	now = now.Add(10 * guessHalf)
-	slot("a", "ann")
-	if got := slot("a", "ann"); got != 0 {
+	slot("a", "bob")
+	if got := slot("a", "bob"); got != 0 {
 		t.Errorf("after ten minutes an attempt waits %v", got)
 	}
 }
@@ -82,11 +88,12 @@ func TestGuessTableIsBounded(t *testing.T) {
 	for range 20 {
 		g.failed("a", "ann", now)
 	}
-	for i := range 3 * maxGuesses {
+	for i := range 2 * maxGuesses {
 		g.failed(fmt.Sprint(i), fmt.Sprint(i), now)
+		g.succeeded("b", fmt.Sprint(i), now.Add(time.Duration(i)))
 	}
-	if len(g.sources) > maxGuesses || len(g.users) > maxGuesses {
-		t.Errorf("%d sources, %d users", len(g.sources), len(g.users))
+	if len(g.sources) > maxGuesses || len(g.users) > maxGuesses || len(g.known) > maxGuesses {
+		t.Errorf("%d sources, %d users, %d known", len(g.sources), len(g.users), len(g.known))
 	}
 	if g.sources[guessKey{source: "a"}] == nil || g.users[guessKey{"a", "ann"}] == nil {
 		t.Error("who guesses most has been forgotten")
