@@ -237,6 +237,20 @@ func TestAccountsRefused(t *testing.T) {
 	}
 }
 
+// DsRolerGetPrimaryDomainInformation on the pipe of lsarpc, [MS-DSSP] 2.2.1.
+func TestDomainRole(t *testing.T) {
+	c := dial(t, peopleHandler(Caller{Stranger: true}), "lsarpc", DSSETUP)
+	stub, err := c.Call(0, []byte{1, 0})
+	want := unhex(t, "00000200 0100 0000 0200 0000 00000000 04000200 00000000 00000000"+strings.Repeat("00", 16)+
+		"05000000 00000000 05000000 57004f0052004b000000 0000 00000000")
+	if err != nil || !bytes.Equal(stub, want) {
+		t.Errorf("got %x, %v\nwant %x", stub, err, want)
+	}
+	if _, st := invoke(t, c, 0, "0400"); WinError(st) != ErrorInvalidParam {
+		t.Errorf("level 4: %d", st)
+	}
+}
+
 // From the server to what a user may know of himself.
 func TestSAM(t *testing.T) {
 	c := dial(t, peopleHandler(Caller{Name: "ann"}), "samr", SAMR)
@@ -360,7 +374,7 @@ func FuzzAccounts(f *testing.F) {
 		p.open(object{kind: objectPolicy})
 		p.open(object{kind: objectDomain, domain: machine})
 		p.open(object{kind: objectUser, domain: machine, rid: 1001})
-		op, ok := services[name].ops[opnum]
+		op, ok := services[name][0].ops[opnum]
 		if !ok {
 			return
 		}

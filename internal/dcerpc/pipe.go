@@ -3,6 +3,7 @@ package dcerpc
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,11 +47,11 @@ type service struct {
 	directory bool // needs one
 }
 
-var services = map[string]service{
-	"srvsvc": {syntax: SRVSVC, ops: srvsvcOps},
-	"wkssvc": {syntax: WKSSVC, ops: wkssvcOps},
-	"lsarpc": {syntax: LSARPC, ops: lsarpcOps, directory: true},
-	"samr":   {syntax: SAMR, ops: samrOps, directory: true},
+var services = map[string][]service{
+	"srvsvc": {{syntax: SRVSVC, ops: srvsvcOps}},
+	"wkssvc": {{syntax: WKSSVC, ops: wkssvcOps}},
+	"lsarpc": {{syntax: LSARPC, ops: lsarpcOps, directory: true}, {syntax: DSSETUP, ops: dssetupOps}},
+	"samr":   {{syntax: SAMR, ops: samrOps, directory: true}},
 }
 
 // Pipe is one open of a named pipe in message mode. It is safe for concurrent use.
@@ -85,7 +86,7 @@ type call struct {
 func (h *Handler) Open(name string) (*Pipe, error) {
 	n := strings.ToLower(strings.TrimPrefix(name, `\`))
 	n = strings.TrimPrefix(n, `pipe\`)
-	if s, ok := services[n]; !ok || s.directory && h.Directory == nil {
+	if s, ok := services[n]; !ok || s[0].directory && h.Directory == nil {
 		return nil, fmt.Errorf("%w: %q", ErrNoPipe, name)
 	}
 	return &Pipe{h: h, name: n, contexts: map[uint16]service{}, fragment: minFragment}, nil
@@ -301,13 +302,14 @@ func (p *Pipe) offer(c context) result {
 			return result{result: resultNegotiate, reason: 0}
 		}
 	}
-	s := services[p.name]
-	if c.abstract != s.syntax {
+	all := services[p.name]
+	i := slices.IndexFunc(all, func(s service) bool { return s.syntax == c.abstract })
+	if i < 0 {
 		return result{result: resultReject, reason: reasonAbstract}
 	}
 	for _, t := range c.transfer {
 		if t == ndr {
-			p.contexts[c.id] = s
+			p.contexts[c.id] = all[i]
 			return result{result: resultAccept, reason: reasonNone, transfer: ndr}
 		}
 	}
