@@ -198,6 +198,8 @@ func (o *open) become(ctx context.Context, info *vfs.Info, with func(name string
 	if old := o.became.Swap(&f); old != nil {
 		_ = (*old).Close()
 	}
+	o.changed(smb2.FileNotifyChangeAttributes)
+	o.changedIn(ctx)
 	return ntstatus.Success
 }
 

@@ -233,6 +233,7 @@ func (o *open) dropStreams(ctx context.Context) error {
 		if err := h.RemoveStream(ctx, s.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		o.srv.notify.changed(o.fs, o.streamChange(smb2.FileActionRemovedStream, s.Name))
 	}
 	return nil
 }
@@ -318,7 +319,13 @@ func (o *open) renameStream(ctx context.Context, name string, replace bool) ntst
 		return streamError(err)
 	}
 	t.renamedStream(o.state, key, n.stream)
+	o.srv.notify.changed(o.fs, o.streamChange(smb2.FileActionRemovedStream, from), o.streamChange(smb2.FileActionAddedStream, n.stream))
 	return ntstatus.Success
+}
+
+// streamChange is that a stream of the open's file has come or gone.
+func (o *open) streamChange(a smb2.NotifyAction, stream string) change {
+	return change{action: a, filter: smb2.FileNotifyChangeStreamName, name: o.path(), stream: stream}
 }
 
 // becomeUnnamed puts the stream's content in the place of the file's, and removes
@@ -352,9 +359,13 @@ func (o *open) becomeUnnamed(ctx context.Context, h vfs.StreamHolder, replace bo
 	if err := replaceContent(ctx, dst, src, info.Size); err != nil {
 		return ntstatus.FromError(err)
 	}
-	if err := h.RemoveStream(ctx, t.streamOf(o)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	stream := t.streamOf(o)
+	if err := h.RemoveStream(ctx, stream); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return streamError(err)
 	}
+	o.srv.notify.changed(o.fs, o.streamChange(smb2.FileActionRemovedStream, stream),
+		change{action: smb2.FileActionModified, filter: contentChange, name: o.path()})
+	o.changedIn(ctx)
 	return ntstatus.Success
 }
 
