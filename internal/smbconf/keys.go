@@ -175,7 +175,8 @@ var Keys = []Key{
 	{Name: "durable handles", Share: true, Kind: Bool, Default: "yes", Group: gCaching,
 		Text:    "Keep files open for clients that lost their connection.",
 		Differs: "Samba grants none while `kernel oplocks`, `kernel share modes` or `posix locking` are set."},
-	{Name: "change notify", Kind: Bool, Default: "yes", Group: gCaching, Text: "Tell clients of changes in directories that they watch, made by clients or by local processes."},
+	{Name: "change notify", Share: true, Kind: Bool, Default: "yes", Group: gCaching, Text: "Tell clients of changes in directories that they watch, made by clients or by local processes.",
+		Differs: "It may stand in a share, too."},
 
 	// Limits.
 	{Name: "deadtime", Kind: Int, Min: 0, Max: 1 << 20, Default: "15", Group: gLimits,
