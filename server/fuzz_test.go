@@ -48,6 +48,13 @@ func FuzzMessages(f *testing.F) {
 	add(smb2.CommandChangeNotify, &smb2.ChangeNotifyRequest{FileID: any, OutputBufferLength: 100, CompletionFilter: 3})
 	add(smb2.CommandSessionSetup, &smb2.SessionSetupRequest{SecurityMode: 1, SecurityBuffer: []byte("NTLMSSP\x00")})
 	add(smb2.CommandTreeConnect, &smb2.TreeConnectRequest{Path: smb2.EncodeUTF16(`\\a\ipc$`)}, smb2.CommandClose, &smb2.CloseRequest{FileID: any})
+	again := smb2.DurableHandleReconnectV2{CreateGUID: smb2.GUID{1}}
+	add(smb2.CommandCreate, durable2(f, leased(f, createRequest("g", smb2.FileOpenIf), 2, 1, cacheRWH), 1, 1),
+		smb2.CommandIoctl, &smb2.IoctlRequest{FileID: any, CtlCode: smb2.FsctlLMRRequestResiliency, Flags: 1, Input: make([]byte, 8)},
+		smb2.CommandCreate, reconnect2(f, "g", again), smb2.CommandLogoff, &smb2.LogoffRequest{})
+	add(smb2.CommandCreate, durable1(f, oplocked(createRequest("g", smb2.FileOpenIf), smb2.OplockLevelBatch)),
+		smb2.CommandCreate, withContext(f, createRequest("g", smb2.FileOpen), smb2.CreateContextAppInstanceID, &smb2.AppInstanceIDContext{AppInstanceID: smb2.GUID{1}}),
+		smb2.CommandCreate, reconnect1(f, "g", any))
 	f.Fuzz(func(t *testing.T, in []byte, rdma bool) {
 		s := newSite(t, memconn.Config{RDMA: rdma}, func(c *Config) { c.Signing = PolicyOffered })
 		s.write("f", octets(100))
@@ -107,7 +114,7 @@ func FuzzMessages(f *testing.F) {
 		want(t, "ECHO of a bystander", st, ntstatus.Success)
 		s.srv.Close()
 		<-seen
-		if st := s.srv.Stats(); st.Connections != 0 || st.Sessions != 0 || st.Opens != 0 || st.Trees != 0 {
+		if st := s.srv.Stats(); st.Connections != 0 || st.Sessions != 0 || st.Opens != 0 || st.Trees != 0 || st.DetachedOpens != 0 {
 			t.Errorf("left after Close: %+v", st)
 		}
 		if n := p.c.Stats().LeasedBuffers + p.c.Stats().Registrations; n != 0 {
