@@ -397,6 +397,7 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			return info, 0, st
 		}
 		o.backOplock(ctx)
+		o.watchLease(ctx)
 		return c.finish(ctx, o, info, action)
 	}
 }

@@ -15,8 +15,10 @@ import (
 // ParentLeaseKey is the directory's lease knows it anyway and takes nothing ([MS-FSA]
 // 2.1.4.12, PARENT_OBJECT). What is written shows in listings when the file is closed.
 //
-// Local processes are not noticed. A share with KernelOplocks, where they matter, has
-// no leases of directories.
+// Of what local processes do, names that come, go or change are noticed where the
+// storage tells (vfs.Watcher), but not what becomes of the files' content: each of the
+// server's own WRITEs would come back from there. A share with KernelOplocks has no
+// leases of directories.
 
 // changedIn takes the leases of the directory that name is in. by is the open that
 // changed something, nil for none. It costs nothing where no directory is leased.
@@ -48,6 +50,35 @@ func (o *open) changedIn(ctx context.Context) {
 	if o.srv.files.dirLeases.Load() != 0 {
 		o.srv.changedIn(ctx, o.fs, o.path(), o)
 	}
+}
+
+// watchLease begins to watch a directory that has just been leased for what local
+// processes do. The watches of a session are limited; beyond that there is no lease.
+func (o *open) watchLease(ctx context.Context) {
+	c, t := o.caching, &o.srv.files
+	if c == nil || !c.isLease || !o.isDir {
+		return
+	}
+	t.mu.Lock()
+	if c.watch != nil || c.held == 0 {
+		t.mu.Unlock()
+		return
+	}
+	if o.sess.opens.watches.Add(1) > int32(o.srv.cfg.Limits.WatchesPerConn) {
+		o.sess.opens.watches.Add(-1)
+		t.endBreakLocked(c, 0, nil)
+		t.mu.Unlock()
+		return
+	}
+	w := &dirWatch{
+		hub: &o.srv.notify, fs: vfs.Base(o.fs),
+		filter: smb2.FileNotifyChangeFileName | smb2.FileNotifyChangeDirName,
+		heard:  func() { t.breakUnasked(o.srv, c) },
+	}
+	c.watch, c.counted = w, &o.sess.opens
+	t.mu.Unlock()
+	w.hub.add(w, o)
+	o.watchLocally(ctx, w)
 }
 
 // isListed reports whether a SET_INFO changes what listings of the directory say.

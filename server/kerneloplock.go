@@ -37,7 +37,7 @@ func (o *open) backOplock(ctx context.Context) {
 		t.mu.Lock()
 		c.backing = l
 		t.mu.Unlock()
-		ok = l.Lease(ctx, vfs.LeaseWrite, func() { t.breakBacked(o.srv, c) }) == nil
+		ok = l.Lease(ctx, vfs.LeaseWrite, func() { t.breakUnasked(o.srv, c) }) == nil
 	}
 	if !ok {
 		t.mu.Lock()
@@ -47,8 +47,9 @@ func (o *open) backOplock(ctx context.Context) {
 	}
 }
 
-// breakBacked is called when somebody who is not a client of ours wants the file.
-func (t *openTable) breakBacked(s *Server, c *caching) {
+// breakUnasked is called when somebody who is not a client of ours wants the file, or
+// has changed the directory.
+func (t *openTable) breakUnasked(s *Server, c *caching) {
 	var b breaks
 	t.mu.Lock()
 	t.breakLocked(c, 0, &b)

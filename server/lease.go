@@ -61,6 +61,8 @@ type caching struct {
 	announced           bool        // the client has been told what it has
 	parked              []*notice   // to be sent when it has
 	backing             vfs.Leaser  // the storage's lease behind an oplock; nil without one
+	watch               *dirWatch   // of local changes, of a directory; nil without one
+	counted             *openSet    // whose count of watches includes it
 }
 
 // severalReaders stands in fileState.readers for more than one.
@@ -301,19 +303,20 @@ func (c *caching) upgradeLocked(asked, want smb2.LeaseState) {
 	c.epoch++
 }
 
-// leaveLocked takes an open out of its oplock or lease, which ends with the last one.
-func (t *openTable) leaveCachingLocked(o *open) {
+// leaveCachingLocked takes an open out of its oplock or lease, which ends with the last
+// one. The caller ends the watch that it returns, without the lock.
+func (t *openTable) leaveCachingLocked(o *open) (w *dirWatch) {
 	c := o.caching
 	if c == nil {
-		return
+		return nil
 	}
 	i := slices.Index(c.opens, o)
 	if i < 0 {
-		return
+		return nil
 	}
 	c.opens = slices.Delete(c.opens, i, i+1)
 	if len(c.opens) > 0 {
-		return
+		return nil
 	}
 	t.endBreakLocked(c, 0, nil)
 	if c.isLease && t.leases[c.key] == c {
@@ -325,6 +328,10 @@ func (t *openTable) leaveCachingLocked(o *open) {
 	st := c.state
 	st.cachings = slices.DeleteFunc(st.cachings, func(p *caching) bool { return p == c })
 	st.countReadersLocked()
+	if w, c.watch = c.watch, nil; w != nil {
+		c.counted.watches.Add(-1)
+	}
+	return w
 }
 
 // respondCaching puts what the open may cache into the response: the level, and for

@@ -253,7 +253,7 @@ func (o *open) publish(a smb2.NotifyAction, f smb2.NotifyFilter) {
 
 // opened publishes what CREATE did, [MS-FSA] 2.1.5.1.1 and 2.1.5.1.2.
 func (o *open) opened(did vfs.Action, overwrites bool) {
-	if o.srv.notify.active.Load() == 0 {
+	if o.srv.notify.idle() {
 		return
 	}
 	switch {

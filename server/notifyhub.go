@@ -21,6 +21,7 @@ import (
 // published, and drops the echo of that.
 type notifyHub struct {
 	active atomic.Int32 // watches: nobody takes the lock where there are none
+	leased atomic.Int32 // watches of leases, which are about names only
 
 	mu sync.Mutex
 	// guarded by mu
@@ -89,6 +90,9 @@ type dirWatch struct {
 	filter    smb2.NotifyFilter
 	recursive bool
 	limit     int // of the buffer, in bytes
+	// heard is called, in place of gathering events, when somebody else than the server
+	// has changed something: the watch is a lease's. It must not block.
+	heard func()
 
 	// guarded by hub.mu
 	name     string
@@ -123,8 +127,19 @@ func (h *notifyHub) add(w *dirWatch, o *open) {
 	}
 	k := dirKey{w.fs, w.name}
 	h.dirs[k] = append(h.dirs[k], w)
-	h.active.Add(1)
+	w.count().Add(1)
 }
+
+// count is the counter that the watch is in.
+func (w *dirWatch) count() *atomic.Int32 {
+	if w.heard != nil {
+		return &w.hub.leased
+	}
+	return &w.hub.active
+}
+
+// idle reports whether nobody wants to know of names.
+func (h *notifyHub) idle() bool { return h.active.Load() == 0 && h.leased.Load() == 0 }
 
 // end ends a watch and everybody who waits for it. Only the first call counts.
 func (w *dirWatch) end(st ntstatus.Status) {
@@ -136,7 +151,7 @@ func (w *dirWatch) end(st ntstatus.Status) {
 	}
 	w.ended, w.status = true, st
 	h.dropLocked(w)
-	if h.active.Add(-1) == 0 {
+	if w.count().Add(-1); h.idle() {
 		clear(h.recent)
 	}
 	waiting, local, cancel := w.waiting, w.local, w.cancel
@@ -240,7 +255,7 @@ func (w *dirWatch) loseLocked() {
 // changed publishes what the server has done, in its order: the changes of one call
 // reach a client in one answer.
 func (h *notifyHub) changed(fsys vfs.FS, changes ...change) {
-	if h.active.Load() == 0 {
+	if h.idle() {
 		return
 	}
 	fsys = vfs.Base(fsys)
@@ -252,7 +267,7 @@ func (h *notifyHub) changed(fsys vfs.FS, changes ...change) {
 	for _, c := range changes {
 		h.watchersLocked(fsys, c.name, func(w *dirWatch, rel string) {
 			seen = true
-			if w.filter&c.filter == 0 || w.filter&c.unless != 0 {
+			if w.heard != nil || w.filter&c.filter == 0 || w.filter&c.unless != 0 {
 				return
 			}
 			w.pushLocked(notifyEvent{c.action, rel, c.stream})
@@ -347,7 +362,7 @@ func joinName(dir, rel string) string {
 // renamed publishes the rename of a file or directory, [MS-FSA] 2.1.5.15.11, and
 // tells the watches beneath it what they are called now.
 func (h *notifyHub) renamed(fsys vfs.FS, from, to string, isDir bool) {
-	if h.active.Load() == 0 {
+	if h.idle() {
 		return
 	}
 	base := vfs.Base(fsys)
@@ -463,6 +478,12 @@ func (w *dirWatch) pump(ctx context.Context, local vfs.Watch) {
 // passOn delivers the events that have been held for long enough, and drops echoes.
 func (w *dirWatch) passOn(held []localEvent, now time.Time) []localEvent {
 	h := w.hub
+	heard := false
+	defer func() {
+		if heard {
+			w.heard()
+		}
+	}()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rest := held[:0]
@@ -471,6 +492,8 @@ func (w *dirWatch) passOn(held []localEvent, now time.Time) []localEvent {
 		case h.isEchoLocked(w, &e.Event, e.seen):
 		case len(rest) > 0 || now.Sub(e.seen) < echoTime: // in their order
 			rest = append(rest, e)
+		case w.heard != nil:
+			heard = true
 		case int(e.Action) < len(localActions) && e.Action != 0 && localFilter(e.Change)&w.filter != 0:
 			w.pushLocked(notifyEvent{localActions[e.Action], e.Name, ""})
 		}
@@ -493,6 +516,10 @@ var localActions = [...]smb2.NotifyAction{
 
 // lose notes that changes of local processes were missed.
 func (w *dirWatch) lose() {
+	if w.heard != nil {
+		w.heard()
+		return
+	}
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
 	w.loseLocked()

@@ -296,9 +296,14 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		return
 	}
 	st.opens = slices.Delete(st.opens, i, i+1)
-	t.leaveCachingLocked(o)
+	watch := t.leaveCachingLocked(o)
 	var b breaks
-	defer func() { o.srv.sendBreaks(&b) }()
+	defer func() {
+		if watch != nil {
+			watch.end(ntstatus.Success)
+		}
+		o.srv.sendBreaks(&b)
+	}()
 	if o.deleteOnClose && t.setDeleteLocked(st, o, true) {
 		// Who keeps a handle for no user of its own keeps the file from going.
 		t.breakHandlesLocked(st, nil, &b)
