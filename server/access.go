@@ -79,20 +79,37 @@ func (t *tree) token() *accessToken {
 
 // grantedOn are the rights that a user has on an object, those that its directory
 // gives included: to read the attributes of what one can find, and to delete what
-// is in a directory with FILE_DELETE_CHILD. want bounds the search: the directory
-// is asked only if it matters.
-func (o *open) grantedOn(ctx context.Context, sec *security, name string, want smb2.AccessMask) (smb2.AccessMask, error) {
-	g := sec.granted(o.tree.token()) | smb2.FileReadAttributes
-	if want&^g&smb2.Delete != 0 && name != vfs.Root {
-		parent, err := o.directorySecurity(ctx, name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-			return 0, err
-		}
-		if err == nil && parent.granted(o.tree.token())&smb2.FileDeleteChild != 0 {
+// is in a directory with FILE_DELETE_CHILD (in a sticky one, only what one owns).
+// want bounds the search: the directory is asked only if it matters.
+//
+// What was stored is what decides: byDescriptor says that a stored descriptor gives
+// the right to delete, of which the operating system may know nothing.
+func (o *open) grantedOn(ctx context.Context, sec *security, name string, want smb2.AccessMask) (g smb2.AccessMask, byDescriptor bool, err error) {
+	t := o.tree.token()
+	g = sec.granted(t) | smb2.FileReadAttributes
+	if g&smb2.Delete != 0 {
+		return g, sec.stored, nil
+	}
+	if want&smb2.Delete == 0 {
+		return g, false, nil
+	}
+	if name == vfs.Root { // it has no directory, and is not deleted
+		if g&smb2.FileDeleteChild != 0 {
 			g |= smb2.Delete
 		}
+		return g, false, nil
 	}
-	return g, nil
+	parent, err := o.directorySecurity(ctx, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return g, false, nil
+	case err != nil:
+		return 0, false, err
+	case parent.granted(t)&smb2.FileDeleteChild == 0,
+		parent.info.Mode&fs.ModeSticky != 0 && !t.Admin && t.UID != sec.info.UID && t.UID != parent.info.UID:
+		return g, false, nil
+	}
+	return g | smb2.Delete, parent.stored, nil
 }
 
 // authorize checks what a CREATE asks of an object that exists, and finds out what
@@ -120,7 +137,7 @@ func (c *creation) authorize(ctx context.Context, o *open, name string, info *vf
 	if c.maximum {
 		want |= smb2.Delete
 	}
-	g, err := o.grantedOn(ctx, &sec, name, want)
+	g, byDescriptor, err := o.grantedOn(ctx, &sec, name, want)
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
@@ -128,6 +145,7 @@ func (c *creation) authorize(ctx context.Context, o *open, name string, info *vf
 		o.srv.denied(o, name, need&^g)
 		return ntstatus.AccessDenied
 	}
+	o.mayDelete = byDescriptor
 	if c.maximum {
 		o.access &= g | c.access
 	}
@@ -152,7 +170,7 @@ func (c *creation) authorizeStream(ctx context.Context, o *open, base vfs.File, 
 	if c.req.CreateDisposition != smb2.FileCreate {
 		need = c.access // it may be there; authorize looks again then
 	}
-	g, err := o.grantedOn(ctx, &sec, name, need)
+	g, _, err := o.grantedOn(ctx, &sec, name, need)
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
@@ -181,7 +199,7 @@ func (c *creation) queryMaximal(ctx context.Context, o *open, info *vfs.Info) {
 	sec, err := o.security(ctx, info)
 	var g smb2.AccessMask
 	if err == nil {
-		g, err = o.grantedOn(ctx, &sec, o.path(), smb2.Delete)
+		g, _, err = o.grantedOn(ctx, &sec, o.path(), smb2.Delete)
 	}
 	if err != nil {
 		c.maximal.QueryStatus = ntstatus.FromError(err)
@@ -249,7 +267,7 @@ func (o *open) mayRemove(ctx context.Context, name string) ntstatus.Status {
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	g, err := o.grantedOn(ctx, &sec, name, smb2.Delete)
+	g, _, err := o.grantedOn(ctx, &sec, name, smb2.Delete)
 	if err != nil {
 		return ntstatus.FromError(err)
 	}

@@ -38,6 +38,7 @@ type open struct {
 	isDir, isPipe bool
 	isLink        bool            // a symbolic link opened itself
 	posix         bool            // it has the POSIX extensions
+	mayDelete     bool            // a stored descriptor gives the right to delete
 	snapshot      bool            // of an earlier state of the share: nothing changes
 	became        became          // what a change of the reparse point has made of the file
 	access        smb2.AccessMask // granted, without generic bits

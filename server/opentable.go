@@ -83,6 +83,9 @@ type deletion struct {
 	name string // follows renames
 	// stream is the stream of name that is to go; empty for the object itself.
 	stream string
+	// privileged: it may go though the user may not remove it as far as the operating
+	// system knows.
+	privileged bool
 }
 
 // wakeLocked lets CREATEs try again that wait for the object.
@@ -255,7 +258,7 @@ func (t *openTable) setDeleteLocked(st *fileState, o *open, del bool) bool {
 	}
 	n := int32(1)
 	if del {
-		st.pending = &deletion{fs: o.fs, name: o.name, stream: o.stream}
+		st.pending = &deletion{fs: o.fs, name: o.name, stream: o.stream, privileged: o.mayDelete}
 	} else {
 		st.pending = nil
 		n = -1
@@ -408,6 +411,10 @@ func (d *deletion) remove(ctx context.Context, id vfs.FileID) bool {
 		return d.removeStream(ctx, id)
 	}
 	err := d.fs.RemoveIf(ctx, d.name, id)
+	if errors.Is(err, fs.ErrPermission) && d.privileged {
+		// The operating system does not know of the right, which was checked.
+		err = vfs.Base(d.fs).RemoveIf(ctx, d.name, id)
+	}
 	if !errors.Is(err, vfs.ErrChanged) {
 		return err == nil
 	}

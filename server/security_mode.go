@@ -15,7 +15,8 @@ import (
 // An object without a stored descriptor has one made of its owner, group and
 // permission bits: the owner is S-1-22-1-uid, the group S-1-22-2-gid, and the DACL
 // has an entry for each of them and one for Everyone. An owner who may read and
-// write has full control, as somebody who may change the bits has anyway. A
+// write has full control, as somebody who may change the bits has anyway; but the
+// right to delete is the directory's to give, as it is there. A
 // directory shows besides what new objects in it will get by their mode, as entries
 // of CREATOR OWNER, CREATOR GROUP and Everyone: a list that is made longer by a
 // client thus stays complete for what is created later.
@@ -35,7 +36,7 @@ const (
 // maskOf are the rights that permission bits stand for.
 func maskOf(perm fs.FileMode, isDir, owner bool) (m smb2.AccessMask) {
 	if owner && perm&(permRead|permWrite) == permRead|permWrite && (!isDir || perm&permExec != 0) {
-		return smb2.FileAllAccess
+		return smb2.FileAllAccess &^ smb2.Delete
 	}
 	if perm&permRead != 0 {
 		m |= smb2.FileGenericRead
@@ -170,7 +171,7 @@ func (s *Server) rightsOf(sd *smb2.SecurityDescriptor, info *vfs.Info, self uint
 		}
 		if m&smb2.FileExecute != 0 {
 			p |= permExec
-			if m == smb2.FileAllAccess && !info.IsDir() {
+			if m|smb2.Delete == smb2.FileAllAccess && !info.IsDir() {
 				p = p&^permExec | old&permExec
 			}
 		}

@@ -24,7 +24,7 @@ import (
 type security struct {
 	stored bool                     // it was set or inherited; otherwise it is made of the mode
 	sd     *smb2.SecurityDescriptor // nil until somebody wants to see one that is made
-	info   vfs.Info                 // what it is made of
+	info   vfs.Info                 // the object, which it may be made of
 }
 
 // descriptor is the descriptor itself.
@@ -102,7 +102,7 @@ func (o *open) readSecurity(ctx context.Context, f vfs.File, info *vfs.Info) (se
 	if rec.Version >= 3 {
 		o.srv.adopt(&sd, info)
 	}
-	return security{sd: &sd, stored: true}, nil
+	return security{sd: &sd, stored: true, info: *info}, nil
 }
 
 // adopt turns owner and group of a record that another server has made, with SIDs of

@@ -253,6 +253,77 @@ func TestTwoUsers(t *testing.T) {
 	}
 }
 
+// The right to delete of a stored descriptor holds where the mode bits of the directory
+// do not know of it, and those decide where nothing is stored, with the sticky bit.
+func TestDeleteByDescriptor(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can act as its users")
+	}
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		c.Users = accountUsers{c.Users.(UserMap), map[string]Account{
+			"ann": {Name: "ann", UID: 20001, GID: 20001}, "bob": {Name: "bob", UID: 20002, GID: 20002},
+		}}
+	})
+	for dir, mode := range map[string]fs.FileMode{s.dir: 0o755, filepath.Dir(s.dir): 0o755, filepath.Join(s.dir, "open"): 0o777, filepath.Join(s.dir, "sticky"): 0o777 | fs.ModeSticky, filepath.Join(s.dir, "closed"): 0o755} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ann := s.login(smb2.DialectSMB311).mustConnect("data")
+	bob := s.dial()
+	bob.negotiate(smb2.DialectSMB311)
+	want(t, "bob's logon", bob.logon("bob", "hunter2"), ntstatus.Success)
+	bob.mustConnect("data")
+	remove := func(p *peer, name string) ntstatus.Status {
+		req := createRequest(name, smb2.FileOpen)
+		req.DesiredAccess, req.CreateOptions = smb2.Delete, smb2.FileDeleteOnClose
+		st, resp := p.tryCreate(req)
+		if st == ntstatus.Success {
+			p.close(resp.FileID)
+			if _, err := os.Stat(filepath.Join(s.dir, name)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is there after it was deleted: %v", name, err)
+			}
+		}
+		return st
+	}
+	for _, c := range []struct {
+		dir      string
+		ann, bob ntstatus.Status
+	}{
+		{"open", ntstatus.Success, ntstatus.Success},
+		{"sticky", ntstatus.Success, ntstatus.AccessDenied},
+		{"closed", ntstatus.AccessDenied, ntstatus.AccessDenied},
+	} {
+		for _, who := range []struct {
+			name string
+			p    *peer
+			want ntstatus.Status
+		}{{"bob", bob, c.bob}, {"ann", ann, c.ann}} {
+			path := filepath.Join(s.dir, c.dir, "f")
+			s.write(c.dir+"/f", nil)
+			if err := os.Chown(path, 20001, 20001); err != nil {
+				t.Fatal(err)
+			}
+			want(t, c.dir+": "+who.name+" deletes ann's file", remove(who.p, c.dir+"/f"), who.want)
+		}
+	}
+	// Ann gives bob the right, though neither may write to the directory.
+	s.write("closed/f", nil)
+	if err := os.Chown(filepath.Join(s.dir, "closed/f"), 20001, 20001); err != nil {
+		t.Fatal(err)
+	}
+	req := createRequest("closed/f", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteDAC
+	f := ann.create(req)
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: smb2.SIDUnixUser(20002), Mask: smb2.Delete}}}}
+	want(t, "ann gives bob the right to delete", ann.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	ann.close(f)
+	want(t, "bob deletes", remove(bob, "closed/f"), ntstatus.Success)
+}
+
 // Creating, renaming and deleting take rights in the directory.
 func TestDirectoryRights(t *testing.T) {
 	s, p := disk(t)
@@ -294,7 +365,9 @@ func TestDirectoryRights(t *testing.T) {
 	want(t, "renaming into it", p.rename(f, `d\moved`, false), deny)
 	rights(smb2.FileGenericRead | smb2.FileWriteData)
 	want(t, "renaming into it, with the right to", p.rename(f, `d\moved`, false), ok)
-	want(t, "renaming onto another", p.rename(f, `d\f`, true), ok) // the file's own descriptor lets it go
+	want(t, "renaming onto another", p.rename(f, `d\f`, true), deny)
+	rights(smb2.FileGenericRead | smb2.FileWriteData | smb2.FileDeleteChild)
+	want(t, "renaming onto another, with the right to delete that", p.rename(f, `d\f`, true), ok)
 	p.close(f)
 
 	// A file whose descriptor refuses it is deleted by the directory's right.
@@ -304,6 +377,7 @@ func TestDirectoryRights(t *testing.T) {
 	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: self, Mask: smb2.FileReadData}}}}
 	want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ok)
 	p.close(f)
+	rights(smb2.FileGenericRead)
 	want(t, "deleting", try("d/f", smb2.FileOpen, 0, smb2.Delete), deny)
 	rights(smb2.FileGenericRead | smb2.FileDeleteChild)
 	want(t, "deleting, with the right to in the directory", try("d/f", smb2.FileOpen, smb2.FileDeleteOnClose, smb2.Delete), ok)
