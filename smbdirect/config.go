@@ -43,8 +43,8 @@ type Config struct {
 	// library that knows no RDMA sends that inline, see NetConn.
 	MaxFragmentedRecvSize int
 	// MaxReadWriteSize is the largest RDMA transfer, a multiple of 4 KiB up to
-	// 64 MiB; 8 MiB. Linux's client gets the largest power of two that fits in
-	// MaxFragmentedRecvSize with the headers, as it takes the one for the other.
+	// 64 MiB; 8 MiB. Linux's client is told of no more than fits in a message either
+	// way, 128 KiB with its settings, as it takes the one for the other.
 	MaxReadWriteSize int
 
 	// NegotiateTimeout bounds the set-up of a connection; 120 s for a Dialer, 5 s

@@ -22,8 +22,8 @@ type Profile struct {
 	// MaxFragmentedSize bounds the SMB2 messages to the peer in bytes, below what it
 	// says; 0 is no bound.
 	MaxFragmentedSize uint32
-	// TransfersFitMessages bounds MaxReadWriteSize by what fits in one message to us,
-	// for a peer that takes the one for the other.
+	// TransfersFitMessages bounds MaxReadWriteSize by what fits in one message either
+	// way, for a peer that takes the one for the other.
 	TransfersFitMessages bool
 	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
 	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
@@ -49,9 +49,11 @@ var (
 	// target beyond that gets an empty message for each message of ours. It answers
 	// a probe at once only while it has credits to give; else the answer waits for
 	// its next message, and only its own idle timer of 120 s makes that sure to come.
-	// With encryption and without signing it sends in one message as much as it would
-	// move by one RDMA transfer, fails at the MaxFragmentedSize of the server, and tries
-	// again for ever.
+	// What it would move by one RDMA transfer it asks for in one message, too, when
+	// nothing goes by RDMA, for encryption without signing or below a threshold that is
+	// set high. A message above the MaxFragmentedSize of the server it cannot send, and
+	// tries again for ever; and an answer that is cut short to fit its own it takes for
+	// the end of the file, and the rest for zeros, where it reads into its page cache.
 	profileCIFS = Profile{
 		Name:                 "cifs.ko",
 		MaxCreditsRequested:  255,
@@ -72,14 +74,14 @@ var (
 	}
 )
 
-// writeOverhead is more than what is around the data of a WRITE in a message.
-const writeOverhead = 4096
+// dataOverhead is more than what is around the data of a READ or WRITE in a message.
+const dataOverhead = 4096
 
 // transferFitting is the largest power of two, as the sizes of I/O usually are, that
-// leaves room for the rest of a WRITE in a message of n bytes, MinFragmentedSize or
+// leaves room for what is around it in a message of n bytes, MinFragmentedSize or
 // more. So it is at least the 64 KiB below which clients refuse a server, [MS-SMB2]
 // 3.2.5.2.
-func transferFitting(n uint32) uint32 { return 1 << (bits.Len32(n-writeOverhead) - 1) }
+func transferFitting(n uint32) uint32 { return 1 << (bits.Len32(n-dataOverhead) - 1) }
 
 // What Linux says of itself: the size of its messages, and what half of 255
 // receives of a size hold, which is its MaxFragmentedSize.

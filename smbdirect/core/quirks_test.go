@@ -155,9 +155,13 @@ func TestQuirkOffer(t *testing.T) {
 func TestQuirks(t *testing.T) {
 	for _, tc := range []struct{ name, script, want string }{
 		{"3 cifs.ko receives 1364 bytes whatever we like", "new passive max=255 target=255 send=8000 recv=8000 frag=1114112;" + cifsRequest,
-			"response 0x100-0x100 v=0x100 req=255 grant=254 status=0x0 rw=1048576 pref=1364 recv=1364 frag=1114112"},
-		{"3 transfers of cifs.ko fit in a message", ourServer + ";" + cifsRequest, "rw=1048576 pref=1364"},
-		{"3 transfers of cifs.ko fit in the shortest message", "new passive send=1364 recv=2048 frag=131072 rw=8388608;" + cifsRequest, "rw=65536 pref=1364"},
+			"response 0x100-0x100 v=0x100 req=255 grant=254 status=0x0 rw=131072 pref=1364 recv=1364 frag=1114112"},
+		{"3 transfers of cifs.ko fit in a message to it", ourServer + ";" + cifsRequest, "rw=131072 pref=1364"},
+		{"3 transfers of cifs.ko fit in a message to an older one", ourServer + ";" + cifsOldRequest, "rw=131072 pref=1364"},
+		{"3 transfers of cifs.ko fit in a message to it with other settings", ourServer + ";request req=255 pref=1364 recv=1364 frag=1114112", "rw=131072 pref=1364"},
+		{"3 transfers of cifs.ko fit in the longest message", ourServer + ";request req=255 pref=1364 recv=8192 frag=173910", "rw=131072 pref=1364"},
+		{"3 transfers of cifs.ko fit in the shortest message to it", ourServer + ";request req=7 pref=1364 recv=1364 frag=131072", "rw=65536 pref=1364"},
+		{"3 transfers of cifs.ko fit in the shortest message to us", "new passive send=1364 recv=2048 frag=131072 rw=8388608;" + cifsRequest, "rw=65536 pref=1364"},
 		{"3 transfers of others may be longer than a message", ourServer + ";" + windowsRequest, "rw=8388608 pref=1364"},
 		{"3 messages to cifs.ko fit its receives", strings.Join(toCIFS, ";") + ";submit 1 1341", "id=1 [0:1340] remaining=1"},
 		{"3 ksmbd asked for messages too small breaks its own rule", "new active;up;response pref=1024 recv=1024 frag=130560", "MaxFragmentedSize"},
