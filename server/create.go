@@ -293,6 +293,8 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 		return ntstatus.InvalidParameter
 	}
 	switch {
+	case c.ctxs.ea != nil && q.CreateOptions&smb2.FileNoEAKnowledge != 0:
+		return ntstatus.AccessDenied
 	case c.name.hasStream() && t.share.NoStreams:
 		return ntstatus.ObjectNameInvalid
 	case (c.name.stream != "" || c.name.dataStream) && dir:
@@ -682,8 +684,14 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 		if err := o.dropStreams(ctx); err != nil {
 			return fail(ntstatus.FromError(err))
 		}
-		if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: c.attrs}); err != nil {
+		attrs := c.attrs &^ vfs.AttrNotContentIndexed // [MS-FSA] 2.1.5.1.2
+		if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetAttributes, Attributes: attrs}); err != nil {
 			return fail(ntstatus.FromError(err))
+		}
+		if c.ctxs.ea != nil {
+			if st := o.setEA(ctx, c.ctxs.ea); st != ntstatus.Success {
+				return fail(st)
+			}
 		}
 		if c.ctxs.hasAllocation {
 			if st := o.allocate(ctx, c.ctxs.allocation); st != ntstatus.Success {

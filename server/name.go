@@ -123,8 +123,8 @@ func parseName(b []byte, leading bool) (wireName, ntstatus.Status) {
 				return n, st
 			}
 		}
-		if comp == "." {
-			continue
+		if comp == "." || name == "" && colon && len(comp) == len(s) {
+			continue // the directory that it is in; or a stream of the root
 		}
 		if comp == ".." { // most clients resolve these themselves
 			if len(path) == 0 {

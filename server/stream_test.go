@@ -113,6 +113,13 @@ func TestStreams(t *testing.T) {
 	if got := p.streamsOf(p.openDir("d")); !slices.Equal(got, []string{":s:$DATA"}) {
 		t.Errorf("a directory's streams %q", got)
 	}
+	// So has the root.
+	r := p.create(createRequest(":s", smb2.FileCreate))
+	if got := p.streamsOf(p.openDir("")); !slices.Equal(got, []string{":s:$DATA"}) {
+		t.Errorf("the root's streams %q", got)
+	}
+	want(t, "deleting the root's stream", p.set(r, smb2.ClassFileDispositionInformation, []byte{1}), ntstatus.Success)
+	p.close(r)
 	// A file comes with its first stream.
 	p.create(createRequest("new:s", smb2.FileOpenIf))
 	if !s.exists("new") {

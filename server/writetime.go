@@ -120,9 +120,10 @@ func (o *open) touched() {
 	t.written, t.dirty = true, true
 	t.mu.Unlock()
 	o.contentChanged()
-	if sticky {
+	switch {
+	case sticky:
 		o.state.written.hold(at)
-	} else {
+	case !o.posix: // those see what local programs do
 		o.state.written.wrote(first, time.Now())
 	}
 }
