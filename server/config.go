@@ -163,6 +163,9 @@ type Config struct {
 	NegotiateTimeout time.Duration
 	// AuthTimeout ends a session that has not finished authenticating; default 45 s.
 	AuthTimeout time.Duration
+	// BreakTimeout is how long a client has to answer when somebody else needs what it
+	// caches ([MS-SMB2] 3.3.2.1, 3.3.2.5); after that it caches nothing. Default 35 s.
+	BreakTimeout time.Duration
 	// MaxDurableTimeout is the longest time for which an open is kept for a client
 	// whose connection was lost, whatever it asks for; default 5 min, the most that
 	// [MS-SMB2] 3.3.5.9.10 has. Negative: no open is durable, resilient or persistent.
@@ -265,11 +268,17 @@ func copyConfig(c Config) (Config, error) {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = 15 * time.Minute
 	}
+	if c.BreakTimeout == 0 {
+		c.BreakTimeout = breakTimeout
+	}
 	if c.MaxDurableTimeout == 0 {
 		c.MaxDurableTimeout = 5 * time.Minute
 	}
 	if c.NegotiateTimeout < 0 {
 		return c, bad("NegotiateTimeout", c.NegotiateTimeout, "a positive time")
+	}
+	if c.BreakTimeout < 0 {
+		return c, bad("BreakTimeout", c.BreakTimeout, "a positive time")
 	}
 	if c.AuthTimeout < 0 {
 		return c, bad("AuthTimeout", c.AuthTimeout, "a positive time")

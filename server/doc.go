@@ -42,15 +42,17 @@
 // another; workers verify signatures, do the work and send the answer. Workers
 // are kept for reuse, a few for each connection, and end with it. One janitor
 // goroutine for the whole server closes connections that do not negotiate, log
-// on or say anything. A watched directory has a goroutine
-// that hears what local processes do there. Close and Shutdown wait for all of them.
+// on or say anything. A directory that is watched or leased has a goroutine
+// that hears what local processes do there, a connection one that sends breaks of
+// oplocks and leases while there are some. Close and Shutdown wait for all of them.
 // Lock order is with [Server].
 //
 // Requests that are being served and have not been answered STATUS_PENDING cost no
 // more than Limits.ServingPerConn at a time. A connection that has reached that is
 // not received from: a client that takes no answers is not listened to for long.
 //
-// A request that may wait (LOCK, CHANGE_NOTIFY, reading a pipe) is first
+// A request that may wait (LOCK, CHANGE_NOTIFY, reading a pipe, and what has to wait
+// for others to give up what they cache: CREATE, renaming, deleting) is first
 // answered STATUS_PENDING; its context ends by CANCEL, LOGOFF, TREE_DISCONNECT
 // and the end of the connection. Responses are sent whatever becomes of that
 // context.

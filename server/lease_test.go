@@ -391,8 +391,7 @@ func TestBreakWhileBreaking(t *testing.T) {
 
 // A client that does not answer loses what it had, [MS-SMB2] 3.3.6.1.
 func TestBreakTimeout(t *testing.T) {
-	s := newSite(t, memconn.Config{}, nil)
-	s.srv.files.breakTimeout = 10 * time.Millisecond
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.BreakTimeout = 10 * time.Millisecond })
 	holder := s.login(smb2.DialectSMB311).mustConnect("data")
 	other := s.login(smb2.DialectSMB311).mustConnect("data")
 	f, _, _ := holder.openAsking(asking(createRequest("f", smb2.FileCreate), smb2.OplockLevelBatch, nil))

@@ -85,7 +85,7 @@ func New(cfg Config) (*Server, error) {
 
 		stragglerGrace: stragglerGrace,
 	}
-	s.files.breakTimeout = breakTimeout
+	s.files.breakTimeout = cfg.BreakTimeout
 	s.durables.wake = make(chan struct{}, 1)
 	l, err := newLive(&cfg)
 	if err != nil {

@@ -97,8 +97,9 @@ type Share struct {
 	// grants persistent handles ([MS-SMB2] 3.3.5.9.12), which outlive their
 	// connections but not the server.
 	ContinuousAvailability bool
-	// KernelOplocks breaks oplocks and leases for local processes, too. PosixLocking
-	// makes byte-range locks known to them.
+	// KernelOplocks lets local processes break oplocks; only exclusive and batch ones
+	// are granted then, and no leases. PosixLocking makes byte-range locks known to
+	// local processes, and theirs to clients.
 	KernelOplocks, PosixLocking bool
 
 	// HideUnreadable leaves out of directory listings what the user may not read.
