@@ -130,11 +130,15 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := c.validate(r.tree); st != ntstatus.Success {
 		return nil, st
 	}
+	view, st := r.tree.viewNow(ctx)
+	if st != ntstatus.Success {
+		return nil, st
+	}
 	if st := c.closeOtherInstances(ctx, r); st != ntstatus.Success {
 		return nil, st
 	}
 	o := &open{
-		id: newFileID(), srv: r.srv, sess: r.sess, tree: r.tree, fs: r.tree.fs(),
+		id: newFileID(), srv: r.srv, sess: r.sess, tree: r.tree, fs: view,
 		shareAccess: c.req.ShareAccess,
 		posix:       c.ctxs.posix,
 		closing:     make(chan struct{}),

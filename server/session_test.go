@@ -381,6 +381,33 @@ func TestReauthentication(t *testing.T) {
 	}
 }
 
+// On a tree that another user has connected to, who has reauthenticated gets what a
+// connect of his own would give him.
+func TestReauthenticationOnTrees(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		own := c.Shares[0]
+		own.Name, own.Users = "anns", []string{"ann"}
+		look := c.Shares[0]
+		look.Name, look.ReadList = "look", []string{"bob"}
+		c.Shares = append(c.Shares, own, look)
+	})
+	for share, st := range map[string]ntstatus.Status{
+		"data": ntstatus.Success, "anns": ntstatus.AccessDenied, "look": ntstatus.AccessDenied,
+	} {
+		p := s.login(smb2.DialectSMB311).mustConnect(share)
+		p.openFile("f")
+		want(t, "as bob", p.setup("bob", "hunter2", p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.Success)
+		got, _ := p.tryCreate(createRequest("f", smb2.FileOpenIf))
+		want(t, "bob's CREATE on "+share, got, st)
+		want(t, "as ann", p.setup("ann", "secret", p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.Success)
+		got, _ = p.tryCreate(createRequest("f", smb2.FileOpenIf))
+		want(t, "ann's CREATE on "+share, got, ntstatus.Success)
+		want(t, "as nobody", p.setup("", "", p.sid, smb2.SessionSetupRequest{SecurityMode: 1}), ntstatus.Success)
+		got, _ = p.tryCreate(createRequest("f", smb2.FileOpenIf))
+		want(t, "nobody's CREATE on "+share, got, ntstatus.AccessDenied)
+	}
+}
+
 // 3.3.5.5.3: PreviousSessionId ends the session that a client lost, if it is the
 // same user's.
 func TestPreviousSession(t *testing.T) {

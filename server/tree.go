@@ -237,6 +237,24 @@ func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 	return ntstatus.Success
 }
 
+// viewNow is the view of the session's user as of now, who may be another than who has connected: he has
+// what a connect of his own would give him, if that is not less than the tree promises.
+func (t *tree) viewNow(ctx context.Context) (vfs.FS, ntstatus.Status) {
+	if t.as == nil || t.as.same(t.sess.who()) {
+		return t.view, ntstatus.Success
+	}
+	grant, st := t.sess.srv.admit(ctx, t.sess, t.peer, t.share)
+	if st != ntstatus.Success || t.share.Open != nil || grant.readOnly && !t.readOnly() {
+		return nil, ntstatus.AccessDenied
+	}
+	view, err := asUser(vfs.Base(t.view), grant)
+	if err != nil {
+		t.sess.srv.log.Error("cannot act as the user", "share", t.share.Name, "user", t.sess.who().user, "uid", grant.account.UID, "err", err)
+		return nil, ntstatus.AccessDenied
+	}
+	return view, ntstatus.Success
+}
+
 // asUser is a view of fsys with the rights of who was admitted: his own where the server
 // can give him those, the server's where the operating system does not know him, or he
 // is an administrator of the share.
