@@ -34,7 +34,7 @@
 // # Users
 //
 // All access happens with this process's own rights, but through a view that FS.As
-// makes when the process runs as root: what looks at names then runs on a thread
+// makes when the process runs as root (on Linux 5.8 or later): what looks at names then runs on a thread
 // that has the user's fsuid, fsgid and groups, and none of the capabilities that
 // pass over permissions, so that the kernel decides, with ACLs and all. A thread
 // that cannot be given the process's rights back ends. What the view opens keeps

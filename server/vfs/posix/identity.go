@@ -38,7 +38,8 @@ type identity struct {
 	set       func(*rights) error // setRights, but for tests
 }
 
-// As implements vfs.Impersonator. It needs a process that runs as root.
+// As implements vfs.Impersonator. It needs a process that runs as root, on Linux
+// 5.8 or later.
 func (f *FS) As(c vfs.Credentials) (vfs.FS, error) {
 	if c.UID == math.MaxUint32 || c.GID == math.MaxUint32 || len(c.Groups) > maxGroups {
 		return nil, fmt.Errorf("posix: rights of uid %d, gid %d and %d groups: %w", c.UID, c.GID, len(c.Groups), syscall.EINVAL)
@@ -89,6 +90,10 @@ var ownRights = sync.OnceValues(func() (*rights, error) {
 	id := &identity{user: rights{uid: nobody, gid: nobody}, own: *own, set: setRights}
 	var left bool
 	err = id.do(func() (err error) {
+		// It is what permissions are asked by where no other call would tell.
+		if err := unix.Faccessat2(unix.AT_FDCWD, "/", unix.X_OK, unix.AT_EACCESS); err == unix.ENOSYS {
+			return fmt.Errorf("faccessat2 is needed, of Linux 5.8 or later: %w", syscall.EPERM)
+		}
 		left, err = passesOver()
 		return err
 	})

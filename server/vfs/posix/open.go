@@ -191,11 +191,10 @@ func (f *FS) openExisting(name string, fold bool, o vfs.OpenOptions) (opened, er
 }
 
 // maySearch reports whether the calling thread may look at the entries of the
-// directory.
+// directory: whether "." can be looked up there.
 func maySearch(fd int) bool {
-	_, err := retry(func() (int, error) {
-		return 0, unix.Faccessat2(fd, "", unix.X_OK, unix.AT_EACCESS|unix.AT_EMPTY_PATH)
-	})
+	var st unix.Stat_t
+	_, err := retry(func() (int, error) { return 0, unix.Fstatat(fd, ".", &st, unix.AT_SYMLINK_NOFOLLOW) })
 	return err == nil
 }
 
