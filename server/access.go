@@ -185,7 +185,7 @@ func (c *creation) authorizeStream(ctx context.Context, o *open, base vfs.File, 
 func (s *Server) denied(o *open, name string, missing smb2.AccessMask) {
 	s.log.Debug("access denied", "user", o.sess.who().user, "share", o.tree.share.Name, "name", name, "missing", missing)
 	s.audit(nil, AuditEvent{
-		Kind: AuditAccess, User: o.sess.userName(), Account: o.tree.token().Name, Share: o.tree.share.Name,
+		Kind: AuditAccess, Peer: addrString(o.tree.peer), User: o.sess.userName(), Account: o.tree.token().Name, Share: o.tree.share.Name,
 		Name: name, Missing: uint32(missing), Status: ntstatus.AccessDenied,
 	})
 }

@@ -98,7 +98,10 @@ const deviceNamedPipe = 0x00000011
 func fsAttributes(o *open, sf *vfs.Statfs) smb2.FsAttributes {
 	// Case-sensitive search is what NTFS and Samba say of storage that keeps names
 	// which differ by case only apart, whether clients see them so or not.
-	a := smb2.FsCasePreservedNames | smb2.FsCaseSensitiveSearch | smb2.FsUnicodeOnDisk | smb2.FsPersistentACLs
+	a := smb2.FsCasePreservedNames | smb2.FsCaseSensitiveSearch | smb2.FsUnicodeOnDisk
+	if !o.tree.share.NoACL {
+		a |= smb2.FsPersistentACLs
+	}
 	if sf.Clones {
 		a |= smb2.FsSupportsBlockRefcounting
 	}

@@ -37,11 +37,17 @@ func smbclientOn(t *testing.T, dir string) func(user string, args ...string) (st
 // password secret, and returns the port.
 func serveTCP(t *testing.T, dir string) (port string) {
 	t.Helper()
-	fsys, err := posix.New(dir, posix.Config{})
+	users, err := server.ParseUsers("tester%secret")
 	if err != nil {
 		t.Fatal(err)
 	}
-	users, err := server.ParseUsers("tester%secret")
+	return serveUsers(t, dir, users)
+}
+
+// serveUsers is serveTCP for these users.
+func serveUsers(t *testing.T, dir string, users server.Users) (port string) {
+	t.Helper()
+	fsys, err := posix.New(dir, posix.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
