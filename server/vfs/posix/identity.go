@@ -91,7 +91,7 @@ var ownRights = sync.OnceValues(func() (*rights, error) {
 	var left bool
 	err = id.do(func() (err error) {
 		// It is what permissions are asked by where no other call would tell.
-		if err := unix.Faccessat2(unix.AT_FDCWD, "/", unix.X_OK, unix.AT_EACCESS); err == unix.ENOSYS {
+		if err := unix.Faccessat2(unix.AT_FDCWD, "/", unix.X_OK, unix.AT_EACCESS); err == unix.ENOSYS || err == unix.EPERM {
 			return fmt.Errorf("faccessat2 is needed, of Linux 5.8 or later: %w", syscall.EPERM)
 		}
 		left, err = passesOver()
