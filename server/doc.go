@@ -57,6 +57,17 @@
 // and the end of the connection. Responses are sent whatever becomes of that
 // context.
 //
+// # Files
+//
+// What a client opens is a file, a directory, or a named stream of either, where the
+// storage has streams; each is shared, cached and locked by itself ([MS-FSCC] 2.1.5).
+// Attributes, creation times, security descriptors and streams are the storage's to
+// keep. The write time follows writes late, as it does on Windows and Samba, and a time
+// that was set through a handle stays while the handle lives. Earlier states of a share
+// (vfs.Snapshotter) are opened by their time. A name that DOS could not spell has a
+// short one besides, made of it. Names that a share vetoes are not there, and names
+// that it hides are hidden.
+//
 // # Memory
 //
 // Messages of up to 1 KiB are copied so that the transport's buffer is free at
