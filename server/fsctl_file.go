@@ -76,11 +76,12 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 		return nil, r.requestResiliency(o, in)
 	case smb2.FsctlSrvEnumerateSnapshots:
 		return c.enumerateSnapshots(ctx)
+	case smb2.FsctlSrvReadHash:
+		return nil, ntstatus.NotSupported // 3.3.5.15.7: there is no branch cache
 	case smb2.FsctlIsPathnameValid:
 		return nil, ntstatus.Success // CREATE will tell
 	}
-	// Integrity, offload, USN, NTFS volume data, snapshots, hashes, resilience by
-	// other names: the store has no such thing.
+	// Integrity, offload, USN, NTFS volume data: the store has no such thing.
 	return nil, ntstatus.InvalidDeviceRequest
 }
 

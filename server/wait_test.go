@@ -388,6 +388,8 @@ func TestFileControls(t *testing.T) {
 		{"resilience", smb2.FsctlLMRRequestResiliency, f, make([]byte, 8), 0, ntstatus.Success},
 		{"NTFS volume data", smb2.FsctlGetNTFSVolumeData, f, nil, 4096, ntstatus.InvalidDeviceRequest},
 		{"integrity", smb2.FsctlGetIntegrityInformation, f, nil, 4096, ntstatus.InvalidDeviceRequest},
+		{"hashes for branch caches", smb2.FsctlSrvReadHash, f, make([]byte, 32), 4096, ntstatus.NotSupported},
+		{"offloaded reading", smb2.FsctlOffloadRead, f, make([]byte, 32), 4096, ntstatus.InvalidDeviceRequest},
 		{"unknown", 0x0009FFFC, f, nil, 4096, ntstatus.InvalidDeviceRequest},
 		{"trim", smb2.FsctlFileLevelTrim, f, append(make([]byte, 4), append([]byte{1, 0, 0, 0}, make([]byte, 16)...)...), 4, ntstatus.Success},
 		{"trim with a key", smb2.FsctlFileLevelTrim, f, append([]byte{1, 0, 0, 0, 1, 0, 0, 0}, make([]byte, 16)...), 4, ntstatus.InvalidParameter},
