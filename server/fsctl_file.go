@@ -324,7 +324,11 @@ func (c *fileControl) setSparse(ctx context.Context) ([]byte, ntstatus.Status) {
 		}
 		sparse = m.SetSparse
 	}
-	return nil, ntstatus.FromError(o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetSparse, Sparse: sparse}))
+	if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetSparse, Sparse: sparse}); err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	o.changed(smb2.FileNotifyChangeAttributes)
+	return nil, ntstatus.Success
 }
 
 // setZeroData is FSCTL_SET_ZERO_DATA, [MS-FSA] 2.1.5.10.39.
@@ -554,8 +558,11 @@ func (c *fileControl) setCompression(ctx context.Context) ([]byte, ntstatus.Stat
 		}
 		return nil, ntstatus.Success
 	}
-	err = c.o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetCompressed, Compressed: on})
-	return nil, ntstatus.FromError(err)
+	if err := c.o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetCompressed, Compressed: on}); err != nil {
+		return nil, ntstatus.FromError(err)
+	}
+	c.o.changed(smb2.FileNotifyChangeAttributes)
+	return nil, ntstatus.Success
 }
 
 // objectID is FSCTL_CREATE_OR_GET_OBJECT_ID, [MS-FSCC] 2.3.1: an id made of the

@@ -245,8 +245,12 @@ func (o *open) publish(a smb2.NotifyAction, f smb2.NotifyFilter) {
 	o.srv.files.mu.Lock()
 	c := change{action: a, filter: f, name: o.name, stream: o.stream}
 	o.srv.files.mu.Unlock()
-	if c.stream != "" && a == smb2.FileActionModified && f&contentChange != 0 {
+	switch {
+	case c.stream == "" || a != smb2.FileActionModified:
+	case f&contentChange != 0:
 		c.action, c.filter = smb2.FileActionModifiedStream, streamChange
+	default: // attributes, times and rights are the file's
+		c.stream = ""
 	}
 	o.srv.notify.changed(o.fs, c)
 }

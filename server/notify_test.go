@@ -10,6 +10,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/memory"
 )
 
 // A share may have its directories not watched.
@@ -229,5 +230,80 @@ func TestNotifyTwice(t *testing.T) {
 		if got := notifications(t, msg); h.MessageID != mid || len(got) != 1 || got[0].FileName != fmt.Sprint(i) {
 			t.Errorf("answer to %d, want %d: %v", h.MessageID, mid, got)
 		}
+	}
+}
+
+// Streams, extended attributes and rights, which the storage would not tell apart.
+func TestChangesOfStreamsAndAttributes(t *testing.T) {
+	ea := smb2.NewEntryList(nil, 100)
+	ea.AppendEa(smb2.FileFullEaInformation{EaName: "one", EaValue: []byte("1")})
+	stream := func(p *peer, d smb2.CreateDisposition) smb2.FileID {
+		m := createRequest(`d\f:s`, d)
+		m.DesiredAccess |= smb2.FileWriteAttributes
+		return p.create(m)
+	}
+	for _, c := range []struct {
+		name   string
+		filter smb2.NotifyFilter
+		do     func(p *peer, f smb2.FileID)
+		want   []string
+	}{
+		{"new stream", smb2.FileNotifyChangeStreamName, func(p *peer, _ smb2.FileID) { p.close(stream(p, smb2.FileCreate)) }, []string{"6 f:s"}},
+		{"new stream, names of files wanted", smb2.FileNotifyChangeFileName, func(p *peer, _ smb2.FileID) { p.close(stream(p, smb2.FileCreate)) }, nil},
+		{"write to a stream", smb2.FileNotifyChangeStreamSize, func(p *peer, _ smb2.FileID) {
+			s := stream(p, smb2.FileCreate)
+			st, _ := p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: s, Data: []byte("x")})
+			want(p.t, "WRITE", st, ntstatus.Success)
+			p.close(s)
+		}, []string{"8 f:s"}},
+		{"write to a stream, sizes of files wanted", smb2.FileNotifyChangeSize, func(p *peer, _ smb2.FileID) {
+			s := stream(p, smb2.FileCreate)
+			p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: s, Data: []byte("x")})
+			p.close(s)
+		}, nil},
+		{"stream deleted", smb2.FileNotifyChangeStreamName, func(p *peer, _ smb2.FileID) {
+			s := stream(p, smb2.FileCreate)
+			p.mustSet(s, smb2.ClassFileDispositionInformation, []byte{1})
+			p.close(s)
+		}, []string{"6 f:s", "7 f:s"}},
+		{"attributes by a stream", smb2.FileNotifyChangeAttributes, func(p *peer, _ smb2.FileID) {
+			s := stream(p, smb2.FileCreate)
+			b, _ := (&smb2.FileBasicInformation{FileAttributes: smb2.FileAttributeHidden}).AppendBinary(nil)
+			p.mustSet(s, smb2.ClassFileBasicInformation, b)
+			p.close(s)
+		}, []string{"3 f"}},
+		{"extended attribute", smb2.FileNotifyChangeEA, func(p *peer, f smb2.FileID) {
+			p.mustSet(f, smb2.ClassFileFullEaInformation, ea.Bytes())
+		}, []string{"3 f"}},
+		{"rights", smb2.FileNotifyChangeSecurity, func(p *peer, f smb2.FileID) {
+			sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{}}
+			want(p.t, "rights", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+		}, []string{"3 f"}},
+		{"sparse", smb2.FileNotifyChangeAttributes, func(p *peer, f smb2.FileID) {
+			_, st := p.fsctl(smb2.FsctlSetSparse, f, nil, 0)
+			want(p.t, "FSCTL_SET_SPARSE", st, ntstatus.Success)
+		}, []string{"3 f"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, memconn.Config{}, func(c *Config) {
+				fsys, err := memory.New(memory.Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { fsys.Close() })
+				c.Shares[0].FS = fsys
+			})
+			p := s.login(smb2.DialectSMB311).mustConnect("data")
+			p.close(p.openDir("d"))
+			m := createRequest(`d\f`, smb2.FileCreate)
+			m.DesiredAccess |= smb2.FileWriteAttributes | smb2.FileWriteEA | smb2.WriteDAC
+			f := p.create(m)
+			req := p.watch(p.openToWatch("d"), c.filter|smb2.FileNotifyChangeDirName, true)
+			c.do(p, f)
+			p.close(p.openDir(`d\end`))
+			if got := p.until(req, "1 end"); !slices.Equal(got, append(c.want, "1 end")) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
 	}
 }
