@@ -204,14 +204,16 @@ func (s *Server) rightsOf(sd *smb2.SecurityDescriptor, info *vfs.Info, self uint
 			continue
 		}
 		var e ntacl.Entry
+		var sids []smb2.SID
 		if uid, ok := s.unixOwner(a.SID); ok {
-			e = ntacl.Entry{Tag: ntacl.TagUser, ID: uid, Perm: uint32(perm(0, s.sidsOfUser(uid)...))}
+			e, sids = ntacl.Entry{Tag: ntacl.TagUser, ID: uid}, s.sidsOfUser(uid)
 		} else if gid, ok := s.unixGroup(a.SID); ok {
-			e = ntacl.Entry{Tag: ntacl.TagGroup, ID: gid, Perm: uint32(perm(0, s.sidsOfGroup(gid)...))}
+			e, sids = ntacl.Entry{Tag: ntacl.TagGroup, ID: gid}, s.sidsOfGroup(gid)
 		} else {
 			continue
 		}
-		if !slices.Contains(r.named, e) {
+		if !slices.ContainsFunc(r.named, func(o ntacl.Entry) bool { return o.Tag == e.Tag && o.ID == e.ID }) {
+			e.Perm = uint32(perm(0, sids...))
 			r.named = append(r.named, e)
 		}
 	}
