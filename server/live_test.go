@@ -224,3 +224,54 @@ func TestHomes(t *testing.T) {
 	want(t, "somebody's home", p.connect("bob"), ntstatus.BadNetworkName)
 	want(t, "the template", p.connect("homes"), ntstatus.BadNetworkName)
 }
+
+// What shares want of signing and encryption.
+func TestSharesWantProtection(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		data := c.Shares[0].FS
+		c.Signing = PolicyOffered
+		c.Shares = []Share{
+			{Name: "data", FS: data},
+			{Name: "signed", FS: data, RequireSigning: true},
+			{Name: "sealed", FS: data, Encrypt: true},
+			{Name: "desired", FS: data, EncryptionDesired: true},
+		}
+	})
+	connect := func(p *peer, share string) (ntstatus.Status, smb2.ShareFlags) {
+		st, msg := p.do(smb2.CommandTreeConnect, &smb2.TreeConnectRequest{Path: smb2.EncodeUTF16(`\\nas\` + share)})
+		if st != ntstatus.Success {
+			return st, 0
+		}
+		m, err := smb2.ParseTreeConnectResponse(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := smb2.ParseHeader(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.tid = h.TreeID
+		return st, m.ShareFlags
+	}
+	plain := s.login(smb2.DialectSMB210) // has no encryption
+	for share, st := range map[string]ntstatus.Status{
+		"data": ntstatus.Success, "signed": ntstatus.AccessDenied, "sealed": ntstatus.AccessDenied, "desired": ntstatus.Success,
+	} {
+		if got, flags := connect(plain, share); got != st || flags&smb2.ShareFlagEncryptData != 0 {
+			t.Errorf("%s, of a client without encryption: %v, flags %#x, want %v", share, got, flags, st)
+		}
+	}
+	p := s.login(smb2.DialectSMB311)
+	for share, encrypted := range map[string]bool{"data": false, "sealed": true, "desired": true} {
+		got, flags := connect(p, share)
+		if got != ntstatus.Success || flags&smb2.ShareFlagEncryptData != 0 != encrypted {
+			t.Errorf("%s: %v, flags %#x", share, got, flags)
+		}
+		st, _ := p.do(smb2.CommandCreate, createRequest("", smb2.FileOpen))
+		if (st == ntstatus.AccessDenied) != encrypted {
+			t.Errorf("%s: CREATE in the clear: %v", share, st)
+		}
+	}
+	p.seal = true
+	want(t, "signed, encrypted", p.connect("signed"), ntstatus.Success)
+}

@@ -68,10 +68,8 @@ type Share struct {
 	// any case. A mask of 0 stands for 0777.
 	CreateMask, DirectoryMask           fs.FileMode
 	ForceCreateMode, ForceDirectoryMode fs.FileMode
-	// InheritOwner gives what is created the owner of its directory, InheritACLs the
-	// inheritable entries of its security descriptor also where they would grant
-	// less than the mode bits do.
-	InheritOwner, InheritACLs bool
+	// InheritOwner gives what is created the owner of its directory.
+	InheritOwner bool
 
 	// NoStreams: files have no alternate data streams.
 	NoStreams bool

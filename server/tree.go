@@ -105,7 +105,8 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	if share.Encrypt && sess.sealer == nil {
 		return refuse("the share wants encryption", ntstatus.AccessDenied)
 	}
-	encrypt := share.Encrypt || sess.encryptData || share.EncryptionDesired && sess.sealer != nil
+	encrypt := share.Encrypt || sess.encryptData || share.EncryptionDesired && sess.sealer != nil ||
+		share.RequireSigning && r.encrypted // then it stays so
 	if share.RequireSigning && !encrypt && !(r.signedOK && r.ch.mustSign) {
 		return refuse("the share wants signing", ntstatus.AccessDenied)
 	}
