@@ -665,6 +665,9 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 		o.release()
 		return vfs.Info{}, 0, st
 	}
+	if st := o.lockShareMode(ctx); st != ntstatus.Success {
+		return fail(st)
+	}
 	action, changed := smb2.FileOpened, c.overwrites()
 	switch {
 	case did == vfs.Created:

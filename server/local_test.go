@@ -185,3 +185,54 @@ func TestKernelOplockAndClient(t *testing.T) {
 	}
 	p.close(f)
 }
+
+// What an open does not share it does not share with local processes either that use
+// flock(2).
+func TestKernelShareModes(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Shares[0].KernelShareModes = true })
+	s.write("f", nil)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	for _, c := range []struct {
+		name   string
+		access smb2.AccessMask
+		share  smb2.ShareAccess
+		// whether a local process may have the lock with others, and alone
+		shared, alone bool
+	}{
+		{"shares all", smb2.FileReadData | smb2.FileWriteData, smb2.FileShareRead | smb2.FileShareWrite, true, true},
+		{"shares reading", smb2.FileReadData, smb2.FileShareRead, true, false},
+		{"shares nothing", smb2.FileReadData | smb2.FileWriteData, 0, false, false},
+		{"for attributes, shares nothing", smb2.FileReadAttributes, 0, true, true},
+		{"to delete, shares nothing", smb2.Delete, 0, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p.t, s.t = t, t
+			m := createRequest("f", smb2.FileOpen)
+			m.DesiredAccess, m.ShareAccess = c.access, c.share
+			there := s.local("f", os.O_RDONLY)
+			for _, l := range []struct {
+				how  int
+				free bool
+			}{{unix.LOCK_SH, c.shared}, {unix.LOCK_EX, c.alone}} {
+				f := p.create(m)
+				err := unix.Flock(int(there.Fd()), l.how|unix.LOCK_NB)
+				if free := err == nil; free != l.free {
+					t.Errorf("flock %d beside the open: %v, want free: %v", l.how, err, l.free)
+				}
+				unix.Flock(int(there.Fd()), unix.LOCK_UN)
+				p.close(f)
+				if err := unix.Flock(int(there.Fd()), l.how|unix.LOCK_NB); err != nil {
+					t.Errorf("flock %d after CLOSE: %v", l.how, err)
+				}
+				st, resp := p.tryCreate(m)
+				if l.free {
+					want(t, "open beside the lock", st, ntstatus.Success)
+					p.close(resp.FileID)
+				} else {
+					want(t, "open beside the lock", st, ntstatus.SharingViolation)
+				}
+				unix.Flock(int(there.Fd()), unix.LOCK_UN)
+			}
+		})
+	}
+}

@@ -77,6 +77,8 @@ type open struct {
 	pipe       *pipe
 	nlocks     atomic.Int32 // byte-range locks held or waited for
 
+	flock vfs.FileLocker // what has the lock of lockShareMode; nil without it
+
 	// storageLocks is held while the storage's locks follow the table's, see
 	// lockStorage.
 	storageLocks sync.Mutex
@@ -164,6 +166,7 @@ func (o *open) shut(ctx context.Context) bool {
 		o.settleTimes(ctx)
 		if o.state != nil {
 			o.releaseLocks()
+			o.unlockShareMode()
 			if o.hasWritten() {
 				o.changedIn(ctx)
 			}

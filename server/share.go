@@ -97,8 +97,9 @@ type Share struct {
 	ContinuousAvailability bool
 	// KernelOplocks lets local processes break oplocks; only exclusive and batch ones
 	// are granted then, and no leases. PosixLocking makes byte-range locks known to
-	// local processes, and theirs to clients.
-	KernelOplocks, PosixLocking bool
+	// local processes, and theirs to clients. KernelShareModes does so for opens that
+	// do not share reading or writing, which have the lock of flock(2).
+	KernelOplocks, PosixLocking, KernelShareModes bool
 
 	// HideUnreadable leaves out of directory listings what the user may not read.
 	HideUnreadable bool

@@ -394,7 +394,8 @@ func shareOf(sec *smbconf.Section) shareSettings {
 			NoNotify: !sec.Bool("change notify"), NoOplocks: !sec.Bool("oplocks"), NoLeases: !sec.Bool("smb2 leases"),
 			NoDurable: !sec.Bool("durable handles"), ContinuousAvailability: sec.Bool("continuous availability"),
 			KernelOplocks: sec.Bool("kernel oplocks"), PosixLocking: sec.Bool("posix locking"),
-			HideUnreadable: sec.Bool("hide unreadable"), HideDotFiles: sec.Bool("hide dot files"),
+			KernelShareModes: sec.Bool("kernel share modes"),
+			HideUnreadable:   sec.Bool("hide unreadable"), HideDotFiles: sec.Bool("hide dot files"),
 			HideFiles: sec.Patterns("hide files"), VetoFiles: sec.Patterns("veto files"),
 		},
 	}
