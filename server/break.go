@@ -221,14 +221,14 @@ func (r *request) awaitSetInfo(ctx context.Context, o *open, q *smb2.SetInfoRequ
 	class := smb2.FileInfoClass(q.FileInfoClass)
 	switch {
 	case q.InfoType == smb2.InfoSecurity && o.access&(smb2.WriteDAC|smb2.WriteOwner) != 0:
-		return r.awaitHandles(ctx, o, o.state.key)
+		return r.awaitHandles(ctx, o, o.key())
 	case q.InfoType != smb2.InfoFile:
 		return ntstatus.Success
 	}
 	switch class {
 	case smb2.ClassFileDispositionInformation, smb2.ClassFileDispositionInformationEx:
 		if o.access&smb2.Delete != 0 && len(q.Buffer) > 0 && q.Buffer[0]&1 != 0 { // DeletePending, FILE_DISPOSITION_DELETE
-			return r.awaitHandles(ctx, o, o.state.key)
+			return r.awaitHandles(ctx, o, o.key())
 		}
 	case smb2.ClassFileRenameInformation, smb2.ClassFileRenameInformationEx:
 		if o.access&smb2.Delete == 0 {
@@ -246,7 +246,7 @@ func (r *request) awaitSetInfo(ctx context.Context, o *open, q *smb2.SetInfoRequ
 				return st
 			}
 		}
-		return r.awaitHandles(ctx, o, o.state.key)
+		return r.awaitHandles(ctx, o, o.key())
 	case smb2.ClassFileLinkInformation, smb2.ClassFileLinkInformationEx:
 		if m, err := smb2.ParseFileLinkInformation(q.Buffer); err == nil {
 			return r.awaitReplaced(ctx, o, m.FileName, m.RootDirectory)

@@ -308,17 +308,18 @@ func (o *open) renameStream(ctx context.Context, name string, replace bool) ntst
 		return o.becomeUnnamed(ctx, h, replace)
 	}
 	t := &o.srv.files
-	from, key := t.streamOf(o), objectKey{o.state.key.id, foldName(n.stream)}
-	if foldName(from) != key.stream && t.isKeyOpen(key) {
-		if replace {
-			return ntstatus.AccessDenied
-		}
+	from, claim, st := t.claimStream(o, n.stream)
+	switch {
+	case st != ntstatus.Success && !replace:
 		return ntstatus.ObjectNameCollision
+	case st != ntstatus.Success:
+		return st
 	}
 	if err := h.RenameStream(ctx, from, n.stream, replace); err != nil {
+		t.unclaimStream(claim)
 		return streamError(err)
 	}
-	t.renamedStream(o.state, key, n.stream)
+	t.renamedStream(o.state, claim, n.stream)
 	o.srv.notify.changed(o.fs, o.streamChange(smb2.FileActionRemovedStream, from), o.streamChange(smb2.FileActionAddedStream, n.stream))
 	return ntstatus.Success
 }
@@ -455,10 +456,37 @@ func (t *openTable) streamsForbidDeleteLocked(id vfs.FileID) bool {
 	return false
 }
 
-// renamedStream makes st the stream of another name, after the file system has done
-// so. Whoever has opened that name in between and finds it replaced keeps what was
-// replaced, which nobody else reaches.
-func (t *openTable) renamedStream(st *fileState, key objectKey, name string) {
+// claimStream makes room for the open's stream to be renamed: nobody else opens the new
+// name until renamedStream or unclaimStream. claim is nil where only the spelling is to
+// change. A stream that is open is not replaced.
+func (t *openTable) claimStream(o *open, name string) (from string, claim *fileState, st ntstatus.Status) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := objectKey{o.state.key.id, foldName(name)}
+	if key == o.state.key {
+		return o.stream, nil, ntstatus.Success
+	}
+	if t.files[key] != nil {
+		return "", nil, ntstatus.AccessDenied
+	}
+	claim = t.addLocked(key)
+	claim.pending, claim.gone = &deletion{fs: o.fs, name: o.name, stream: name}, true
+	return o.stream, claim, ntstatus.Success
+}
+
+// unclaimStream takes a claim back.
+func (t *openTable) unclaimStream(claim *fileState) {
+	if claim == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropLocked(claim)
+	claim.wakeLocked()
+}
+
+// renamedStream makes st the stream that was claimed, after the file system has done so.
+func (t *openTable) renamedStream(st, claim *fileState, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.epoch++
@@ -468,13 +496,20 @@ func (t *openTable) renamedStream(st *fileState, key objectKey, name string) {
 	if st.pending != nil {
 		st.pending.stream = name
 	}
-	if st.key == key {
+	if claim == nil {
 		return
 	}
+	t.dropLocked(claim)
+	claim.wakeLocked()
 	delete(t.files, st.key)
-	if old := t.files[key]; old != nil {
-		t.dropLocked(old)
-	}
-	st.key.stream = key.stream // the id is read without the lock
-	t.files[key] = st
+	st.key.stream = claim.key.stream // the id is read without the lock
+	t.files[st.key] = st
+}
+
+// key names what is open, as renames of a stream have changed it since.
+func (o *open) key() objectKey {
+	t := &o.srv.files
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return o.state.key
 }

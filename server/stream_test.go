@@ -1,7 +1,9 @@
 package server
 
 import (
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -47,10 +49,11 @@ func (p *peer) streamsOf(id smb2.FileID) []string {
 // streamDisk is disk on storage that has streams.
 func streamDisk(t *testing.T) (*site, *peer) {
 	s, p := disk(t)
-	st, _ := p.tryCreate(createRequest("probe:s", smb2.FileCreate))
+	st, resp := p.tryCreate(createRequest("probe:s", smb2.FileCreate))
 	if st == ntstatus.ObjectNameInvalid {
 		t.Skip("the storage of temporary files has no extended attributes to keep streams in")
 	}
+	p.close(resp.FileID)
 	return s, p
 }
 
@@ -222,4 +225,54 @@ func TestStreamRename(t *testing.T) {
 	// A stream is deleted as a file is.
 	o := p.create(createRequest("f:open", smb2.FileOpen))
 	want(t, "deleting a stream", p.set(o, smb2.ClassFileDispositionInformation, []byte{1}), ntstatus.Success)
+}
+
+// Whatever is done to the streams of a file at once, nothing of it stays in the table
+// when all is closed.
+func TestStreamsAtOnce(t *testing.T) {
+	s, _ := streamDisk(t)
+	s.write("f", []byte("main"))
+	var all sync.WaitGroup
+	for client := range 4 {
+		p := s.login(smb2.DialectSMB311).mustConnect("data")
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			rnd := rand.New(rand.NewPCG(1, uint64(client)))
+			stream := func() string { return string(rune('a' + rnd.IntN(3))) }
+			for range 150 {
+				name := "f:" + stream()
+				if rnd.IntN(6) == 0 {
+					name = "f"
+				}
+				req := createRequest(name, []smb2.CreateDisposition{smb2.FileOpen, smb2.FileOpenIf, smb2.FileOverwriteIf}[rnd.IntN(3)])
+				if rnd.IntN(5) == 0 {
+					req.CreateOptions = smb2.FileDeleteOnClose
+				}
+				st, msg := p.do(smb2.CommandCreate, req)
+				if st != ntstatus.Success {
+					continue
+				}
+				resp, err := smb2.ParseCreateResponse(msg)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch rnd.IntN(3) {
+				case 0:
+					p.rename(resp.FileID, ":"+stream(), rnd.IntN(2) == 0)
+				case 1:
+					p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: resp.FileID, Data: []byte("x")})
+				}
+				p.close(resp.FileID)
+			}
+		}()
+	}
+	all.Wait()
+	tab := &s.srv.files
+	tab.mu.Lock()
+	defer tab.mu.Unlock()
+	if len(tab.files) != 0 || len(tab.streams) != 0 {
+		t.Errorf("%d objects and streams of %d files are left", len(tab.files), len(tab.streams))
+	}
 }
