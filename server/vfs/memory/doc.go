@@ -14,7 +14,8 @@
 // storage of a removed file is given back when its last handle is closed.
 //
 // Objects belong to the user of the process. Owners and permission bits are kept
-// and not enforced. Reading does not move access times.
+// and not enforced. Where case does not matter in names, it still does in the targets
+// of symbolic links, as on other storage. Reading does not move access times.
 //
 // # Locks
 //

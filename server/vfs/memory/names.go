@@ -105,13 +105,12 @@ func (f *FS) link(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
-	if to.e != nil {
-		return syscall.EEXIST
-	}
 	from, err := f.locate(oldname)
 	switch {
 	case err != nil:
 		return err
+	case to.e != nil:
+		return syscall.EEXIST
 	case from.e == nil:
 		return syscall.ENOENT
 	case from.e.node.typ == fs.ModeDir:
@@ -234,26 +233,29 @@ func (f *FS) rename(oldname, newname string, replace bool) error {
 	if err != nil {
 		return err
 	}
-	if from.e == nil {
-		return syscall.ENOENT
-	}
 	to, err := f.locate(newname)
 	if err != nil {
 		return err
 	}
+	if from.e == nil {
+		return syscall.ENOENT
+	}
 	n := from.e.node
+	name := to.last
+	if to.e != nil && to.e != from.e && !replace {
+		return syscall.EEXIST
+	}
 	if n.typ == fs.ModeDir && beneath(to.dir, n) {
 		return syscall.EINVAL
 	}
-	name := to.last
 	switch there := to.e; {
 	case there == nil:
 	case there == from.e: // the same name, perhaps in a new spelling
 		if there.name == name {
 			return nil
 		}
-	case !replace:
-		return syscall.EEXIST
+	case beneath(from.dir, there.node):
+		return syscall.ENOTEMPTY
 	case there.node == n: // another link to the file, for which rename(2) would do nothing
 		f.notifyName(vfs.Removed, from.e)
 		f.unlink(from.e)

@@ -93,8 +93,9 @@ type walker struct {
 }
 
 // step goes from the last directory of path to its entry comp, which is returned,
-// and on through symbolic links; the last component's only with follow.
-func (w *walker) step(path []*node, comp string, last, follow bool) ([]*node, *dentry, error) {
+// and on through symbolic links; the last component's only with follow. exact says
+// that case matters.
+func (w *walker) step(path []*node, comp string, last, follow, exact bool) ([]*node, *dentry, error) {
 	dir := path[len(path)-1]
 	switch {
 	case dir.typ != fs.ModeDir:
@@ -103,7 +104,7 @@ func (w *walker) step(path []*node, comp string, last, follow bool) ([]*node, *d
 		return nil, nil, syscall.ENAMETOOLONG
 	}
 	e := w.lookup(dir, comp)
-	if e == nil {
+	if e == nil || exact && e.name != comp {
 		return nil, nil, syscall.ENOENT
 	}
 	if e.node.typ != fs.ModeSymlink || last && !follow {
@@ -116,7 +117,8 @@ func (w *walker) step(path []*node, comp string, last, follow bool) ([]*node, *d
 	return path, e, err
 }
 
-// target follows a link that lies in the last directory of path.
+// target follows a link that lies in the last directory of path. Its components
+// have to be spelled as they are.
 func (w *walker) target(path []*node, target string) ([]*node, error) {
 	if strings.HasPrefix(target, "/") {
 		return nil, vfs.ErrOutside
@@ -137,7 +139,7 @@ func (w *walker) target(path []*node, target string) ([]*node, error) {
 			continue
 		}
 		var err error
-		if path, _, err = w.step(path, comp, !more, true); err != nil {
+		if path, _, err = w.step(path, comp, !more, true, true); err != nil {
 			return nil, err
 		}
 		if more && path[len(path)-1].typ != fs.ModeDir {
@@ -171,7 +173,7 @@ func (s *store) resolve(name string, follow bool) (found, error) {
 		}
 		var e *dentry
 		var err error
-		if path, e, err = w.step(path, comp, last, follow); err != nil {
+		if path, e, err = w.step(path, comp, last, follow, false); err != nil {
 			return found{}, err
 		}
 		if spelled && e.name != comp {

@@ -117,6 +117,17 @@ func TestReadOnly(t *testing.T) {
 		"SetAttr":     h.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: 0o600}),
 		"SetXattr":    x.SetXattr(ctx, "a", nil),
 		"RemoveXattr": x.RemoveXattr(ctx, "a"),
+
+		"SetSecurityRecord": h.(vfs.SecurityHolder).SetSecurityRecord(ctx, []byte("x")),
+		"RemoveStream":      h.(vfs.StreamHolder).RemoveStream(ctx, "there"),
+		"RenameStream":      h.(vfs.StreamHolder).RenameStream(ctx, "there", "s", true),
+	}
+	for what, o := range map[string]vfs.OpenOptions{
+		"OpenStream to create":    {Disposition: vfs.OpenOrCreate},
+		"OpenStream to write":     {Access: vfs.AccessWrite},
+		"OpenStream to overwrite": {Disposition: vfs.Overwrite},
+	} {
+		_, _, errs[what] = h.(vfs.StreamHolder).OpenStream(ctx, "s", o)
 	}
 	for what, o := range map[string]vfs.OpenOptions{
 		"Open to write":     {Access: vfs.AccessWrite},
