@@ -403,7 +403,7 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 			return info, 0, st
 		}
 		o.backOplock(ctx)
-		o.watchLease(ctx)
+		o.watchLease()
 		return c.finish(ctx, o, info, action)
 	}
 }

@@ -54,7 +54,7 @@ func (o *open) changedIn(ctx context.Context) {
 
 // watchLease begins to watch a directory that has just been leased for what local
 // processes do. The watches of a session are limited; beyond that there is no lease.
-func (o *open) watchLease(ctx context.Context) {
+func (o *open) watchLease() {
 	c, t := o.caching, &o.srv.files
 	if c == nil || !c.isLease || !o.isDir {
 		return
@@ -78,7 +78,7 @@ func (o *open) watchLease(ctx context.Context) {
 	c.watch, c.counted = w, &o.sess.opens
 	t.mu.Unlock()
 	w.hub.add(w, o)
-	o.watchLocally(ctx, w)
+	o.watchLocally(w)
 }
 
 // isListed reports whether a SET_INFO changes what listings of the directory say.

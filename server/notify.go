@@ -69,7 +69,7 @@ func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 	r.conn.awaitEarlier(ctx, r, o.id)
 	// The watch runs before the client learns that its request is pending, so that no
 	// change made after that is missed.
-	w, st := o.startWatch(ctx, req.CompletionFilter, req.Flags&smb2.WatchTree != 0, int(req.OutputBufferLength))
+	w, st := o.startWatch(req.CompletionFilter, req.Flags&smb2.WatchTree != 0, int(req.OutputBufferLength))
 	if st != ntstatus.Success {
 		return st
 	}
@@ -104,7 +104,7 @@ func (o *open) cancelStatus() ntstatus.Status {
 
 // startWatch starts the watch, once; later filters and sizes have no effect, as on
 // Windows.
-func (o *open) startWatch(ctx context.Context, filter smb2.NotifyFilter, tree bool, size int) (*dirWatch, ntstatus.Status) {
+func (o *open) startWatch(filter smb2.NotifyFilter, tree bool, size int) (*dirWatch, ntstatus.Status) {
 	n := &o.notify
 	n.mu.Lock()
 	switch {
@@ -131,39 +131,61 @@ func (o *open) startWatch(ctx context.Context, filter smb2.NotifyFilter, tree bo
 	n.watch, n.counted = w, count
 	w.hub.add(w, o)
 	n.mu.Unlock()
-	o.watchLocally(ctx, w)
+	o.watchLocally(w)
 	return w, ntstatus.Success
 }
 
+// localPatience is how long the first request waits for the storage to begin watching:
+// beneath a directory there may be a hundred thousand others.
+const localPatience = time.Second
+
 // watchLocally adds what local processes do to a watch, where the storage can tell.
 // Where it cannot, for one as the kernel's watches are used up, clients still learn
-// of each other's changes.
-func (o *open) watchLocally(ctx context.Context, w *dirWatch) {
+// of each other's changes. It returns when the storage watches, also for a request that
+// is cancelled at once, as later ones ask what has happened since; or takes too long: then
+// the client is told to read the directory anew as soon as it does.
+func (o *open) watchLocally(w *dirWatch) {
 	watcher, ok := o.fs.(vfs.Watcher)
 	changes := localChanges(w.filter)
 	if !ok || changes == 0 {
 		return
 	}
-	// Also for a request that is cancelled at once: it starts the watch that later
-	// ones ask what has happened since.
-	local, err := watcher.Watch(context.WithoutCancel(ctx), o.path(), vfs.WatchOptions{
-		Recursive: w.recursive, Changes: changes, QueueLen: localQueue,
-	})
-	if err != nil {
-		o.srv.log.Warn("changes by local processes are not seen", "share", o.tree.share.Name, "err", err)
-		return
-	}
 	pctx, cancel := context.WithCancel(o.srv.ctx)
-	if !w.attach(local, cancel) {
+	if !w.stopBy(cancel) {
 		cancel()
-		_ = local.Close()
 		return
 	}
+	const waited, began, late = 0, 1, 2
+	var state atomic.Int32
+	beginning := make(chan struct{})
 	o.srv.wg.Add(1)
 	go func() { // ends with the watch; Close waits
 		defer o.srv.wg.Done()
+		defer cancel()
+		local, err := watcher.Watch(pctx, o.path(), vfs.WatchOptions{
+			Recursive: w.recursive, Changes: changes, QueueLen: localQueue,
+		})
+		if err != nil && pctx.Err() == nil {
+			o.srv.log.Warn("changes by local processes are not seen", "share", o.tree.share.Name, "err", err)
+		}
+		inTime := state.CompareAndSwap(waited, began)
+		close(beginning)
+		if err != nil {
+			return
+		}
+		defer local.Close()
+		if !inTime {
+			w.lose()
+		}
 		w.pump(pctx, local)
 	}()
+	t := time.NewTimer(localPatience)
+	defer t.Stop()
+	select {
+	case <-beginning:
+	case <-t.C:
+		state.CompareAndSwap(waited, late)
+	}
 }
 
 // enumDir tells the client to read the directory anew.

@@ -1,15 +1,19 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/memory"
 )
 
@@ -306,4 +310,53 @@ func TestChangesOfStreamsAndAttributes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slowWatcher takes its time to begin watching.
+type slowWatcher struct {
+	*memory.FS
+	begin chan struct{}
+}
+
+func (s slowWatcher) Watch(ctx context.Context, dir string, o vfs.WatchOptions) (vfs.Watch, error) {
+	select {
+	case <-s.begin:
+		return s.FS.Watch(ctx, dir, o)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Storage that takes long to begin watching keeps nobody from being told what clients do;
+// when it has begun, the client looks for itself what it has missed. One that never does
+// ends with the open.
+func TestSlowWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := make(chan struct{})
+		s := newSite(t, memconn.Config{}, func(c *Config) {
+			fsys, err := memory.New(memory.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Shares[0].FS = slowWatcher{fsys, begin}
+		})
+		p := s.login(smb2.DialectSMB311).mustConnect("data")
+		p.close(p.openDir("d"))
+		start := time.Now()
+		req := p.watch(p.openToWatch("d"), smb2.FileNotifyChangeFileName, true)
+		if got := time.Since(start); got != localPatience {
+			t.Errorf("the request was answered after %v, want %v", got, localPatience)
+		}
+		p.close(p.openFile(`d\new`))
+		if got := p.until(req, "1 new"); len(got) != 1 {
+			t.Errorf("got %q", got)
+		}
+		mid, _ := p.begin(smb2.CommandChangeNotify, req)
+		begin <- struct{}{}
+		if h, _ := p.answer(); h.MessageID != mid || h.Status != ntstatus.NotifyEnumDir {
+			t.Errorf("when the storage watches: %v", h.Status)
+		}
+		p.watch(p.openToWatch("d"), smb2.FileNotifyChangeFileName, true)
+		p.c.Close()
+	})
 }

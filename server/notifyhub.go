@@ -102,9 +102,8 @@ type dirWatch struct {
 	touched  bool // events came since the waiters were looked at
 	waiting  []*notifyWaiter
 	ended    bool
-	status   ntstatus.Status // of requests from now on, once ended
-	local    vfs.Watch       // nil if the storage does not tell
-	cancel   context.CancelFunc
+	status   ntstatus.Status    // of requests from now on, once ended
+	cancel   context.CancelFunc // ends pump; nil if the storage does not tell
 }
 
 // notifyWaiter is a request that waits; it gets all that there is at once.
@@ -154,28 +153,26 @@ func (w *dirWatch) end(st ntstatus.Status) {
 	if w.count().Add(-1); h.idle() {
 		clear(h.recent)
 	}
-	waiting, local, cancel := w.waiting, w.local, w.cancel
+	waiting, cancel := w.waiting, w.cancel
 	w.waiting, w.events = nil, nil
 	h.mu.Unlock()
 	for _, q := range waiting {
 		q.status = st
 		close(q.done)
 	}
-	if local != nil {
+	if cancel != nil {
 		cancel()
-		_ = local.Close()
 	}
 }
 
-// attach makes local the source of what local processes do, unless the watch has
-// ended.
-func (w *dirWatch) attach(local vfs.Watch, cancel context.CancelFunc) bool {
+// stopBy has cancel called at the end of the watch. It reports false if that was before.
+func (w *dirWatch) stopBy(cancel context.CancelFunc) bool {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
 	if w.ended {
 		return false
 	}
-	w.local, w.cancel = local, cancel
+	w.cancel = cancel
 	return true
 }
 
