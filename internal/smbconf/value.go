@@ -63,7 +63,7 @@ func (k *Key) canonical(v string) (string, error) {
 		if err != nil || n > 0o7777 {
 			return "", fmt.Errorf("%q is not an octal mode of 0 to 7777", v)
 		}
-		return fmt.Sprintf("%04o", n), nil
+		return fmt.Sprintf("0%03o", n), nil
 	case Enum:
 		if w, ok := k.word(v); ok {
 			return w, nil
