@@ -126,6 +126,7 @@ var wellKnown = []Principal{
 const (
 	ntAuthority = "NT AUTHORITY"
 	builtinName = "BUILTIN"
+	samBuiltin  = "Builtin" // the same, as [MS-SAMR] servers spell it
 )
 
 // builtin is the domain of the groups that every machine has.

@@ -136,7 +136,7 @@ func samrEnumDomains(p *Pipe, r *reader, w *writer) {
 	}
 	_, st := p.object(h, objectSAM)
 	enumeration(w, from, preferred, []Principal{
-		{Name: p.h.Server.Name, Kind: KindDomain}, {Name: builtinName, Kind: KindDomain},
+		{Name: p.h.Server.Name, Kind: KindDomain}, {Name: samBuiltin, Kind: KindDomain},
 	}, st)
 }
 
@@ -177,7 +177,7 @@ func samrQueryDomain(p *Pipe, r *reader, w *writer) {
 		w.status(st)
 		return
 	}
-	name, users, groups, aliases := builtinName, 0, 0, len(p.h.group(o.domain, KindAlias))
+	name, users, groups, aliases := samBuiltin, 0, 0, len(p.h.group(o.domain, KindAlias))
 	if o.domain != builtin {
 		name, users, groups = p.h.Server.Name, len(p.h.Directory.Accounts()), len(p.h.group(o.domain, KindGroup))
 	}
@@ -318,7 +318,7 @@ func samrLookupNames(p *Pipe, r *reader, w *writer) {
 
 func (h *Handler) domainName(domain SID) string {
 	if domain == builtin {
-		return builtinName
+		return samBuiltin
 	}
 	return h.Server.Name
 }

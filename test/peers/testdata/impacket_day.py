@@ -71,7 +71,9 @@ c.writeFile(tid, fid, b"changed", offset=100)
 assert d.readFile(other, fid2, offset=98, bytesToRead=11) == data[98:100] + b"changed" + data[107:109]
 d.closeFile(other, fid2)
 c.closeFile(tid, fid)
-info = c.queryInfo(tid, c.openFile(tid, "work\\renamed.bin", desiredAccess=s3.FILE_READ_ATTRIBUTES))
+fid = c.openFile(tid, "work\\renamed.bin", desiredAccess=s3.FILE_READ_ATTRIBUTES)
+info = c.queryInfo(tid, fid)
+c.closeFile(tid, fid)
 assert info["EndOfFile"] == len(data), info["EndOfFile"]
 d.logoff()
 
