@@ -21,16 +21,27 @@ import (
 
 // site is a server, its directories and the ways to it.
 type site struct {
-	dir    string
-	keep   string
-	binary string
-	jobs   int
-	uid    int
-	gid    int
-	server *exec.Cmd
-	port   string
-	log    *os.File
+	dir     string
+	keep    string
+	binary  string
+	jobs    int
+	uid     int
+	gid     int
+	servers map[string]*instance
 }
+
+// instance is a server, of which there is one for each way to negotiate.
+type instance struct {
+	cmd  *exec.Cmd
+	port string
+	log  *os.File
+}
+
+// The instances: one that leaves signing to the client, one that does not.
+const (
+	usual = "auto"
+	signs = "mandatory"
+)
 
 // The one who logs on: on the system an unprivileged user that every Debian has.
 const (
@@ -44,7 +55,7 @@ func newSite(ctx context.Context, o *options) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{jobs: o.jobs, binary: o.binary, keep: o.keep, uid: os.Getuid(), gid: os.Getgid()}
+	s := &site{servers: map[string]*instance{}, jobs: o.jobs, binary: o.binary, keep: o.keep, uid: os.Getuid(), gid: os.Getgid()}
 	if s.uid == 0 {
 		u, err := user.Lookup(unixUser)
 		if err != nil {
@@ -106,37 +117,49 @@ func (s *site) start(ctx context.Context, root string) error {
 	if err := os.WriteFile(filepath.Join(s.dir, "users.map"), []byte(unixUser+" = "+smbUser+"\n"), 0o644); err != nil {
 		return err
 	}
-	file := filepath.Join(s.dir, "smb.conf")
-	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
+	for i, signing := range []string{usual, signs} {
+		if err := s.serve(signing, conf, 445+i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve starts an instance; port is for the namespace, elsewhere any one does.
+func (s *site) serve(signing, conf string, port int) error {
+	file := filepath.Join(s.dir, signing+".conf")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(conf, "@SIGNING@", signing)), 0o644); err != nil {
 		return err
 	}
-	if s.log, err = os.Create(filepath.Join(s.keep, "server.log")); err != nil {
-		return err
-	}
-	addr := "127.0.0.1:0"
-	if os.Getuid() == 0 {
-		addr = "127.0.0.1:445" // in the namespace
-	}
-	s.server = exec.Command(s.binary, "serve", "-c", file, "--user", smbUser+"%"+password, "--tcp", addr, "--rdma", "none", "--control", "none")
-	s.server.Stderr = s.log
-	out, err := s.server.StdoutPipe()
+	log, err := os.Create(filepath.Join(s.keep, "server-"+signing+".log"))
 	if err != nil {
 		return err
 	}
-	if err := s.server.Start(); err != nil {
+	if os.Getuid() != 0 {
+		port = 0
+	}
+	in := &instance{log: log}
+	in.cmd = exec.Command(s.binary, "serve", "-c", file, "--user", smbUser+"%"+password, "--tcp", "127.0.0.1:"+strconv.Itoa(port), "--rdma", "none", "--control", "none")
+	in.cmd.Stderr = log
+	out, err := in.cmd.StdoutPipe()
+	if err != nil {
 		return err
 	}
+	if err := in.cmd.Start(); err != nil {
+		return err
+	}
+	s.servers[signing] = in
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if rest, ok := strings.CutPrefix(lines.Text(), "listening on tcp://"); ok {
-			s.port = rest[strings.LastIndexByte(rest, ':')+1:]
+			in.port = rest[strings.LastIndexByte(rest, ':')+1:]
 		}
 		if lines.Text() == "ready" {
 			return nil
 		}
 	}
-	log, _ := os.ReadFile(s.log.Name())
-	return fmt.Errorf("the server does not start: %s", log)
+	text, _ := os.ReadFile(log.Name())
+	return fmt.Errorf("the server does not start: %s", text)
 }
 
 // makeDir makes the directory of a share.
@@ -157,29 +180,40 @@ func (s *site) makeDir(dir string) error {
 	return nil
 }
 
-// close stops the server and removes what it kept.
+// close stops the servers and removes what they kept.
 func (s *site) close() {
-	if s.server != nil && s.server.Process != nil {
-		_ = s.server.Process.Signal(syscall.SIGTERM)
+	for _, in := range s.servers {
+		_ = in.cmd.Process.Signal(syscall.SIGTERM)
 		done := make(chan error, 1)
-		go func() { done <- s.server.Wait() }()
+		go func() { done <- in.cmd.Wait() }()
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
 			fmt.Fprintln(os.Stderr, "torture: the server does not end after SIGTERM")
-			_ = s.server.Process.Kill()
+			_ = in.cmd.Process.Kill()
 			<-done
 		}
-	}
-	if s.log != nil {
-		s.log.Close()
+		in.log.Close()
 	}
 	_ = os.RemoveAll(s.dir)
 }
 
-// alive reports whether the server is there: one that has died is not a failure of a
+// alive reports whether the servers are there: one that has died is not a failure of a
 // single test.
-func (s *site) alive() bool { return s.server.Process.Signal(syscall.Signal(0)) == nil }
+func (s *site) alive() bool { return s.dead() == "" }
+
+// dead is the last of the log of a server that is not there any more.
+func (s *site) dead() string {
+	for _, in := range s.servers {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", in.cmd.Process.Pid))
+		if err == nil && !bytes.Contains(status, []byte("State:\tZ")) {
+			continue
+		}
+		log, _ := os.ReadFile(in.log.Name())
+		return "the server has died:\n" + string(log[max(0, len(log)-10000):])
+	}
+	return ""
+}
 
 // empty empties the directory of a share.
 func (s *site) empty(share string) error {
@@ -235,9 +269,8 @@ func (s *site) runAll(ctx context.Context, names []string) (map[string]result, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !s.alive() {
-		log, _ := os.ReadFile(s.log.Name())
-		return nil, fmt.Errorf("the server has died:\n%s", log[max(0, len(log)-10000):])
+	if why := s.dead(); why != "" {
+		return nil, errors.New(why)
 	}
 	return results, nil
 }
