@@ -654,7 +654,9 @@ func (c *conn) sendBreak(n *notice) bool {
 		return false
 	}
 	h.Put(msg)
-	if encrypt && sess.sealer != nil {
+	// A lease's is of no session, and so under nobody's key: the client would end the
+	// connection for it, [MS-SMB2] 3.2.5.1.1.1.
+	if encrypt && sess.sealer != nil && !n.c.isLease {
 		sealed, err := sess.sealer.Seal(make([]byte, 0, len(msg)+smbcrypto.SealSlack), sess.id, msg)
 		if err != nil {
 			c.log.Error("break notification cannot be encrypted", "err", err)

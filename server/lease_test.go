@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 )
@@ -402,6 +403,53 @@ func TestBreakTimeout(t *testing.T) {
 	holder.nextBreak()
 	st, _ := holder.do(smb2.CommandOplockBreak, &smb2.OplockBreakAcknowledgment{FileID: f, OplockLevel: smb2.OplockLevelII})
 	want(t, "late acknowledgment", st, ntstatus.InvalidOplockProtocol)
+}
+
+// On an encrypted session the break of an oplock is encrypted, with the SessionId that
+// its transform header has. That of a lease has none, and goes in the clear: [MS-SMB2]
+// 3.3.4.7, 3.2.5.1.1.1.
+func TestBreakOfEncryptedSession(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Encryption = PolicyRequired })
+	for _, c := range []struct {
+		name      string
+		level     smb2.OplockLevel
+		lease     *smb2.Lease
+		encrypted bool
+	}{
+		{"oplock", smb2.OplockLevelBatch, nil, true},
+		{"lease", 0, lease(1, cacheRWH), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.t = t
+			holder := s.login(smb2.DialectSMB311).mustConnect("data")
+			other := s.login(smb2.DialectSMB311).mustConnect("data")
+			f, _, _ := holder.openAsking(asking(createRequest(c.name, smb2.FileCreate), c.level, c.lease))
+			other.begin(smb2.CommandCreate, createRequest(c.name, smb2.FileOpen))
+			m, err := holder.c.Receive(s.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := m.Data
+			sid := uint64(0)
+			if got := smbcrypto.IsTransform(data); got != c.encrypted {
+				t.Fatalf("encrypted %v, want %v", got, c.encrypted)
+			} else if got {
+				sid = holder.sid
+				if data, err = holder.opener.Open(data); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h, err := smb2.ParseHeader(data)
+			if err != nil || h.Command != smb2.CommandOplockBreak || h.SessionID != sid || h.TreeID != 0 {
+				t.Errorf("%v of session %#x, tree %d, %v, want session %#x", h.Command, h.SessionID, h.TreeID, err, sid)
+			}
+			m.Release()
+			holder.close(f)
+			if h, _ := other.answer(); h.Status != ntstatus.Success {
+				t.Errorf("CREATE: %v", h.Status)
+			}
+		})
+	}
 }
 
 // A CREATE that waits can be cancelled, and ends with its session.
