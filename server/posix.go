@@ -199,6 +199,16 @@ func posixFsInfo(sf *vfs.Statfs) smb2.FileFsPosixInformation {
 	}
 }
 
+// openWithoutPosix reports whether somebody has the object open who does not expect
+// its name to go.
+func (t *openTable) openWithoutPosix(id vfs.FileID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found := false
+	t.opensLocked(id, func(o *open) bool { found = !o.posix; return !found })
+	return found
+}
+
 // onlyPosix reports whether all of these opens have the POSIX extensions.
 func onlyPosix(opens []*open) bool {
 	for _, o := range opens {

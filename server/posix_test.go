@@ -245,6 +245,30 @@ func TestPosixUnlink(t *testing.T) {
 	}
 }
 
+// Renaming replaces what is open, unless somebody without the extensions has it open.
+func TestPosixRename(t *testing.T) {
+	s, p, _ := posixPeer(t, nil)
+	s.write("new", []byte("new"))
+	s.write("old", []byte("old"))
+	f := p.create(posixRequest(t, "new", smb2.FileOpen, 0xFFFF))
+	other := p.create(createRequest("old", smb2.FileOpen))
+	want(t, "onto what others have open", p.rename(f, "old", true), ntstatus.AccessDenied)
+	p.close(other)
+	old := p.create(posixRequest(t, "old", smb2.FileOpen, 0xFFFF))
+	want(t, "onto what is open", p.rename(f, "old", true), ntstatus.Success)
+	if got := string(s.read("old")); got != "new" {
+		t.Errorf("the name has %q, want new", got)
+	}
+	st, msg := p.do(smb2.CommandRead, &smb2.ReadRequest{FileID: old, Length: 3})
+	if r, err := smb2.ParseReadResponse(msg); st != ntstatus.Success || err != nil || string(r.Data) != "old" {
+		t.Errorf("the old file: %v, %v, %q", st, err, r.Data)
+	}
+	want(t, "another spelling is another name", p.rename(f, "OLD", false), ntstatus.Success)
+	if _, err := os.Stat(filepath.Join(s.dir, "OLD")); err != nil {
+		t.Error(err)
+	}
+}
+
 // chmod and chown come as descriptors.
 func TestPosixChmod(t *testing.T) {
 	s, p, _ := posixPeer(t, nil)

@@ -538,7 +538,7 @@ func (o *open) checkReplace(ctx context.Context, from, to string, replace *bool,
 		return ntstatus.AccessDenied
 	case there.Attributes&vfs.AttrReadOnly != 0:
 		return ntstatus.AccessDenied
-	case o.srv.files.isOpen(there.ID) && !posix:
+	case o.srv.files.isOpen(there.ID) && !posix, o.posix && o.srv.files.openWithoutPosix(there.ID):
 		return ntstatus.AccessDenied
 	}
 	return o.mayRemove(ctx, to)
