@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
@@ -43,6 +44,16 @@ type writeTime struct {
 	phase writeTimePhase
 	due   time.Time
 	told  time.Time // what was told last; zero before the first
+
+	// late says that phase is not timeShown: another WRITE changes nothing then, and
+	// need not take mu. It is set with mu held.
+	late atomic.Bool
+}
+
+// become sets the phase.
+func (w *writeTime) become(p writeTimePhase) {
+	w.phase = p
+	w.late.Store(p != timeShown)
 }
 
 // tell puts into info the write time to be shown at now, and remembers it.
@@ -50,7 +61,7 @@ func (w *writeTime) tell(info *vfs.Info, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.phase == timePending && !now.Before(w.due) {
-		w.phase = timeShown
+		w.become(timeShown)
 	}
 	if w.phase == timeShown || w.told.IsZero() {
 		w.told = info.WriteTime
@@ -61,20 +72,25 @@ func (w *writeTime) tell(info *vfs.Info, now time.Time) {
 
 // wrote notes a write at now, which was the first one through its open or not.
 func (w *writeTime) wrote(first bool, now time.Time) {
+	if !first && w.late.Load() {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case first && w.phase != timePending:
-		w.phase, w.due = timePending, now.Add(writeTimeDelay)
+		w.become(timePending)
+		w.due = now.Add(writeTimeDelay)
 	case w.phase == timeShown:
-		w.phase = timeHeld
+		w.become(timeHeld)
 	}
 }
 
 // hold keeps showing t until show.
 func (w *writeTime) hold(t time.Time) {
 	w.mu.Lock()
-	w.phase, w.told = timeHeld, t
+	w.become(timeHeld)
+	w.told = t
 	w.mu.Unlock()
 }
 
@@ -84,7 +100,7 @@ func (w *writeTime) show() (held bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	held = w.phase == timeHeld
-	w.phase = timeShown
+	w.become(timeShown)
 	return held
 }
 
