@@ -55,6 +55,23 @@ func FuzzMessages(f *testing.F) {
 	add(smb2.CommandCreate, durable1(f, oplocked(createRequest("g", smb2.FileOpenIf), smb2.OplockLevelBatch)),
 		smb2.CommandCreate, withContext(f, createRequest("g", smb2.FileOpen), smb2.CreateContextAppInstanceID, &smb2.AppInstanceIDContext{AppInstanceID: smb2.GUID{1}}),
 		smb2.CommandCreate, reconnect1(f, "g", any))
+	to, _ := (&smb2.FileRenameInformation{FileName: ":t", ReplaceIfExists: true}).AppendBinary(nil)
+	add(smb2.CommandCreate, createRequest("f:s", smb2.FileOpenIf), smb2.CommandWrite, &smb2.WriteRequest{FileID: any, Data: []byte("abc")},
+		smb2.CommandSetInfo, &smb2.SetInfoRequest{FileID: any, InfoType: smb2.InfoFile, FileInfoClass: uint8(smb2.ClassFileRenameInformation), Buffer: to},
+		smb2.CommandQueryInfo, &smb2.QueryInfoRequest{FileID: any, InfoType: smb2.InfoFile, FileInfoClass: uint8(smb2.ClassFileStreamInformation), OutputBufferLength: 1000})
+	link, _ := (&smb2.SymbolicLinkReparseBuffer{SubstituteName: `..\x`, PrintName: "x", Flags: smb2.SymlinkFlagRelative}).AppendBinary(nil)
+	add(smb2.CommandCreate, createRequest("l", smb2.FileCreate),
+		smb2.CommandIoctl, &smb2.IoctlRequest{FileID: any, CtlCode: smb2.FsctlSetReparsePoint, Flags: 1, Input: link},
+		smb2.CommandIoctl, &smb2.IoctlRequest{FileID: any, CtlCode: smb2.FsctlDeleteReparsePoint, Flags: 1, Input: link[:8]},
+		smb2.CommandCreate, createRequest(`l\x`, smb2.FileOpen))
+	region, _ := (&smb2.FileRegion{Length: 10, Usage: smb2.FileRegionValidCached}).AppendBinary(nil)
+	dup, _ := (&smb2.DuplicateExtentsData{SourceFileID: any, ByteCount: 50}).AppendBinary(nil)
+	add(smb2.CommandIoctl, &smb2.IoctlRequest{FileID: any, CtlCode: smb2.FsctlQueryFileRegions, Flags: 1, Input: region, MaxOutputResponse: 100},
+		smb2.CommandIoctl, &smb2.IoctlRequest{FileID: any, CtlCode: smb2.FsctlDuplicateExtentsToFile, Flags: 1, Input: dup},
+		smb2.CommandIoctl, &smb2.IoctlRequest{FileID: any, CtlCode: smb2.FsctlSetCompression, Flags: 1, Input: []byte{1, 0}})
+	add(smb2.CommandCreate, withContext(f, createRequest("e", smb2.FileOverwriteIf), smb2.CreateContextEABuffer, rawContext(eaList("name", "value"))),
+		smb2.CommandSetInfo, &smb2.SetInfoRequest{FileID: any, InfoType: smb2.InfoFile, FileInfoClass: uint8(smb2.ClassFileFullEaInformation), Buffer: eaList("NAME", "")},
+		smb2.CommandCreate, withContext(f, createRequest("f", smb2.FileOpen), smb2.CreateContextTimewarpToken, &smb2.TimewarpToken{Timestamp: 1}))
 	f.Fuzz(func(t *testing.T, in []byte, rdma bool) {
 		s := newSite(t, memconn.Config{RDMA: rdma}, func(c *Config) { c.Signing = PolicyOffered })
 		s.write("f", octets(100))
@@ -122,3 +139,9 @@ func FuzzMessages(f *testing.F) {
 		}
 	})
 }
+
+// rawContext is the data of a create context.
+type rawContext []byte
+
+// AppendBinary implements encoding.BinaryAppender.
+func (c rawContext) AppendBinary(b []byte) ([]byte, error) { return append(b, c...), nil }
