@@ -30,9 +30,12 @@
 // Signing is required, but for clients of SMB Direct without RDMA transforms
 // ([MS-SMB2] 2.2.43), which do not let data be placed by RDMA when they must sign:
 // see [PolicyDefault]. With transforms the data of a READ or WRITE by RDMA is signed
-// or encrypted as its request is; it never goes with less. Encryption is the client's choice, or required for a share or
-// for all. A client's mistake costs that client its connection at most. Every
-// table, queue and buffer a client can fill has a bound in [Limits].
+// or encrypted as its request is; it never goes with less. Encryption is the client's
+// choice, or required for a share or for all. Attempts to log on from where passwords
+// were guessed are answered one after the other, a few a second and then fewer; users
+// who have logged on from there before are not held up by what others try. A client's
+// mistake costs that client its connection at most. Every table, queue and buffer a
+// client can fill has a bound, most of them in [Limits].
 //
 // # Concurrency
 //

@@ -391,3 +391,52 @@ func FuzzAccounts(f *testing.F) {
 		}
 	})
 }
+
+// A further context on a pipe, by alter_context, is for another interface that the pipe
+// serves; calls name the one they are for. [C706] 12.6.4.1, [MS-RPCE] 3.3.1.5.6.
+func TestAlterContext(t *testing.T) {
+	p := open(t, peopleHandler(Caller{Name: "ann"}), "lsarpc")
+	if _, err := Dial(LSARPC, overPipe(p, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	send := func(kind byte, id uint32, body []byte) (header, []byte) {
+		t.Helper()
+		out, _, err := p.Transact(finish(append(begin(nil, kind, flagFirst|flagLast, id), body...)), 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := parseHeader(out)
+		if err != nil || h.callID != id {
+			t.Fatalf("answer %x, %v", out, err)
+		}
+		return h, out
+	}
+	alter := func(id uint32, ctx uint16, iface Syntax) result {
+		t.Helper()
+		b := unhex(t, "d016d016 00000000 01000000")
+		b = append(b, byte(ctx), 0, 1, 0)
+		h, out := send(typeAlter, id, appendSyntax(appendSyntax(b, iface), ndr))
+		_, _, results, err := parseBindAck(out)
+		if err != nil || h.kind != typeAlterResp || len(results) != 1 {
+			t.Fatalf("alter_context: %x, %v", out, err)
+		}
+		return results[0]
+	}
+	if r := alter(2, 1, DSSETUP); r.result != resultAccept {
+		t.Errorf("dssetup: %+v", r)
+	}
+	if r := alter(3, 2, SRVSVC); r.result != resultReject || r.reason != reasonAbstract {
+		t.Errorf("srvsvc on the pipe of lsarpc: %+v", r)
+	}
+	// DsRolerGetPrimaryDomainInformation of level 1, and the same number of lsarpc:
+	// LsarClose, whose parameters these are not.
+	if h, out := send(typeRequest, 4, unhex(t, "02000000 0100 0000 0100")); h.kind != typeResponse {
+		t.Errorf("call of dssetup: %x", out)
+	}
+	if h, out := send(typeRequest, 5, unhex(t, "02000000 0000 0000 0100")); h.kind != typeFault {
+		t.Errorf("call of lsarpc: %x", out)
+	}
+	if h, _ := send(typeRequest, 6, unhex(t, "02000000 0200 0000 0100")); h.kind != typeFault {
+		t.Error("call of a context that was refused")
+	}
+}

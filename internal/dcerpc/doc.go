@@ -1,8 +1,8 @@
 // Package dcerpc is DCE/RPC over named pipes, [C706] chapter 12 as [MS-RPCE] uses
 // it, as far as browsing a file server and giving rights to files need it: the
 // connection-oriented protocol version 5 with NDR 2.0, srvsvc ([MS-SRVS]), wkssvc
-// ([MS-WKST]), lsarpc ([MS-LSAD], [MS-LSAT], and [MS-DSSP]) and samr ([MS-SAMR]). Everything is for
-// looking: what would change the server is refused.
+// ([MS-WKST]), lsarpc ([MS-LSAD], [MS-LSAT]) with dssetup ([MS-DSSP]), and samr
+// ([MS-SAMR]). Everything is for looking: what would change the server is refused.
 //
 // A server opens a [Pipe] per open of a pipe name in its IPC$ share, and passes
 // SMB2 WRITE, READ and FSCTL_PIPE_TRANSCEIVE on:
