@@ -37,6 +37,19 @@ func (s *Share) vetoed(path string) ntstatus.Status {
 	}
 }
 
+// vetoed reports whether a path has a component that matches one of the patterns.
+func vetoed(patterns []string, path string) bool {
+	if len(patterns) == 0 {
+		return false
+	}
+	for comp := range strings.SplitSeq(path, "/") {
+		if matchesAny(patterns, comp) {
+			return true
+		}
+	}
+	return false
+}
+
 // present makes of what the storage says of the open's file what clients are to see.
 func (o *open) present(info *vfs.Info) {
 	o.showTimes(info)

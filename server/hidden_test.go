@@ -76,3 +76,18 @@ func TestVetoedAndHidden(t *testing.T) {
 		}
 	}
 }
+
+// Nor is a client told of what happens to what is vetoed.
+func TestVetoedEvents(t *testing.T) {
+	w := dirWatch{limit: 1000, veto: []string{"*.veto", "secret"}}
+	for _, name := range []string{"a", "b.Veto", "secret/c", "d/e.veto/f", "d/g"} {
+		w.pushLocked(notifyEvent{action: smb2.FileActionAdded, name: name})
+	}
+	var got []string
+	for _, e := range w.events {
+		got = append(got, e.name)
+	}
+	if !slices.Equal(got, []string{"a", "d/g"}) {
+		t.Errorf("told of %q", got)
+	}
+}

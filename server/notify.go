@@ -127,6 +127,7 @@ func (o *open) startWatch(filter smb2.NotifyFilter, tree bool, size int) (*dirWa
 	w := &dirWatch{
 		hub: &o.srv.notify, fs: vfs.Base(o.fs),
 		filter: filter, recursive: tree, limit: min(size, maxNotifyBuffer),
+		veto: o.tree.share.VetoFiles,
 	}
 	n.watch, n.counted = w, count
 	w.hub.add(w, o)

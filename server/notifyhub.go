@@ -89,7 +89,8 @@ type dirWatch struct {
 	fs        vfs.FS // the storage, not a view
 	filter    smb2.NotifyFilter
 	recursive bool
-	limit     int // of the buffer, in bytes
+	limit     int      // of the buffer, in bytes
+	veto      []string // names of which the client is not to know
 	// heard is called, in place of gathering events, when somebody else than the server
 	// has changed something: the watch is a lease's. It must not block.
 	heard func()
@@ -229,7 +230,7 @@ func (w *dirWatch) deliverLocked() {
 // pushLocked keeps an event, as far as the buffer goes. What was said last is not
 // said twice.
 func (w *dirWatch) pushLocked(e notifyEvent) {
-	if w.overflow {
+	if w.overflow || vetoed(w.veto, e.name) {
 		return
 	}
 	if n := len(w.events); n > 0 && w.events[n-1] == e &&
