@@ -25,8 +25,9 @@ import (
 
 const (
 	// breakTimeout is how long a client has to acknowledge a break: [MS-SMB2] 3.3.2.1
-	// leaves it to us, and 35 s is what Windows gives.
-	breakTimeout = 35 * time.Second
+	// leaves it to us. Windows gives 35 s; with one less, who waits for somebody else
+	// to answer has the answer himself by then.
+	breakTimeout = 34 * time.Second
 	// breakHeadStart is how long who causes breaks waits for them to be on their way,
 	// so that they do not come after the answer to the request that caused them.
 	breakHeadStart = 100 * time.Millisecond
@@ -396,9 +397,12 @@ func (s *Server) postBreaks(b *breaks) (sent <-chan struct{}) {
 	b.release(&s.files)
 	for _, c := range b.announced {
 		s.files.mu.Lock()
-		b.notices = append(b.notices, c.parked...)
+		parked := c.parked
 		c.parked, c.announced = nil, true
 		s.files.mu.Unlock()
+		for _, n := range parked {
+			s.route(n)
+		}
 	}
 	if len(b.notices) == 0 {
 		return nil
@@ -417,8 +421,11 @@ func (s *Server) postBreaks(b *breaks) (sent <-chan struct{}) {
 func (s *Server) route(n *notice) {
 	all := n.batch
 	for {
-		live, sessions := s.files.holders(n)
-		if !live { // answered, given up, or not yet to be told
+		live, parked, sessions := s.files.holders(n)
+		if parked {
+			return
+		}
+		if !live {
 			all.done()
 			return
 		}
@@ -444,23 +451,24 @@ func (s *Server) route(n *notice) {
 }
 
 // holders returns the sessions whose opens have what is to be broken; live is false if
-// nothing is, any more, or if the client does not know yet what it has.
-func (t *openTable) holders(n *notice) (live bool, sessions []*session) {
+// nothing is, any more. If the client does not know yet what it has, the notification
+// waits for that, and parked is true.
+func (t *openTable) holders(n *notice) (live, parked bool, sessions []*session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case !n.currentLocked():
-		return false, nil
+		return false, false, nil
 	case !n.c.announced:
 		n.c.parked = append(n.c.parked, n)
-		return false, nil
+		return false, true, nil
 	}
 	for _, o := range n.c.opens {
 		if !slices.Contains(sessions, o.sess) && !o.sess.gone.Load() {
 			sessions = append(sessions, o.sess)
 		}
 	}
-	return true, sessions
+	return true, false, sessions
 }
 
 // currentLocked reports whether the client still has to be told.

@@ -319,6 +319,10 @@ func (t *openTable) leaveCachingLocked(o *open) (w *dirWatch) {
 		return nil
 	}
 	t.endBreakLocked(c, 0, nil)
+	for _, n := range c.parked {
+		n.batch.done()
+	}
+	c.parked = nil
 	if c.isLease && t.leases[c.key] == c {
 		delete(t.leases, c.key)
 		if c.state.isDir {
