@@ -216,15 +216,14 @@ func (c *creation) prepareParent(ctx context.Context, o *open, opts *vfs.OpenOpt
 	if opts.Disposition == vfs.OpenExisting || c.name.path == vfs.Root {
 		return ntstatus.Success
 	}
-	dir, _ := vfs.Split(c.name.path)
-	info, parent, err := o.securityAt(ctx, dir, vfs.OpenOptions{Kind: vfs.KindDir})
+	parent, err := o.directorySecurity(ctx, c.name.path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, vfs.ErrOutside) {
 		return ntstatus.Success // opening says what is wrong with the path
 	}
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	c.parent, c.compress = &parent, info.Attributes&vfs.AttrCompressed != 0
+	c.parent, c.compress = &parent, parent.info.Attributes&vfs.AttrCompressed != 0
 	if parent.granted(o.tree.token())&addRight(c.kind == vfs.KindDir) == 0 {
 		c.mayNotCreate = true
 		opts.Disposition = vfs.OpenExisting

@@ -228,22 +228,24 @@ func (r *systemRights) apply(ctx context.Context, f vfs.File, info *vfs.Info) er
 	return f.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: r.mode | info.Mode&special, Privileged: true})
 }
 
-// directorySecurity reads the descriptor of the directory that name is in.
+// directorySecurity reads the descriptor of the directory that name is in. It is read
+// with the server's own rights: taking the user's costs more than all the rest, and
+// who may not reach the directory is told so by the operation that follows.
 func (o *open) directorySecurity(ctx context.Context, name string) (security, error) {
 	dir, _ := vfs.Split(name)
-	_, sec, err := o.securityAt(ctx, dir, vfs.OpenOptions{Kind: vfs.KindDir})
+	_, sec, err := o.securityAt(ctx, vfs.Base(o.fs), dir, vfs.OpenOptions{Kind: vfs.KindDir})
 	return sec, err
 }
 
 // securityOf describes what has the name, links not followed.
 func (o *open) securityOf(ctx context.Context, name string) (vfs.Info, security, error) {
-	return o.securityAt(ctx, name, vfs.OpenOptions{NoFollow: true})
+	return o.securityAt(ctx, o.fs, name, vfs.OpenOptions{NoFollow: true})
 }
 
-func (o *open) securityAt(ctx context.Context, name string, opts vfs.OpenOptions) (vfs.Info, security, error) {
-	f, _, err := o.fs.Open(ctx, name, opts)
+func (o *open) securityAt(ctx context.Context, fsys vfs.FS, name string, opts vfs.OpenOptions) (vfs.Info, security, error) {
+	f, _, err := fsys.Open(ctx, name, opts)
 	if errors.Is(err, vfs.ErrSpecial) {
-		info, err := o.fs.Lstat(ctx, name)
+		info, err := fsys.Lstat(ctx, name)
 		return info, security{info: info}, err
 	}
 	if err != nil {
