@@ -85,24 +85,28 @@ func (s *Server) Reload(ctx context.Context, c Config) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if t.ipc {
-				continue
-			}
-			share := s.findShare(sess, t.share.Name)
-			var grant *admission
-			if share != nil {
-				grant, _ = s.admit(ctx, sess, t.peer, share)
-			}
-			if grant == nil {
-				s.log.Info("tree connect ended by a change of the configuration", "user", sess.who().user, "share", t.share.Name)
-				s.endTree(t, nil)
-				continue
-			}
-			t.readOnlyNow.Store(grant.readOnly)
+			s.keepTree(ctx, t)
 		}
 	}
 	s.closeDetachedOf(func(share string) bool { return l.byName[foldName(share)] == nil && l.homes == nil })
 	return nil
+}
+
+// keepTree looks at a tree by the configuration as it is now: it ends the tree, and
+// reports false, if its user could not connect any more.
+func (s *Server) keepTree(ctx context.Context, t *tree) bool {
+	if t.ipc {
+		return true
+	}
+	if share := s.findShare(t.sess, t.share.Name); share != nil {
+		if grant, st := s.admit(ctx, t.sess, t.peer, share); st == ntstatus.Success {
+			t.readOnlyNow.Store(grant.readOnly)
+			return true
+		}
+	}
+	s.log.Info("tree connect ended by a change of the configuration", "user", t.sess.who().user, "share", t.share.Name)
+	s.endTree(t, nil)
+	return false
 }
 
 // allTrees are the tree connects that a session has.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 )
 
 // directory is Users with accounts of the operating system.
@@ -204,6 +206,40 @@ func TestReload(t *testing.T) {
 	}
 	if len(audited) == 0 {
 		t.Error("nothing was audited")
+	}
+}
+
+// A file that goes with its last open goes also where that is the end of the share, whose
+// storage is given back after that.
+func TestDeletionAtTheEndOfAShare(t *testing.T) {
+	var cfg Config
+	var closed atomic.Bool
+	dir := t.TempDir()
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		own, err := posix.New(dir, posix.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { own.Close() })
+		goes := Share{Name: "goes", Open: func(context.Context, Client) (vfs.FS, func(), error) {
+			return own, func() { own.Close(); closed.Store(true) }, nil
+		}}
+		cfg = *c
+		c.Shares = append([]Share{goes}, c.Shares...)
+	})
+	p := s.login(smb2.DialectSMB311).mustConnect("goes")
+	m := createRequest("f", smb2.FileCreate)
+	m.DesiredAccess |= smb2.Delete
+	m.CreateOptions |= smb2.FileDeleteOnClose
+	p.create(m)
+	if err := s.srv.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if !closed.Load() {
+		t.Error("the storage of a share that is gone is not given back")
+	}
+	if es, err := os.ReadDir(dir); err != nil || len(es) != 0 {
+		t.Errorf("the file is still there: %v %v", es, err)
 	}
 }
 

@@ -93,6 +93,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	if !ok || !ok2 || host == "" || name == "" || strings.Contains(name, `\`) {
 		return ntstatus.InvalidParameter
 	}
+	conf := c.srv.live.Load()
 	share := c.srv.findShare(sess, name)
 	if share == nil {
 		return ntstatus.BadNetworkName
@@ -150,6 +151,10 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	sess.trees[t.id] = t
 	entered = true
 	sess.mu.Unlock()
+	// A Reload that has not seen the tree has put its configuration there before.
+	if c.srv.live.Load() != conf && !c.srv.keepTree(ctx, t) {
+		return refuse("the configuration has changed", ntstatus.AccessDenied)
+	}
 	if !t.ipc {
 		c.srv.audit(c, AuditEvent{Kind: AuditTree, User: sess.userName(), Share: share.Name, Account: grant.account.Name})
 	}
@@ -196,7 +201,9 @@ func (s *Server) endTree(t *tree, self *request) bool {
 	}
 	delete(t.sess.trees, t.id)
 	t.sess.mu.Unlock()
+	t.hold()
 	t.end()
+	defer t.drop() // when the opens are closed
 	for _, c := range t.sess.conns() {
 		c.cancelWhere(func(o *request) bool { return o.tree == t && o != self })
 	}
@@ -211,12 +218,8 @@ func (s *Server) endTree(t *tree, self *request) bool {
 func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 	fsys := t.share.FS
 	if t.share.Open != nil {
-		who := Client{Share: t.share.Name, Account: a.account, Dialect: t.sess.dialect, Addr: t.peer}
-		if !a.guest {
-			who.User, who.Domain = t.sess.who().user, t.sess.who().domain
-		}
 		var err error
-		if fsys, t.release, err = t.share.Open(ctx, who); err != nil {
+		if fsys, t.release, err = t.share.Open(ctx, t.client(a)); err != nil {
 			t.release = nil
 			t.sess.srv.log.Error("share cannot be opened", "share", t.share.Name, "user", t.sess.who().user, "err", err)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -238,14 +241,38 @@ func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 	return ntstatus.Success
 }
 
-// viewNow is the view of the session's user as of now, who may be another than who has connected: he has
-// what a connect of his own would give him, if that is not less than the tree promises.
+// client says who connects, as he was admitted.
+func (t *tree) client(a *admission) Client {
+	c := Client{Share: t.share.Name, Account: a.account, Dialect: t.sess.dialect, Addr: t.peer}
+	if who := t.sess.who(); !a.guest {
+		c.User, c.Domain = who.user, who.domain
+	}
+	return c
+}
+
+// holdsFor reports whether the share holds the same for who is admitted now as for who
+// has connected.
+func (t *tree) holdsFor(ctx context.Context, a *admission) bool {
+	if t.share.Open == nil {
+		return true
+	}
+	fsys, release, err := t.share.Open(ctx, t.client(a))
+	if err != nil {
+		return false
+	}
+	defer release()
+	return vfs.Base(fsys) == vfs.Base(t.view)
+}
+
+// viewNow is the view of the session's user as of now, who may be another than who has
+// connected: he has what a connect of his own would give him, if that is not less than
+// the tree promises.
 func (t *tree) viewNow(ctx context.Context) (vfs.FS, ntstatus.Status) {
 	if t.as == nil || t.as.same(t.sess.who()) {
 		return t.view, ntstatus.Success
 	}
 	grant, st := t.sess.srv.admit(ctx, t.sess, t.peer, t.share)
-	if st != ntstatus.Success || t.share.Open != nil || grant.readOnly && !t.readOnly() {
+	if st != ntstatus.Success || grant.readOnly && !t.readOnly() || !t.holdsFor(ctx, grant) {
 		return nil, ntstatus.AccessDenied
 	}
 	view, err := asUser(vfs.Base(t.view), grant)
