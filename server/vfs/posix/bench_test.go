@@ -4,6 +4,7 @@ package posix
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -107,4 +108,47 @@ func BenchmarkCreateWriteClose(b *testing.B) {
 		}
 		h.Close()
 	}
+}
+
+// BenchmarkList is a directory of 10,000 files being listed with all that a client
+// asks of each.
+func BenchmarkList(b *testing.B) {
+	const count = 10_000
+	f, root := benchFS(b, Config{})
+	for i := range count {
+		h, _, err := f.Open(b.Context(), fmt.Sprintf("d/file%05d.dat", i), vfs.OpenOptions{
+			Disposition: vfs.CreateNew, Attributes: vfs.AttrArchive,
+		})
+		if err != nil {
+			b.Fatal(err, root)
+		}
+		h.Close()
+	}
+	b.ReportAllocs()
+	buf := make([]vfs.DirEntry, 256)
+	for b.Loop() {
+		h, _, err := f.Open(b.Context(), "d", vfs.OpenOptions{Access: vfs.AccessRead})
+		if err != nil {
+			b.Fatal(err)
+		}
+		d, seen := h.(vfs.Dir), 0
+		for cursor := vfs.CursorStart; ; {
+			n, err := d.ReadDir(b.Context(), cursor, buf)
+			if err == io.EOF {
+				break
+			}
+			for _, e := range buf[:n] {
+				if _, err := d.Lstat(b.Context(), e.Name); err != nil {
+					b.Fatal(err)
+				}
+			}
+			seen += n
+			cursor = buf[n-1].Cursor
+		}
+		h.Close()
+		if seen != count {
+			b.Fatalf("%d entries are listed, want %d", seen, count)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/count, "ns/entry")
 }
