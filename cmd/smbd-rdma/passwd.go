@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -53,30 +54,37 @@ sees the change at the next logon; sessions that are there stay.`,
 	return c
 }
 
-// passwdFile finds the file of users.
-func (a *app) passwdFile(f passwdFlags) (string, error) {
-	if f.file != "" {
-		return f.file, nil
-	}
+// passwdFile finds the file of users, and who they are for the operating system.
+func (a *app) passwdFile(f passwdFlags) (file string, users *smbconf.UserMap, err error) {
+	users = &smbconf.UserMap{}
 	name := f.config
 	if name == "" {
 		if _, err := os.Stat(defaultConfig); errors.Is(err, fs.ErrNotExist) {
-			return smbconf.DefaultPasswdFile, nil
+			return cmp.Or(f.file, smbconf.DefaultPasswdFile), users, nil
 		}
 		name = defaultConfig
 	}
 	c, err := a.loadConfig(name, false, func(smbconf.Problem) {}) // testparm shows them
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return smbconf.PasswdFile(c.Global.String("passdb backend"), c.Global.String("smb passwd file"))
+	if m := c.Global.String("username map"); m != "" {
+		if users, _, err = readUserMap(m); err != nil {
+			return "", nil, err
+		}
+	}
+	if f.file != "" {
+		return f.file, users, nil
+	}
+	file, err = smbconf.PasswdFile(c.Global.String("passdb backend"), c.Global.String("smb passwd file"))
+	return file, users, err
 }
 
 func (a *app) passwd(ctx context.Context, name string, f passwdFlags) error {
 	if err := smbpasswd.CheckName(name); err != nil {
 		return usageError{err}
 	}
-	file, err := a.passwdFile(f)
+	file, users, err := a.passwdFile(f)
 	if err != nil {
 		return err
 	}
@@ -107,7 +115,7 @@ func (a *app) passwd(ctx context.Context, name string, f passwdFlags) error {
 			if !f.add {
 				return fmt.Errorf("%s has no user %q: -a adds one", file, name)
 			}
-			old = &smbpasswd.Entry{Name: name, UID: a.uidOf(name), Flags: smbpasswd.User}
+			old = &smbpasswd.Entry{Name: name, UID: a.uidOf(name, users), Flags: smbpasswd.User}
 		}
 		e := *old
 		switch {
@@ -156,8 +164,9 @@ func done(f passwdFlags) string {
 
 // uidOf is the UNIX user's id that smbpasswd files have, which only tells people
 // something; that of nobody in particular for a user whom UNIX does not know.
-func (a *app) uidOf(name string) uint32 {
-	acc, err := unixAccount(name)
+func (a *app) uidOf(name string, users *smbconf.UserMap) uint32 {
+	unix, _ := users.Map(name, inGroup)
+	acc, err := unixAccount(unix)
 	if err != nil {
 		fmt.Fprintf(a.stderr, "note: there is no UNIX user %s: a server that runs as root admits the user only if \"username map\" leads to one\n", printable(name))
 		return 65534

@@ -7,8 +7,12 @@ import (
 	"os"
 )
 
-// warnOfRights says as whom files are accessed where somebody could believe otherwise.
+// warnOfRights says who can log on and as whom files are accessed, where somebody could
+// believe otherwise.
 func (a *app) warnOfRights(s *settings) {
+	if _, err := os.Stat(s.users.file); len(s.users.flags) == 0 && errors.Is(err, fs.ErrNotExist) {
+		a.log.Warn("there are no users yet: smbd-rdma passwd -a USER adds one", "file", s.users.file)
+	}
 	if os.Geteuid() != 0 {
 		for _, sh := range s.shares {
 			if sh.ForceUser != "" || sh.ForceGroup != "" || len(sh.AdminUsers) > 0 {
