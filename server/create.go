@@ -674,6 +674,7 @@ func (c *creation) finish(ctx context.Context, o *open, info vfs.Info, did vfs.A
 		action, changed = smb2.FileCreated, c.hasContexts()
 		changed = c.inheritCompression(ctx, o) || changed
 		if st := c.applyContexts(ctx, o); st != ntstatus.Success {
+			o.setDeleteOnClose() // it could not be made as asked for
 			return fail(st)
 		}
 	case c.overwrites():
