@@ -62,6 +62,7 @@ type session struct {
 	encryptData    bool
 	cipher         smbcrypto.Cipher           // of its first connection
 	signing        smbcrypto.SigningAlgorithm // likewise
+	wantsSigning   bool                       // the client requires it
 	flags          smb2.SessionFlags          // as the client was told
 	applicationKey []byte
 }

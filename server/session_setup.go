@@ -256,6 +256,7 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 	var sealer *smbcrypto.Sealer
 	var opener *smbcrypto.Opener
 	var application []byte
+	wantsSigning := false
 	if !noKeys {
 		keys, err := smbcrypto.DeriveKeys(c.dialect, who.SessionKey[:], hash, uint16(c.cipher))
 		if err == nil {
@@ -271,7 +272,8 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 			return nil, ntstatus.InternalError
 		}
 		application = keys.Application
-		ch.mustSign = req.SecurityMode&smb2.NegotiateSigningRequired != 0 || c.shouldSign || c.signingPolicy()
+		wantsSigning = req.SecurityMode&smb2.NegotiateSigningRequired != 0 || c.shouldSign
+		ch.mustSign = wantsSigning || c.signingPolicy()
 	}
 	token, err := c.srv.logonToken(c.srv.ctx, who.User, who.Guest, who.Anonymous)
 	if err != nil {
@@ -289,7 +291,7 @@ func (c *conn) establish(sess *session, req *smb2.SessionSetupRequest, who *ntlm
 		c.noteCost("encryption", transformEncryption)
 	}
 	sess.applicationKey = application
-	sess.cipher, sess.signing = c.cipher, c.signing
+	sess.cipher, sess.signing, sess.wantsSigning = c.cipher, c.signing, wantsSigning
 	sess.flags = sessionFlags(sess.who(), sess.encryptData)
 	if !c.replaceChannel(ch) {
 		return nil, ntstatus.UserSessionDeleted
@@ -395,7 +397,8 @@ func bindSession(ctx context.Context, r *request, req *smb2.SessionSetupRequest)
 		c.log.Error("channel key", "err", err)
 		return ntstatus.InternalError
 	}
-	ch.mustSign = req.SecurityMode&smb2.NegotiateSigningRequired != 0 || c.shouldSign || c.signingPolicy()
+	// What the client wants of a session it says when it makes it, 3.3.1.8.
+	ch.mustSign = sess.wantsSigning || c.signingPolicy()
 	sess.mu.Lock()
 	if sess.state != sessionValid {
 		sess.mu.Unlock()

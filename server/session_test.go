@@ -471,6 +471,34 @@ func TestSessionBinding(t *testing.T) {
 			q.c.Close()
 		})
 	}
+	// What a client wants signed it says when it makes the session: binding changes nothing.
+	t.Run("signing", func(t *testing.T) {
+		for _, wants := range []bool{false, true} {
+			s := newSite(t, memconn.Config{}, func(c *Config) {
+				interfaces(c)
+				c.Signing = PolicyOffered
+			})
+			dial := func(required bool) *peer {
+				p := s.dial()
+				if required {
+					p.mode |= smb2.NegotiateSigningRequired
+				}
+				p.negotiate(smb2.DialectSMB302)
+				return p
+			}
+			p := dial(wants)
+			want(t, "logon", p.logon("ann", "secret"), ntstatus.Success)
+			q := dial(!wants)
+			q.sign, q.signer = true, p.signer
+			want(t, "binding", q.setup("ann", "secret", p.sid, bind), ntstatus.Success)
+			q.sign = false
+			st := ntstatus.Success
+			if wants {
+				st = ntstatus.AccessDenied
+			}
+			want(t, fmt.Sprintf("unsigned on the second channel of a session that is signed %v", wants), q.connect("data"), st)
+		}
+	})
 	// AES-GMAC on one channel and not on the other, as Windows answers it.
 	for _, c := range []struct {
 		first, second smbcrypto.SigningAlgorithm

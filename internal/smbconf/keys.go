@@ -189,8 +189,7 @@ var Keys = []Key{
 	{Name: "smb2 max credits", Kind: Int, Min: 16, Max: 8192, Default: "8192", Group: gLimits, Text: "Requests that a client may send before it has an answer."},
 	{Name: "smb2 max read", Kind: Size, Min: 65536, Max: 8 << 20, Default: "8388608", Group: gLimits, Text: "The longest READ, 64 KiB to 8 MiB."},
 	{Name: "smb2 max write", Kind: Size, Min: 65536, Max: 8 << 20, Default: "8388608", Group: gLimits, Text: "The longest WRITE."},
-	{Name: "smb2 max trans", Kind: Size, Min: 65536, Max: 8 << 20, Default: "1048576", Group: gLimits,
-		Text: "The longest answer of other commands.", Differs: "Samba's default is 8 MiB."},
+	{Name: "smb2 max trans", Kind: Size, Min: 65536, Max: 8 << 20, Default: "8388608", Group: gLimits, Text: "The longest answer of other commands."},
 
 	// Our own.
 	{Name: "smbd-rdma:rdma", Kind: List, Default: "", Group: gOwn, Text: "Listeners of SMB Direct as `--rdma` has them: `iwarp://ADDR`, `verbs://ADDR` or `none`."},
