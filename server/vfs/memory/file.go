@@ -432,7 +432,7 @@ func (d *dir) entry(ctx context.Context, op, name string, look func(*node)) erro
 	s := d.node.store
 	s.names.RLock()
 	defer s.names.RUnlock()
-	e := s.lookup(d.node, name)
+	e := s.lookup(d.node, name, true)
 	if e == nil {
 		return pathError(op, name, syscall.ENOENT)
 	}

@@ -21,7 +21,8 @@ type Config struct {
 	// MaxObjects bounds the number of files, directories and links. Zero means
 	// 1,048,576.
 	MaxObjects int64
-	// CaseSensitive makes names that differ by case different names.
+	// CaseSensitive makes names that differ by case different names, as FS.CaseSensitive
+	// does for a view.
 	CaseSensitive bool
 	// FileMask and DirMask are the permission bits that creation lets through.
 	// Zero means 0755 for both.
@@ -44,19 +45,24 @@ const (
 	targetMax = 4095
 )
 
-// FS is one share. Its methods are safe for concurrent use.
-type FS struct{ *store }
+// FS is one share, or a view of it. Its methods are safe for concurrent use.
+type FS struct {
+	*store
+	exact bool // case matters in names
+}
 
 var (
 	_ vfs.FS        = (*FS)(nil)
 	_ vfs.Linker    = (*FS)(nil)
 	_ vfs.Symlinker = (*FS)(nil)
 	_ vfs.Watcher   = (*FS)(nil)
+	_ vfs.CaseView  = (*FS)(nil)
 )
 
 // store is what an FS and its files have in common.
 type store struct {
 	cfg    Config
+	base   *FS // that is no view
 	dev    uint64
 	closed atomic.Bool
 	inos   atomic.Uint64 // the last inode number, or id of content, given out
@@ -108,8 +114,20 @@ func New(cfg Config) (*FS, error) {
 	}
 	root.nlink.Store(1)
 	s.root = root
-	return &FS{s}, nil
+	s.base = &FS{store: s, exact: cfg.CaseSensitive}
+	return s.base, nil
 }
+
+// CaseSensitive implements vfs.CaseView.
+func (f *FS) CaseSensitive() vfs.FS {
+	if f.exact {
+		return f
+	}
+	return &FS{store: f.store, exact: true}
+}
+
+// Base returns the FS that f is a view of; see vfs.Base.
+func (f *FS) Base() vfs.FS { return f.base }
 
 // budget counts memory.
 type budget struct {
@@ -146,9 +164,9 @@ func (f *FS) begin(ctx context.Context, op, name string) error {
 	return nil
 }
 
-// Close implements vfs.FS.
+// Close implements vfs.FS. That of a view does nothing.
 func (f *FS) Close() error {
-	if f.closed.Swap(true) {
+	if f != f.base || f.closed.Swap(true) {
 		return nil
 	}
 	f.names.Lock()
@@ -176,7 +194,7 @@ func (f *FS) Statfs(ctx context.Context) (vfs.Statfs, error) {
 		NameMax:       nameMax,
 		TypeName:      "memory",
 		ID:            f.dev,
-		CaseSensitive: f.cfg.CaseSensitive,
+		CaseSensitive: f.exact,
 		Clones:        true,
 		Sparse:        true,
 		Xattrs:        true,

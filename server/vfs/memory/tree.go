@@ -18,12 +18,13 @@ type dentry struct {
 	dir  *node
 	name string
 	node *node
-	seq  int64 // its place in listings
+	seq  int64   // its place in listings
+	next *dentry // the next whose name differs by case only
 }
 
 // dirNames are the entries of a directory.
 type dirNames struct {
-	byKey map[string]*dentry // by name, folded unless case matters
+	byKey map[string]*dentry // by folded name, the oldest first
 	// list has them in the order in which they came, for cursors that stay good;
 	// those that have gone are nil until there are too many of them.
 	list []listed
@@ -36,18 +37,20 @@ type listed struct {
 	*dentry
 }
 
-// appendKey appends what names that are the same have in common.
-func (s *store) appendKey(b []byte, name string) []byte {
-	if s.cfg.CaseSensitive {
-		return append(b, name...)
-	}
-	return vfs.AppendFold(b, name)
-}
-
-// lookup returns the entry of a directory, nil if there is none.
-func (s *store) lookup(dir *node, name string) *dentry {
+// lookup returns the entry of a directory, nil if there is none: the one spelled so,
+// or else, unless exact is set, the oldest that differs by case only.
+func (s *store) lookup(dir *node, name string, exact bool) *dentry {
 	var space [nameMax + 1]byte
-	return dir.dir.byKey[string(s.appendKey(space[:0], name))]
+	first := dir.dir.byKey[string(vfs.AppendFold(space[:0], name))]
+	for e := first; e != nil; e = e.next {
+		if e.name == name {
+			return e
+		}
+	}
+	if exact {
+		return nil
+	}
+	return first
 }
 
 // add makes a name of n; what it takes has been reserved.
@@ -55,7 +58,15 @@ func (s *store) add(dir *node, name string, n *node) *dentry {
 	d := &dir.dir
 	d.last++
 	e := &dentry{dir: dir, name: name, node: n, seq: d.last}
-	d.byKey[string(s.appendKey(nil, name))] = e
+	key := string(vfs.AppendFold(nil, name))
+	if last := d.byKey[key]; last == nil {
+		d.byKey[key] = e
+	} else {
+		for last.next != nil {
+			last = last.next
+		}
+		last.next = e
+	}
 	d.list = append(d.list, listed{e.seq, e})
 	n.names = append(n.names, e)
 	n.nlink.Add(1)
@@ -67,7 +78,18 @@ func (s *store) add(dir *node, name string, n *node) *dentry {
 // del removes a name, and with the last one the object once it is not open.
 func (s *store) del(e *dentry) {
 	d := &e.dir.dir
-	delete(d.byKey, string(s.appendKey(nil, e.name)))
+	key := string(vfs.AppendFold(nil, e.name))
+	switch first := d.byKey[key]; {
+	case first != e:
+		for first.next != e {
+			first = first.next
+		}
+		first.next = e.next
+	case e.next != nil:
+		d.byKey[key] = e.next
+	default:
+		delete(d.byKey, key)
+	}
 	d.list[d.after(e.seq-1)].dentry = nil
 	if d.gone++; d.gone > 32 && d.gone > len(d.list)/2 {
 		d.list = slices.DeleteFunc(d.list, func(l listed) bool { return l.dentry == nil })
@@ -88,7 +110,7 @@ func (d *dirNames) after(seq int64) int {
 
 // walker resolves names. The tree is locked, at least for reading.
 type walker struct {
-	*store
+	*FS
 	links int
 }
 
@@ -103,8 +125,8 @@ func (w *walker) step(path []*node, comp string, last, follow, exact bool) ([]*n
 	case len(comp) > nameMax:
 		return nil, nil, syscall.ENAMETOOLONG
 	}
-	e := w.lookup(dir, comp)
-	if e == nil || exact && e.name != comp {
+	e := w.lookup(dir, comp, exact || w.exact)
+	if e == nil {
 		return nil, nil, syscall.ENOENT
 	}
 	if e.node.typ != fs.ModeSymlink || last && !follow {
@@ -156,13 +178,13 @@ type found struct {
 }
 
 // resolve returns what a name means.
-func (s *store) resolve(name string, follow bool) (found, error) {
+func (f *FS) resolve(name string, follow bool) (found, error) {
 	if name == vfs.Root {
-		return found{s.root, name}, nil
+		return found{f.root, name}, nil
 	}
-	w := walker{store: s}
+	w := walker{FS: f}
 	var space [16]*node
-	path := append(space[:0], s.root)
+	path := append(space[:0], f.root)
 	spelled := true // as in the directories so far
 	start := 0
 	var other []string
@@ -205,9 +227,9 @@ type place struct {
 }
 
 // locate finds the place of a name that is not the root.
-func (s *store) locate(name string) (place, error) {
+func (f *FS) locate(name string) (place, error) {
 	dirName, last := vfs.Split(name)
-	dir, err := s.resolve(dirName, true)
+	dir, err := f.resolve(dirName, true)
 	switch {
 	case err != nil:
 		return place{}, err
@@ -216,7 +238,7 @@ func (s *store) locate(name string) (place, error) {
 	case len(last) > nameMax:
 		return place{}, syscall.ENAMETOOLONG
 	}
-	p := place{dir: dir.node, last: last, e: s.lookup(dir.node, last)}
+	p := place{dir: dir.node, last: last, e: f.lookup(dir.node, last, f.exact)}
 	if p.e != nil {
 		last = p.e.name
 	}
