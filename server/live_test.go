@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -310,4 +311,68 @@ func TestSharesWantProtection(t *testing.T) {
 	}
 	p.seal = true
 	want(t, "signed, encrypted", p.connect("signed"), ntstatus.Success)
+}
+
+// Clients work on while the configuration is replaced and somebody looks, again and again.
+func TestReloadUnderLoad(t *testing.T) {
+	var cfg Config
+	s := newSite(t, memconn.Config{}, func(c *Config) { cfg = *c })
+	more := cfg
+	more.Shares = append([]Share{{Name: "new", FS: cfg.Shares[0].FS}, {Name: "limited", FS: cfg.Shares[0].FS, Users: []string{"bob"}}}, cfg.Shares...)
+	const clients, rounds = 16, 40
+	peers := make([]*peer, clients)
+	for i := range peers {
+		peers[i] = s.login(smb2.DialectSMB311).mustConnect("data")
+	}
+	var working sync.WaitGroup
+	stop := make(chan struct{})
+	for i, p := range peers {
+		working.Go(func() {
+			data := p.tid
+			for range rounds {
+				p.tid = data
+				id := p.create(createRequest(fmt.Sprintf("f%d", i), smb2.FileOpenIf))
+				st, _ := p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: id, Data: []byte("data")})
+				want(t, "WRITE", st, ntstatus.Success)
+				st, _ = p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
+				want(t, "CLOSE", st, ntstatus.Success)
+				// It comes and goes, and so may what is open in it.
+				if st := p.connect("new"); st != ntstatus.Success && st != ntstatus.BadNetworkName && st != ntstatus.AccessDenied {
+					t.Errorf("TREE_CONNECT: %v", st)
+				} else if st == ntstatus.Success {
+					st, _ := p.do(smb2.CommandTreeDisconnect, &smb2.TreeDisconnectRequest{})
+					if st != ntstatus.Success && st != ntstatus.NetworkNameDeleted {
+						t.Errorf("TREE_DISCONNECT: %v", st)
+					}
+				}
+			}
+		})
+	}
+	var looking sync.WaitGroup
+	looking.Go(func() { // ends with stop
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			c := cfg
+			if i%2 == 0 {
+				c = more
+			}
+			if err := s.srv.Reload(context.Background(), c); err != nil {
+				t.Error(err)
+			}
+			s.srv.Status(100)
+		}
+	})
+	working.Wait()
+	close(stop)
+	looking.Wait()
+	if err := s.srv.Reload(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.srv.Stats().Trees; n != clients {
+		t.Errorf("%d tree connects are left, want %d", n, clients)
+	}
 }

@@ -162,6 +162,11 @@ func TestConfigurationFile(t *testing.T) {
    read only = no
    comment = The data; all of it
    valid users = alice, bob
+[gone]
+   available = no
+[printer]
+   path = ` + dir + `
+   printable = yes
 [public]
    path = ` + dir + `
    browseable = no

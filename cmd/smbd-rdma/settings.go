@@ -327,7 +327,7 @@ func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.
 		all = append(all[:len(all):len(all)], file.Homes)
 	}
 	for _, sec := range all {
-		if !sec.Bool("available") {
+		if !sec.Bool("available") || sec.Bool("printable") {
 			continue
 		}
 		sh := shareOf(sec)

@@ -117,6 +117,7 @@ var Keys = []Key{
 		Text:    "The primary UNIX group of everybody.",
 		Differs: "`+group`, which only concerns members, is taken as `group` for members and ignored for others, as with Samba."},
 	{Name: "available", Share: true, Kind: Bool, Default: "yes", Group: gAccess, Text: "`no` takes the share out of service."},
+	{Name: "printable", Synonyms: []string{"print ok"}, Share: true, Kind: Bool, Default: "no", Group: gAccess, Text: "`yes` takes the share out of service, with a warning.", Differs: "There are no printers."},
 	{Name: "browseable", Synonyms: []string{"browsable"}, Share: true, Kind: Bool, Default: "yes", Group: gAccess, Text: "Show the share in listings."},
 	{Name: "access based share enum", Share: true, Kind: Bool, Default: "no", Group: gAccess, Text: "Show the share only to those who may connect to it."},
 
@@ -247,7 +248,6 @@ var Keys = []Key{
 	{Name: "host msdfs", Kind: Bool, Fixed: []string{"yes", "no"}, Group: gFixed, Text: "there is no DFS"},
 	{Name: "msdfs root", Share: true, Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "there is no DFS"},
 	{Name: "csc policy", Share: true, Kind: Enum, Words: []string{"manual", "documents", "programs", "disable"}, Fixed: []string{"manual"}, Group: gFixed, Text: "caching offline is the client's choice"},
-	{Name: "printable", Synonyms: []string{"print ok"}, Share: true, Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "there are no printers"},
 	{Name: "domain logons", Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "the server is no domain controller"},
 	{Name: "clustering", Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "there are no clusters"},
 	{Name: "registry shares", Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "there is no registry"},

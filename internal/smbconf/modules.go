@@ -56,6 +56,10 @@ func (k *Key) check(value string, report func(format string, args ...any)) {
 				report("smb ports: 139 is left out: there is no NetBIOS")
 			}
 		}
+	case "printable":
+		if value == "yes" {
+			report("printable = yes: the share is not served, as there are no printers")
+		}
 	case "inherit owner":
 		if value == "unix only" {
 			report("inherit owner = unix only is taken for yes")
