@@ -100,3 +100,52 @@ func TestSecurityRecordReadOnly(t *testing.T) {
 		t.Errorf("got %v, want EROFS", err)
 	}
 }
+
+// A POSIX ACL brings the permission bits with it, and goes without a trace.
+func TestPOSIXACL(t *testing.T) {
+	ctx := context.Background()
+	f, err := New(t.TempDir(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, c := range []struct {
+		name string
+		kind vfs.Kind
+	}{{"file", vfs.KindFile}, {"dir", vfs.KindDir}} {
+		file, _, err := f.Open(ctx, c.name, vfs.OpenOptions{Disposition: vfs.CreateNew, Kind: c.kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		h := file.(vfs.ACLHolder)
+		// user::rw- user:1:r-x group::r-- mask::r-x other::---
+		acl := []byte("\x02\x00\x00\x00" +
+			"\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x05\x00\x01\x00\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" +
+			"\x10\x00\x05\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff")
+		if err := h.SetPOSIXACL(ctx, acl); err != nil {
+			if errors.Is(err, syscall.EOPNOTSUPP) {
+				t.Skip("no ACLs here")
+			}
+			t.Fatal(err)
+		}
+		access, def, err := h.POSIXACL(ctx)
+		if err != nil || !bytes.Equal(access, acl) || def != nil {
+			t.Errorf("%s: %x, %x, %v; want %x", c.name, access, def, err, acl)
+		}
+		if info, err := file.Stat(ctx); err != nil || info.Mode.Perm() != 0o650 {
+			t.Errorf("%s: mode %v, %v, want 0650 (the mask stands for the group)", c.name, info.Mode, err)
+		}
+		for range 2 {
+			if err := h.SetPOSIXACL(ctx, nil); err != nil {
+				t.Errorf("%s: removal: %v", c.name, err)
+			}
+		}
+		if access, _, err := h.POSIXACL(ctx); err != nil || access != nil {
+			t.Errorf("%s: %x, %v after removal", c.name, access, err)
+		}
+		if err := h.SetPOSIXACL(ctx, []byte{1, 2, 3}); !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
+			t.Errorf("%s: nonsense: %v, want EINVAL", c.name, err)
+		}
+	}
+}
