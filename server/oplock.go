@@ -85,7 +85,7 @@ func leaseAcknowledged(r *request) ntstatus.Status {
 		return st
 	}
 	r.afterwards(&b)
-	resp := smb2.LeaseBreakResponse{LeaseKey: ack.LeaseKey, LeaseState: ack.LeaseState}
+	resp := smb2.LeaseBreakResponse(ack)
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
 }

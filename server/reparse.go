@@ -77,7 +77,7 @@ func linkFromWire(target string) (string, bool) {
 		if p == "." || p == ".." || p == "" && i > 0 {
 			continue
 		}
-		ok := false
+		var ok bool
 		if parts[i], ok = fromWire(p); !ok {
 			return "", false
 		}

@@ -63,7 +63,7 @@ func mapped(n, found int) ntstatus.Status {
 // secure channel only.
 func lsaLookupNames(version int) operation {
 	return func(p *Pipe, r *reader, w *writer) {
-		st := ntstatus.Success
+		var st ntstatus.Status
 		if version == 4 {
 			st = ntstatus.AccessDenied
 		} else {
@@ -136,7 +136,7 @@ func relativeID(p *Principal) uint32 {
 // 3.1.4.11. The third is like LsarLookupNames4.
 func lsaLookupSIDs(version int) operation {
 	return func(p *Pipe, r *reader, w *writer) {
-		st := ntstatus.Success
+		var st ntstatus.Status
 		if version == 3 {
 			st = ntstatus.AccessDenied
 		} else {

@@ -57,13 +57,6 @@ func (r *reader) u16() uint16 {
 	return 0
 }
 
-func (r *reader) u8() uint8 {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
 // pointer reads a referent and reports whether something is behind it. Full
 // pointers, which could be aliases, are not in the interfaces here.
 func (r *reader) pointer() bool { return r.u32() != 0 }

@@ -152,8 +152,9 @@ func run() error {
 	if after.goroutines > empty.goroutines+5 {
 		bad = append(bad, fmt.Errorf("%d goroutines are left of %d at the beginning", after.goroutines, empty.goroutines))
 	}
-	if left, err := os.ReadDir(s.share); err != nil || len(left) != *clients {
-		bad = append(bad, fmt.Errorf("%d names in the share, want a directory for each client: %v", len(left), err))
+	left, err := os.ReadDir(s.share)
+	if err != nil || len(left) != *clients {
+		bad = append(bad, err, fmt.Errorf("%d names in the share, want a directory for each client", len(left)))
 	}
 	return errors.Join(bad...)
 }
