@@ -93,6 +93,9 @@ func TestPosixLocking(t *testing.T) {
 	probe("lock that waited", rd, 50, 1, false)
 	// What is beyond the storage's ranges is locked among clients.
 	do("beyond 2^63", 1<<63, 10, ex|now, ntstatus.Success)
+	do("the last byte of the storage's", 1<<63-1, 1, ex|now, ntstatus.Success)
+	do("across that", 1<<63-3, 3, ex|now, ntstatus.LockNotGranted)
+	do("before that", 1<<63-3, 2, ex|now, ntstatus.Success)
 	do("up to the last byte", 1<<63-5, 1<<63, ex|now, ntstatus.LockNotGranted)
 	p.close(f)
 	probe("after CLOSE", wr, 0, 100, true)

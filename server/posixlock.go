@@ -21,7 +21,7 @@ import (
 // another where ours lie side by side, so that after each change those of the open
 // that overlap it are set again, exclusive ones last.
 //
-// Ranges beyond 2^63-1, and empty ones, have no counterpart in the storage, nor have
+// Ranges from 2^63-1 on, and empty ones, have no counterpart in the storage, nor have
 // named streams.
 
 // storagePoll is how often a lock is tried again that a local process keeps waiting.
@@ -38,10 +38,10 @@ func (o *open) rangeLocker() vfs.RangeLocker {
 
 // inStorage is the range as the storage has it; ok is false if it has none.
 func (r byteRange) inStorage() (off, n int64, ok bool) {
-	if r.n == 0 || r.off > math.MaxInt64 {
+	if r.n == 0 || r.off >= math.MaxInt64 {
 		return 0, 0, false
 	}
-	return int64(r.off), int64(min(r.n, math.MaxInt64-r.off+1, math.MaxInt64)), true
+	return int64(r.off), int64(min(r.n, math.MaxInt64-r.off)), true
 }
 
 // setStorage takes a lock from the storage. One that a handle cannot have for lack of
