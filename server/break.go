@@ -54,6 +54,12 @@ type batch struct {
 	out  chan struct{} // closed when all are sent or cannot be
 }
 
+func newBatch(n int) *batch {
+	b := &batch{out: make(chan struct{})}
+	b.left.Store(int32(n))
+	return b
+}
+
 func (b *batch) done() {
 	if b.left.Add(-1) == 0 {
 		close(b.out)
@@ -407,8 +413,7 @@ func (s *Server) postBreaks(b *breaks) (sent <-chan struct{}) {
 	if len(b.notices) == 0 {
 		return nil
 	}
-	all := &batch{out: make(chan struct{})}
-	all.left.Store(int32(len(b.notices)))
+	all := newBatch(len(b.notices))
 	for _, n := range b.notices {
 		n.batch = all
 		s.route(n)
@@ -419,33 +424,42 @@ func (s *Server) postBreaks(b *breaks) (sent <-chan struct{}) {
 // route gives a notification to the first connection of the client's that takes it
 // and has not been tried. Where there is none, the client keeps nothing.
 func (s *Server) route(n *notice) {
+	all := n.batch // n is another's when it is parked
+	if s.routeOn(n) {
+		return
+	}
+	s.undeliverable(n)
+	all.done()
+}
+
+// routeOn is route for a notification that may have arrived already; it reports false
+// if there is no other connection.
+func (s *Server) routeOn(n *notice) bool {
 	all := n.batch
 	for {
 		live, parked, sessions := s.files.holders(n)
 		if parked {
-			return
+			return true
 		}
 		if !live {
 			all.done()
-			return
+			return true
 		}
 		next := s.breakConn(n, sessions)
 		if next == nil {
-			s.undeliverable(n)
-			all.done()
-			return
+			return false
 		}
 		n.tried = append(n.tried, next)
 		if next == n.cause {
 			// Who waits for a connection to take this would wait for it to take the answer.
 			if next.sendBreak(n) {
 				all.done()
-				return
+				return true
 			}
 			continue
 		}
 		if next.breaks.put(next, n) {
-			return
+			return true
 		}
 	}
 }
@@ -565,6 +579,7 @@ type breakQueue struct {
 	running bool           // guarded by mu: sendBreaks runs
 	closed  bool           // guarded by mu
 	sender  sync.WaitGroup // sendBreaks
+	wake    chan struct{}  // of one element; says that list has grown
 }
 
 // put queues a notification, unless the connection has ended or does not keep up.
@@ -575,10 +590,14 @@ func (q *breakQueue) put(c *conn, n *notice) bool {
 		return false
 	}
 	q.list = append(q.list, n)
+	select {
+	case q.wake <- struct{}{}: // awaitDelivery
+	default:
+	}
 	if !q.running {
 		q.running = true
 		q.sender.Add(1)
-		go c.sendBreaks() // ends when the queue is empty or the connection; closeBreaks waits
+		go c.sendBreaks() // ends when all has arrived or the connection ends; closeBreaks waits
 	}
 	return true
 }
@@ -587,19 +606,27 @@ func (q *breakQueue) put(c *conn, n *notice) bool {
 func (c *conn) sendBreaks() {
 	q := &c.breaks
 	defer q.sender.Done()
+	var sent deliveries
 	for {
 		q.mu.Lock()
-		if len(q.list) == 0 || q.closed {
+		if q.closed || len(q.list) == 0 && len(sent) == 0 {
 			q.running = false
 			q.mu.Unlock()
 			return
 		}
-		n := q.list[0]
-		q.list = slices.Delete(q.list, 0, 1)
+		var n *notice
+		if len(q.list) > 0 {
+			n = q.list[0]
+			q.list = slices.Delete(q.list, 0, 1)
+		}
 		q.mu.Unlock()
-		if c.sendBreak(n) {
+		switch {
+		case n == nil:
+			sent = c.awaitDelivery(sent)
+		case c.sendBreak(n):
 			n.batch.done()
-		} else {
+			sent = sent.add(c, n)
+		default:
 			c.srv.route(n)
 		}
 	}

@@ -118,6 +118,7 @@ func (s *Server) newConn(tc transport.Conn, id uint64, scheme string) *conn {
 		work:     make(chan *chain),
 		serving:  semaphore.NewWeighted(int64(s.cfg.Limits.ServingPerConn)),
 	}
+	c.breaks.wake = make(chan struct{}, 1)
 	c.loader, _ = tc.(transport.FileLoader)
 	c.log = s.log.With("conn", id, "peer", addrString(tc.RemoteAddr()), "transport", scheme)
 	c.ctx, c.cancel = context.WithCancel(s.ctx)

@@ -53,6 +53,23 @@ type Conn interface {
 	Close() error
 }
 
+// Deliverer is a Conn that may know how much of what was sent has arrived at the
+// peer's machine.
+type Deliverer interface {
+	// Delivery may be called at any time; ok is false if nothing is known.
+	Delivery() (d Delivery, ok bool)
+}
+
+// Delivery is how much was sent and has arrived, in octets on the wire since some time
+// in the past. What was sent before Delivery was asked has arrived when a later one has
+// an Acknowledged that is not below the Sent of this one.
+type Delivery struct {
+	Acknowledged, Sent uint64
+	// Patience is how long the transport waits for an acknowledgment before it sends
+	// again.
+	Patience time.Duration
+}
+
 // FileLoader is a Conn that can send bytes of a file from the page cache, without
 // their passing through user space.
 type FileLoader interface {

@@ -67,6 +67,7 @@ type Conn struct {
 var (
 	_ transport.Conn       = (*Conn)(nil)
 	_ transport.FileLoader = (*Conn)(nil)
+	_ transport.Deliverer  = (*Conn)(nil)
 )
 
 // NewConn makes a connection of nc, which it owns from then on. It fails for a
