@@ -67,7 +67,8 @@ func parseDOSInfo(b []byte) (dosInfo, error) {
 		hex, ok := strings.CutPrefix(string(text), "0x")
 		v, err := strconv.ParseUint(hex, 16, 32)
 		if !ok || err != nil {
-			return dosInfo{}, fmt.Errorf("%w: text %q", errDOSAttrib, text)
+			// As a string: else b would be on the heap in every call.
+			return dosInfo{}, fmt.Errorf("%w: text %q", errDOSAttrib, string(text))
 		}
 		d.attrib, d.hasAttrib = uint32(v), true
 	}
