@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -353,6 +354,31 @@ func TestWhoSeesOthers(t *testing.T) {
 			if _, st := invoke(t, c, x.opnum, x.stub); WinError(st) != want {
 				t.Errorf("%s, %+v: %d, want %d", x.what, caller, st, want)
 			}
+		}
+	}
+}
+
+// Of sessions, users see their own: the answer of level 10 has one client, and its user.
+func TestOwnSessions(t *testing.T) {
+	for caller, want := range map[Caller][]string{
+		{Name: "ANN"}: {"ann"}, {Name: "carl"}: nil, {Name: "root", Admin: true}: {"ann", "bob"},
+	} {
+		c := dial(t, peopleHandler(caller), "srvsvc", SRVSVC)
+		r, _ := invoke(t, c, 12, "00000000 00000000 00000000 0a000000 0a000000 00000200 00000000 00000000 ffffffff 00000000")
+		r.take(8)
+		r.pointer()
+		n := r.u32()
+		if there := r.pointer(); there {
+			r.u32()
+		}
+		r.take(int(n) * 16) // two pointers and two times each
+		var users []string
+		for range n {
+			r.str()
+			users = append(users, r.str())
+		}
+		if r.err != nil || !slices.Equal(users, want) {
+			t.Errorf("%s sees %q, %v, want %q", caller.Name, users, r.err, want)
 		}
 	}
 }

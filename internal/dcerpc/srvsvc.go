@@ -82,8 +82,8 @@ func sessionLevel(level uint32) bool {
 	return false
 }
 
-// sessionEnum is NetrSessionEnum, [MS-SRVS] 3.1.4.5. Users may see who is there (0 and
-// 10), administrators also what they do.
+// sessionEnum is NetrSessionEnum, [MS-SRVS] 3.1.4.5. Users see their own sessions, at the
+// levels that do not say what is done there (0 and 10), administrators all.
 func sessionEnum(p *Pipe, r *reader, w *writer) {
 	r.optStr() // ServerName
 	client, user := r.optStr(), r.optStr()
@@ -99,7 +99,8 @@ func sessionEnum(p *Pipe, r *reader, w *writer) {
 	if p.h.Sessions != nil && status == 0 {
 		for _, s := range p.h.Sessions() {
 			if (client == "" || strings.EqualFold(strings.TrimLeft(client, `\`), s.Client)) &&
-				(user == "" || strings.EqualFold(user, s.User)) {
+				(user == "" || strings.EqualFold(user, s.User)) &&
+				(p.h.Caller.Admin || strings.EqualFold(p.h.Caller.Name, s.User)) {
 				list = append(list, s)
 			}
 		}
