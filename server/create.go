@@ -59,6 +59,7 @@ type creation struct {
 
 	parent       *security // of the directory, where something may be created
 	mayNotCreate bool      // for want of a right in the directory
+	streamOnly   bool      // of what is created: the file it belongs to was there
 	compress     bool      // the directory is to be compressed, and what is created in it
 	maximal      smb2.MaximalAccessResponse
 

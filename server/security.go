@@ -259,6 +259,9 @@ func modeEntry(sd *smb2.SecurityDescriptor) (perm fs.FileMode, ok bool) {
 // what it inherits: [MS-DTYP] 2.5.3.4. Without either it keeps the one that its mode
 // bits make.
 func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
+	if c.streamOnly {
+		return ntstatus.Success // the file has its descriptor
+	}
 	var set smb2.SecurityDescriptor
 	if c.ctxs.sd != nil {
 		var err error
@@ -282,17 +285,19 @@ func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	sd := modeDescriptor(&info)
-	what := smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation
-	if inheritOwner && set.Owner == nil {
-		sd.Owner = c.parent.descriptor().Owner
-		if uid, ok := o.srv.unixOwner(*sd.Owner); ok && uid != info.UID {
-			if err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetOwner, UID: uid, GID: info.GID, Privileged: true}); err != nil && !errors.Is(err, syscall.EPERM) {
-				return ntstatus.FromError(err)
-			}
+	heir := inheritOwner && set.Owner == nil
+	if heir {
+		known, st := o.inheritOwner(ctx, c.parent, &info)
+		if st != ntstatus.Success || known && !asked && !inherits && set.Group == nil {
+			return st
 		}
 	}
-	if st := o.setOwners(ctx, &sd, &set, &info, what); st != ntstatus.Success {
+	sd := modeDescriptor(&info)
+	if heir {
+		sd.Owner = c.parent.descriptor().Owner
+	}
+	const owners = smb2.OwnerSecurityInformation | smb2.GroupSecurityInformation
+	if st := o.setOwners(ctx, &sd, &set, &info, owners); st != ntstatus.Success {
 		return st
 	}
 	if inherits {
@@ -307,4 +312,22 @@ func (c *creation) newSecurity(ctx context.Context, o *open) ntstatus.Status {
 		sd.SACL = expandACL(set.SACL)
 	}
 	return storeStatus(o.writeSecurity(ctx, &sd))
+}
+
+// inheritOwner gives a new object the UNIX owner of its directory; info follows. It
+// reports whether the directory's owner is one.
+func (o *open) inheritOwner(ctx context.Context, parent *security, info *vfs.Info) (bool, ntstatus.Status) {
+	uid, ok := o.srv.unixOwner(*parent.descriptor().Owner)
+	if !ok || uid == info.UID {
+		return ok, ntstatus.Success
+	}
+	err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetOwner, UID: uid, GID: info.GID, Privileged: true})
+	switch {
+	case errors.Is(err, syscall.EPERM):
+		return false, ntstatus.Success // the server may not: the record alone says so
+	case err != nil:
+		return false, ntstatus.FromError(err)
+	}
+	info.UID = uid
+	return true, ntstatus.Success
 }

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -93,5 +96,75 @@ func TestCreateWithDescriptor(t *testing.T) {
 		if st, _ := p.tryCreate(createRequest(name, smb2.FileOpen)); st != ntstatus.ObjectNameNotFound {
 			t.Errorf("%s: what could not be made as asked for is there: %v", name, st)
 		}
+	}
+}
+
+// A new stream of a file that is there changes nothing of the file's descriptor; a file
+// that comes with its stream inherits one.
+func TestStreamsHaveNoDescriptor(t *testing.T) {
+	s, p := disk(t)
+	if err := os.Mkdir(filepath.Join(s.dir, "d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self := processUser().UID
+	inherited := smb2.ACE{SID: smb2.SIDUnixUser(self), Mask: smb2.FileAllAccess, Flags: smb2.ACEObjectInherit | smb2.ACEContainerInherit}
+	change := func(name string, aces ...smb2.ACE) {
+		t.Helper()
+		req := createRequest(name, smb2.FileOpenIf)
+		req.DesiredAccess = smb2.WriteDAC
+		f := p.create(req)
+		want(t, "setting a DACL", p.setSecurityOf(f, smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: aces}}, smb2.DACLSecurityInformation), ntstatus.Success)
+		p.close(f)
+	}
+	change("d", inherited)
+	change("d/f", smb2.ACE{SID: smb2.SIDEveryone, Mask: smb2.FileAllAccess})
+	for _, c := range []struct {
+		name string
+		want smb2.SID
+	}{{"d/f", smb2.SIDEveryone}, {"d/new", smb2.SIDUnixUser(self)}} {
+		st, resp := p.tryCreate(createRequest(c.name+":stream", smb2.FileCreate))
+		if st == ntstatus.ObjectNameInvalid {
+			t.Skip("the test's file system keeps no streams")
+		}
+		want(t, c.name, st, ntstatus.Success)
+		p.close(resp.FileID)
+		req := createRequest(c.name, smb2.FileOpen)
+		req.DesiredAccess = smb2.ReadControl
+		f := p.create(req)
+		if got := p.securityOf(f, smb2.DACLSecurityInformation); len(got.DACL.ACEs) != 1 || got.DACL.ACEs[0].SID != c.want {
+			t.Errorf("%s: %+v, want an entry of %v", c.name, got.DACL.ACEs, c.want)
+		}
+		p.close(f)
+	}
+}
+
+// Where the share says so, what is created belongs to its directory's owner, who has
+// the owner's rights.
+func TestInheritOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		c.Shares[0].InheritOwner = true
+		c.Users = accountUsers{c.Users.(UserMap), map[string]Account{"ann": {Name: "ann", UID: 20001, GID: 20001}}}
+	})
+	for _, dir := range []string{s.dir, filepath.Dir(s.dir)} {
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(s.dir, 20002, -1); err != nil {
+		t.Fatal(err)
+	}
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	req := createRequest("f", smb2.FileCreate)
+	req.DesiredAccess = smb2.ReadControl
+	got := p.securityOf(p.create(req), plainSecurity)
+	owner := smb2.SIDUnixUser(20002)
+	if *got.Owner != owner || got.DACL.ACEs[0].SID != owner {
+		t.Errorf("owner %v, first entry of %v, want %v", *got.Owner, got.DACL.ACEs[0].SID, owner)
+	}
+	if i, err := os.Stat(filepath.Join(s.dir, "f")); err != nil || i.Sys().(*syscall.Stat_t).Uid != 20002 {
+		t.Errorf("the file is not its directory's owner's: %+v, %v", i, err)
 	}
 }

@@ -140,7 +140,8 @@ func (c *creation) openStream(ctx context.Context, o *open) (vfs.Action, string,
 		}
 		return 0, "", st
 	}
-	if res.Action != vfs.Created {
+	c.streamOnly = res.Action != vfs.Created
+	if c.streamOnly {
 		if st := c.authorizeStream(ctx, o, base, res.Name); st != ntstatus.Success {
 			_ = base.Close()
 			return 0, "", st
