@@ -94,7 +94,7 @@ type Config struct {
 	// Shares are served beside IPC$. Names must differ.
 	Shares []Share
 	// Homes is a share that every user has under his own name, for nobody else; nil if
-	// there is none. Its Name is only shown.
+	// there is none. By its Name, too, everybody finds his own.
 	Homes *Share
 	// Comment is what listings of servers show.
 	Comment string

@@ -37,6 +37,12 @@
 // mistake costs that client its connection at most. Every table, queue and buffer a
 // client can fill has a bound, most of them in [Limits].
 //
+// # While it runs
+//
+// [Server.Reload] replaces the shares and who may connect, [Server.Status] shows what
+// is there, [Server.CloseByID] and [Server.CloseShare] close some of it. Config.Audit
+// is told of logons, connects and what is refused.
+//
 // # Concurrency
 //
 // A connection has one goroutine that receives, checks headers, credits and

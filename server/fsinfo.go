@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"math"
 
@@ -49,7 +50,7 @@ func (q *infoQuery) fsInfo(ctx context.Context, class smb2.FsInfoClass) ntstatus
 	case smb2.ClassFileFsVolumeInformation:
 		m := smb2.FileFsVolumeInformation{
 			VolumeSerialNumber: uint32(sf.ID) ^ uint32(sf.ID>>32),
-			VolumeLabel:        o.tree.share.Name,
+			VolumeLabel:        cmp.Or(o.tree.share.Volume, o.tree.share.Name),
 		}
 		if root, err := o.fs.Stat(ctx, vfs.Root); err == nil {
 			m.VolumeCreationTime = smb2.FiletimeOf(root.BirthTime)

@@ -131,9 +131,9 @@ func (s *Server) findShare(sess *session, name string) *Share {
 	if sh := l.byName[key]; sh != nil {
 		return sh
 	}
-	if l.homes != nil && sess.userKey() != "" && key == sess.userKey() {
+	if user := sess.userKey(); l.homes != nil && user != "" && (key == user || key == foldName(l.homes.Name)) {
 		h := *l.homes
-		h.Name = name
+		h.Name = sess.who().user
 		return &h
 	}
 	return nil

@@ -259,7 +259,7 @@ func TestHomes(t *testing.T) {
 	user := "ann"
 	want(t, "one's own home", p.connect(user), ntstatus.Success)
 	want(t, "somebody's home", p.connect("bob"), ntstatus.BadNetworkName)
-	want(t, "the template", p.connect("homes"), ntstatus.BadNetworkName)
+	want(t, "one's own home by the name for all", p.connect("Homes"), ntstatus.Success)
 }
 
 // What shares want of signing and encryption.

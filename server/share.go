@@ -30,6 +30,8 @@ type Share struct {
 	Open func(ctx context.Context, c Client) (fsys vfs.FS, release func(), err error)
 	// Comment is shown by listings.
 	Comment string
+	// Volume is the label of the volume that clients see; empty is Name.
+	Volume string
 	// Hidden leaves the share out of listings; AccessBased leaves it out of the
 	// listings of those who may not connect to it.
 	Hidden, AccessBased bool

@@ -375,7 +375,7 @@ func shareOf(sec *smbconf.Section) shareSettings {
 	return shareSettings{
 		path: sec.String("path"), caseSensitive: sec.String("case sensitive") == "yes", snapshots: snapshots,
 		Share: server.Share{
-			Name: sec.Name, Comment: sec.String("comment"),
+			Name: sec.Name, Comment: sec.String("comment"), Volume: sec.String("volume"),
 			Hidden: !sec.Bool("browseable"), AccessBased: sec.Bool("access based share enum"),
 			ReadOnly: sec.Bool("read only"), Guest: sec.Bool("guest ok"), GuestOnly: sec.Bool("guest only"),
 			Users: sec.List("valid users"), InvalidUsers: sec.List("invalid users"),

@@ -137,6 +137,7 @@ var Keys = []Key{
 		Text:    "The directory that the share is. It cannot be left, by `..` or by a symbolic link. `%S`, `%h` and `%$(NAME)` of the environment are replaced when the file is read; `%U`, `%u`, `%g`, `%D`, `%I`, `%R` and `%H` when somebody connects. `memory:` is an empty share in memory that is gone with the server; `memory:64M` bounds what it may hold.",
 		Differs: "A share without a path is an error (Samba: /tmp); that of [homes] is `%H`."},
 	{Name: "comment", Share: true, Default: "", Group: gFiles, Text: "Shown by listings."},
+	{Name: "volume", Share: true, Default: "", Group: gFiles, Text: "The label of the volume that clients see; by default the share's name."},
 	{Name: "create mask", Synonyms: []string{"create mode"}, Share: true, Kind: Octal, Default: "0744", Group: gFiles, Text: "The permission bits that a new file may have. The umask of the server does not count."},
 	{Name: "force create mode", Share: true, Kind: Octal, Default: "0000", Group: gFiles, Text: "Those that it gets in any case."},
 	{Name: "directory mask", Synonyms: []string{"directory mode"}, Share: true, Kind: Octal, Default: "0755", Group: gFiles, Text: "The permission bits that a new directory may have."},

@@ -112,7 +112,7 @@ handles, postexec, preexec, preexec close, preload, restrict anonymous, root, ro
 directory, root postexec, root preexec, root preexec close, security mask, server addresses, server
 smb encryption over quic, server smb transports, set quota command, share:fake_fscaps, smb2 disable
 oplock break retry, spotlight, spotlight backend, username level, username map script, veto oplock
-files, volume, volume serial number, wsp property file`
+files, volume serial number, wsp property file`
 
 // prefixes are the parameters of Samba's modules, by what stands before the colon.
 var prefixes = map[string]string{
