@@ -100,11 +100,11 @@
 // # Locks
 //
 // FS.names serialises changes of names. It is held for a few system calls on
-// directories, never for transfers. streamShard.mu does the same for the names of
-// streams, and openStream.mu, which comes after it, for the content of one, which
-// is read and written whole. foldCache.mu comes after it and is held for
-// no reading of directories. watcher.mu comes after FS.names and before watch.mu.
-// dir.mu covers one read of a directory, regular.osMu the making of an os.File,
-// leaseMonitor.mu the taking of a lease, and snapshots.mu the opening of a snapshot;
-// they come last.
+// directories, never for transfers. foldCache.mu comes after it and is held for no
+// reading of directories; watcher.mu comes after it, too, and before the lock of a
+// watch's queue. streamShard.mu does for the names of streams what FS.names does for
+// those of files, and openStream.mu, which comes after it, covers the content of one
+// stream, which is read and written whole. dir.mu covers one read of a directory,
+// regular.osMu the making of an os.File, leaseMonitor.mu the taking of a lease, and
+// snapshots.mu the opening of a snapshot; they come last.
 package posix
