@@ -46,6 +46,20 @@ func (n *notifyState) end(st ntstatus.Status, why func()) {
 	}
 }
 
+// lostChannel is told that a session has lost a connection and has another: answers that
+// were on their way are gone, and what they said is nowhere else.
+func (s *session) lostChannel(c *conn) {
+	for _, o := range s.opens.take(nil, false) {
+		o.notify.mu.Lock()
+		w := o.notify.watch
+		o.notify.mu.Unlock()
+		if w != nil {
+			w.lostWith(c)
+		}
+		o.release()
+	}
+}
+
 // changeNotify serves CHANGE_NOTIFY, [MS-SMB2] 3.3.5.19.
 func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 	req, err := smb2.ParseChangeNotifyRequest(r.msg)
@@ -89,6 +103,7 @@ func changeNotify(ctx context.Context, r *request) ntstatus.Status {
 	if q.status != ntstatus.Success {
 		return q.status
 	}
+	w.answeredOn(r.conn)
 	room := min(int(req.OutputBufferLength), w.limit, r.room())
 	return answerChanges(r, q, room)
 }

@@ -360,3 +360,50 @@ func TestSlowWatch(t *testing.T) {
 		p.c.Close()
 	})
 }
+
+// An answer that is lost with its channel is gone, and so is what it said: the client is
+// told to look for itself on another. One that the client has had, as it has asked again,
+// is not lost.
+func TestNotifyLostWithChannel(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, memconn.Config{}, func(c *Config) {
+				fsys, err := memory.New(memory.Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Shares[0].FS = fsys
+				c.Interfaces = func() []Interface { return nil }
+			})
+			p := s.login(smb2.DialectSMB311).mustConnect("data")
+			p.close(p.openDir("d"))
+			d := p.openToWatch("d")
+			req := p.watch(d, smb2.FileNotifyChangeFileName, false)
+			q := s.dial()
+			q.guid = p.guid
+			q.negotiate(smb2.DialectSMB311)
+			q.sign, q.signer, q.sealer, q.opener = true, p.signer, p.sealer, p.opener
+			want(t, "binding", q.setup("ann", "secret", p.sid, smb2.SessionSetupRequest{SecurityMode: 1, Flags: smb2.SessionSetupFlagBinding}), ntstatus.Success)
+			q.tid, q.sign = p.tid, true
+			p.close(p.openFile(`d\one`))
+			q.until(req, "1 one")
+			if asked {
+				q.begin(smb2.CommandChangeNotify, req)
+			}
+			q.c.Close()
+			synctest.Wait()
+			mid, _ := p.begin(smb2.CommandChangeNotify, req)
+			st := ntstatus.NotifyEnumDir
+			if asked {
+				p.post(p.header(smb2.CommandCreate), createRequest(`d\two`, smb2.FileCreate))
+				st = ntstatus.Success
+			}
+			for {
+				if h, _ := p.answer(); h.MessageID == mid {
+					want(t, fmt.Sprintf("asked again %v", asked), h.Status, st)
+					break
+				}
+			}
+		})
+	}
+}

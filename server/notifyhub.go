@@ -105,6 +105,7 @@ type dirWatch struct {
 	ended    bool
 	status   ntstatus.Status    // of requests from now on, once ended
 	cancel   context.CancelFunc // ends pump; nil if the storage does not tell
+	answered *conn              // by which the last answer went; nil if the client has it
 }
 
 // notifyWaiter is a request that waits; it gets all that there is at once.
@@ -197,9 +198,29 @@ func (w *dirWatch) wait() *notifyWaiter {
 		close(q.done)
 		return q
 	}
+	w.answered = nil // who asks again has had the answer
 	w.waiting = append(w.waiting, q)
 	w.deliverLocked()
 	return q
+}
+
+// answeredOn notes the connection that an answer goes by, until the client asks again.
+func (w *dirWatch) answeredOn(c *conn) {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	w.answered = c
+}
+
+// lostWith tells the client to read the directory anew if the last answer may have been
+// lost with a connection.
+func (w *dirWatch) lostWith(c *conn) {
+	w.hub.mu.Lock()
+	lost := w.answered == c && !w.ended
+	w.answered = nil
+	w.hub.mu.Unlock()
+	if lost {
+		w.lose()
+	}
 }
 
 // leave takes a request out of the line. It reports false if that has its answer.

@@ -247,6 +247,8 @@ func (s *Server) dropChannel(sess *session, c *conn) {
 	sess.mu.Unlock()
 	if last {
 		s.endSession(sess, nil)
+	} else {
+		sess.lostChannel(c)
 	}
 }
 
