@@ -14,16 +14,17 @@ import (
 //
 // An open that is durable, resilient or persistent is not closed when its session
 // ends: it goes into the server's durableTable, detached, with its locks, share modes,
-// oplock or lease, until its client comes again and claims it ([reconnect]), until its
-// time is over, or until somebody else wants to have the file and there is nobody to
-// be asked to give way ([durableTable.evict]).
+// oplock or lease, until its client comes again and claims it ([creation.reconnect]),
+// until its time is over, or until somebody else wants to have the file and there is
+// nobody to be asked to give way ([open.yields]).
 //
 // Who claims a detached open, by taking it out of the table, may hand it to another
 // session: when nobody else has a reference, so that what is under way on it from its
 // old session has ended. Others may close it as any open.
 //
-// All of this is in memory: persistent opens outlive connections as durable ones do,
-// and longer, but not the server.
+// All of this is in memory: persistent opens outlive connections whatever becomes of
+// their oplock or lease, and are there for nobody else meanwhile, but do not outlive the
+// server.
 
 // durableKind is how an open was asked to outlive its connection.
 type durableKind uint8
@@ -76,7 +77,7 @@ const (
 )
 
 // durableTable holds the opens that are detached: of GlobalOpenTable what no
-// Session.OpenTable has. The zero value is ready.
+// Session.OpenTable has.
 type durableTable struct {
 	mu sync.Mutex
 	// guarded by mu
