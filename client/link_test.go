@@ -312,6 +312,7 @@ func (g *registration) Deregister(ctx context.Context, invalidated uint32, ok bo
 
 func (r *linkRDMA) MaxReadWriteSize() int    { return r.cfg.maxRDMA }
 func (r *linkRDMA) RemoteInvalidation() bool { return !r.cfg.noInvalidate }
+func (r *linkRDMA) ShortReads() bool         { return true }
 func (r *linkRDMA) Provider() string         { return "memory" }
 
 // linkListener is a transport.Listener and Dialer of links.

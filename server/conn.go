@@ -81,6 +81,7 @@ type conn struct {
 	maxRead, maxWrite int
 	maxTransact       int
 	maxPayload        int // of a response
+	refusedLong       atomic.Bool
 
 	window creditWindow
 	// serving holds the credits' worth of requests being served: the window alone
@@ -145,7 +146,8 @@ func (c *conn) sizes(limit int) {
 	c.maxTransact = max(min(l.MaxTransactSize, out, in, limit), 0)
 	c.maxRead, c.maxWrite = min(l.MaxReadSize, limit), min(l.MaxWriteSize, limit)
 	if c.rdma != nil {
-		// Reads that are too long for a message are cut short, writes cannot come.
+		// Reads that are too long for a message are cut short, or refused to who does
+		// not take that for what it is; writes cannot come.
 		// Nor does a client ask for more by RDMA than the transport negotiated; but
 		// below 64 KiB it would refuse the server ([MS-SMB2] 3.2.5.2).
 		n := max(c.rdma.MaxReadWriteSize(), noMultiCreditSize)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"math/bits"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -137,14 +138,21 @@ func read(ctx context.Context, r *request) ntstatus.Status {
 	if rdma {
 		return r.readRDMA(ctx, o, &req, off, int(n))
 	}
-	return r.readInline(o, &req, off, int(n))
+	return r.readInline(ctx, o, &req, off, int(n))
 }
 
 // readInline answers a READ with the data in the message. What does not fit the
-// transport's messages is left out: a short read is a read.
-func (r *request) readInline(o *open, req *smb2.ReadRequest, off int64, n int) ntstatus.Status {
-	n = min(n, r.room())
-	if n >= minFileTail && r.inTheClear() {
+// transport's messages is left out: a short read is a read. To a client that takes it
+// for the end of the file it is refused.
+func (r *request) readInline(ctx context.Context, o *open, req *smb2.ReadRequest, off int64, n int) ntstatus.Status {
+	whole := r.conn.rdma != nil && !r.conn.rdma.ShortReads()
+	room := r.room()
+	if whole {
+		room = r.readRoom()
+	}
+	whole = whole && n > room
+	n = min(n, room)
+	if n >= minFileTail && r.inTheClear() && !whole {
 		if st, done := r.readFromFile(o, req, off, n); done {
 			return st
 		}
@@ -163,6 +171,18 @@ func (r *request) readInline(o *open, req *smb2.ReadRequest, off int64, n int) n
 		r.srv.bufs.put(buf)
 		return ntstatus.EndOfFile
 	}
+	if whole && got == n {
+		// Asked after the read: what is added in between is not missing in it.
+		size, err := fileSize(ctx, o)
+		if err == nil && size > off+int64(got) {
+			r.refuseLong(req.Length, room)
+			err = ntstatus.InvalidParameter
+		}
+		if err != nil {
+			r.srv.bufs.put(buf)
+			return ntstatus.FromError(err)
+		}
+	}
 	r.tail, r.tailBuf = buf.b[:got], buf
 	r.srv.count.readInline.Add(uint64(got))
 	r.srv.count.copied.Add(uint64(got))
@@ -171,6 +191,33 @@ func (r *request) readInline(o *open, req *smb2.ReadRequest, off int64, n int) n
 	var err error
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
+}
+
+// readRoom is how much of a file fits in the message to the octet, as a client
+// reckons that asks for all that does; in a compound it is less.
+func (r *request) readRoom() int {
+	if len(r.chain.reqs) != 1 {
+		return r.room()
+	}
+	n := r.conn.tc.MaxSendSize() - smb2.HeaderSize - readResponseSize
+	if r.encryption() != nil {
+		n -= smb2.TransformHeaderSize
+	}
+	return max(n, 0)
+}
+
+// readResponseSize is the fixed part of a READ response, [MS-SMB2] 2.2.20.
+const readResponseSize = 16
+
+// refuseLong says, once for a connection, what is to be done about READs that are
+// refused for their length.
+func (r *request) refuseLong(length uint32, room int) {
+	if r.conn.refusedLong.Swap(true) || room == 0 {
+		return
+	}
+	r.conn.log.Warn("a READ is refused that does not fit in a message and does not go by RDMA, as the client would take "+
+		"less for the end of the file; it has to limit its READs, which for Linux is the mount option rsize",
+		"length", length, "room", room, "rsize", 1<<(bits.Len(uint(room))-1))
 }
 
 // minFileTail is the length from which it pays to send from the page cache.

@@ -2,9 +2,12 @@ package server
 
 import (
 	"bytes"
+	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -115,6 +118,57 @@ func TestReadShortForSmallMessages(t *testing.T) {
 	want(t, "READ", st, ntstatus.Success)
 	if m, err := smb2.ParseReadResponse(msg); err != nil || !bytes.Equal(m.Data, content[:131072-reserve]) {
 		t.Errorf("%d octets, %v, want %d", len(m.Data), err, 131072-reserve)
+	}
+}
+
+// To a client that takes a short answer for the end of the file nothing is cut short:
+// a READ whose data is all there is answered, to the last octet that fits, and one that
+// would be cut is refused, with one warning for all of a connection.
+func TestReadRefusedForSmallMessages(t *testing.T) {
+	const message = 131072
+	fits := map[bool]int{
+		false: message - smb2.HeaderSize - 16,
+		true:  message - smb2.HeaderSize - 16 - smb2.TransformHeaderSize,
+	}
+	for _, encrypt := range []bool{false, true} {
+		t.Run(fmt.Sprintf("encrypted=%v", encrypt), func(t *testing.T) {
+			var log bytes.Buffer
+			s := newSite(t, memconn.Config{RDMA: true, MaxMessage: message, NoShortReads: true}, func(c *Config) {
+				c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+				if encrypt {
+					c.Encryption = PolicyRequired
+				}
+			})
+			content, most := octets(300_000), fits[encrypt]
+			s.write("f", content)
+			p := s.login(smb2.DialectSMB311).mustConnect("data")
+			f := p.openFile("f")
+			for _, c := range []struct {
+				name   string
+				off, n int
+				got    int // -1: refused
+			}{
+				{"all that fits", 0, most, most},
+				{"one more", 0, most + 1, -1},
+				{"all", 0, 300_000, -1},
+				{"the rest of the file, one more than fits", 300_000 - most - 1, 1 << 20, -1},
+				{"the rest of the file, which fits", 300_000 - most, 1 << 20, most},
+				{"a short rest", 299_990, 1 << 20, 10},
+			} {
+				st, msg := p.doSized(smb2.CommandRead, c.n, &smb2.ReadRequest{FileID: f, Offset: uint64(c.off), Length: uint32(c.n)})
+				if c.got < 0 {
+					want(t, c.name, st, ntstatus.InvalidParameter)
+					continue
+				}
+				want(t, c.name, st, ntstatus.Success)
+				if m, err := smb2.ParseReadResponse(msg); err != nil || !bytes.Equal(m.Data, content[c.off:c.off+c.got]) {
+					t.Errorf("%s: %d octets, %v, want %d", c.name, len(m.Data), err, c.got)
+				}
+			}
+			if n := strings.Count(log.String(), "rsize=65536"); n != 1 {
+				t.Errorf("%d warnings:\n%s", n, &log)
+			}
+		})
 	}
 }
 

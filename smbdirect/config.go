@@ -43,9 +43,13 @@ type Config struct {
 	// library that knows no RDMA sends that inline, see NetConn.
 	MaxFragmentedRecvSize int
 	// MaxReadWriteSize is the largest RDMA transfer, a multiple of 4 KiB up to
-	// 64 MiB; 8 MiB. Linux's client is told of no more than fits in a message either
-	// way, 128 KiB with its settings, as it takes the one for the other.
+	// 64 MiB; 8 MiB. Linux's client is told of no more than fits in a message to us,
+	// 1 MiB by default, as it takes the one for the other.
 	MaxReadWriteSize int
+	// InlineData says that clients are going to have their data in messages, not by
+	// RDMA, as those that have to encrypt it; false. Linux's client is told of no
+	// transfer then that does not fit in a message to it, 128 KiB with its settings.
+	InlineData bool
 
 	// NegotiateTimeout bounds the set-up of a connection; 120 s for a Dialer, 5 s
 	// for a Listener.
@@ -174,6 +178,7 @@ func (c *Config) engine(role core.Role) core.Config {
 		MaxReceiveSize:        uint32(c.MaxReceiveSize),
 		MaxFragmentedRecvSize: uint32(c.MaxFragmentedRecvSize),
 		MaxReadWriteSize:      uint32(c.MaxReadWriteSize),
+		InlineData:            c.InlineData,
 		NegotiateTimeout:      c.NegotiateTimeout,
 		KeepaliveInterval:     c.KeepaliveInterval,
 		KeepaliveTimeout:      c.KeepaliveTimeout,

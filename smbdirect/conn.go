@@ -51,6 +51,7 @@ type Conn struct {
 	maxSend, maxReceive, maxReadWrite int
 	readLimit                         int // own Reads under way; set by the set-up
 	invalidation                      bool
+	shortReads                        bool
 
 	wake      chan struct{} // to the connection's goroutine: drive
 	recvReady chan struct{}

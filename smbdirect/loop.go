@@ -475,6 +475,7 @@ func (c *Conn) connected() {
 	k, p := l.eng.Connection(), l.eng.Profile()
 	c.maxSend, c.maxReceive = toInt(k.MaxFragmentedSendSize), toInt(k.MaxFragmentedRecvSize)
 	c.maxReadWrite = toInt(k.MaxReadWriteSize)
+	c.shortReads = !p.NoShortReads
 	if p.MaxDescriptors > 0 && c.role == core.Active && c.regs.maxPart > 0 {
 		c.maxReadWrite = min(c.maxReadWrite, p.MaxDescriptors*c.regs.maxPart)
 	}

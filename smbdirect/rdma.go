@@ -34,6 +34,9 @@ func (s *rdmaSide) MaxReadWriteSize() int { return s.c.maxReadWrite }
 // not negotiated; every one that [MS-SMBD] runs on can invalidate.
 func (s *rdmaSide) RemoteInvalidation() bool { return s.c.invalidation }
 
+// ShortReads implements transport.RDMA.
+func (s *rdmaSide) ShortReads() bool { return s.c.shortReads }
+
 // acquire waits for n units of a semaphore, but not beyond the end of the
 // connection.
 func (c *Conn) acquire(ctx context.Context, what string, s *semaphore.Weighted, n int64) error {

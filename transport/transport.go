@@ -222,6 +222,10 @@ type RDMA interface {
 	MaxReadWriteSize() int
 	// RemoteInvalidation says that both ends can invalidate a token by a message.
 	RemoteInvalidation() bool
+	// ShortReads says that the peer takes an answer to its READ which is shorter than
+	// what it asked for, as not all fits in a message, for what it is. To another one
+	// that is the end of the file.
+	ShortReads() bool
 	// Provider names the provider, as "iwarp".
 	Provider() string
 }

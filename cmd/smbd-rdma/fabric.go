@@ -14,12 +14,14 @@ type fabric struct {
 	log     *slog.Logger
 	tap     *iwarp.Tap             // nil: nobody can see the traffic
 	onDeath func(*smbdirect.Death) // nil: nobody is told
+	// inlineData is smbdirect.Config.InlineData.
+	inlineData bool
 	// inherited are sockets for iwarp that a service manager has handed over.
 	inherited []*net.TCPListener
 }
 
 func (f fabric) direct() smbdirect.Config {
-	return smbdirect.Config{Logger: f.log, OnDeath: f.onDeath}
+	return smbdirect.Config{Logger: f.log, OnDeath: f.onDeath, InlineData: f.inlineData}
 }
 
 func (f fabric) iwarp() iwarp.Config {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,5 +35,34 @@ func TestProtectedCommandsUseRDMA(t *testing.T) {
 			wantFile(t, filepath.Join(local, "back", "big"), big)
 			wantFile(t, filepath.Join(local, "back", "sub", "small"), "small")
 		})
+	}
+}
+
+// Clients that have to encrypt, or are asked to, have their data in messages; which of
+// a server's settings say so.
+func TestInlineData(t *testing.T) {
+	for _, tc := range []struct {
+		name, global, share, flag string
+		want                      bool
+	}{
+		{name: "nothing said"},
+		{name: "offered", global: "server smb encrypt = if_required"},
+		{name: "off", global: "server smb encrypt = off"},
+		{name: "desired", global: "server smb encrypt = desired", want: true},
+		{name: "required", global: "server smb encrypt = required", want: true},
+		{name: "required by a flag", flag: "required", want: true},
+		{name: "required for a share", share: "server smb encrypt = required", want: true},
+		{name: "desired for a share", share: "server smb encrypt = desired", want: true},
+		{name: "signing", global: "server signing = mandatory"},
+	} {
+		name := filepath.Join(t.TempDir(), "smb.conf")
+		writeFile(t, name, "[global]\n"+tc.global+"\n[plain]\npath = /tmp\n[data]\npath = /tmp\n"+tc.share+"\n")
+		a := &app{log: slog.New(slog.DiscardHandler)}
+		s, err := a.settings(serveFlags{config: name, encrypt: tc.flag, users: []string{"a%b"}})
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		} else if got := s.inlineData(); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
 	}
 }

@@ -122,7 +122,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	fab := a.fabric()
-	fab.onDeath = flights.died
+	fab.onDeath, fab.inlineData = flights.died, set.inlineData()
 	if fab.tap == nil {
 		fab.tap = iwarp.NewTap()
 	}

@@ -44,6 +44,14 @@ type shareSettings struct {
 	snapshots     string // the directory of snapshots; empty for none
 }
 
+// inlineData says that clients are to encrypt, everything or at least what they do with
+// some share. Those who cannot encrypt RDMA data have it in messages then.
+func (s *settings) inlineData() bool {
+	wanted := func(sh shareSettings) bool { return sh.Encrypt || sh.EncryptionDesired }
+	return s.server.Encryption == server.PolicyRequired || s.server.Encryption == server.PolicyDesired ||
+		s.homes != nil && wanted(*s.homes) || slices.ContainsFunc(s.shares, wanted)
+}
+
 // errConfig are the errors of a configuration file, which have been reported.
 var errConfig = errors.New("the configuration has errors")
 

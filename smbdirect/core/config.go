@@ -38,6 +38,9 @@ type Config struct {
 	// MaxReadWriteSize is the largest RDMA transfer in bytes, a multiple of
 	// 4096; 8388608.
 	MaxReadWriteSize uint32
+	// InlineData says that the data of READ and WRITE is going to be in messages, as
+	// where everything is encrypted; see [Profile].TransfersFitMessages.
+	InlineData bool
 	// NegotiateTimeout bounds the negotiation; 120 s for the initiator and 5 s
 	// for the acceptor, 3.1.4.1 and 3.1.7.2.
 	NegotiateTimeout time.Duration

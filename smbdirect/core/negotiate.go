@@ -96,7 +96,10 @@ func (e *Engine) adopt(preferredSend, maxReceive, maxFragmented uint32, requeste
 		c.MaxFragmentedSendSize = min(c.MaxFragmentedSendSize, most)
 	}
 	if e.profile.TransfersFitMessages {
-		c.MaxReadWriteSize = min(c.MaxReadWriteSize, transferFitting(min(c.MaxFragmentedRecvSize, c.MaxFragmentedSendSize)))
+		c.MaxReadWriteSize = min(c.MaxReadWriteSize, transferFitting(c.MaxFragmentedRecvSize))
+		if e.cfg.InlineData {
+			c.MaxReadWriteSize = min(c.MaxReadWriteSize, transferFitting(c.MaxFragmentedSendSize))
+		}
 	}
 	if most := Credits(e.profile.MaxCreditsRequested); most > 0 {
 		c.SendCreditTarget = min(c.SendCreditTarget, most)

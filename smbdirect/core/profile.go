@@ -22,9 +22,13 @@ type Profile struct {
 	// MaxFragmentedSize bounds the SMB2 messages to the peer in bytes, below what it
 	// says; 0 is no bound.
 	MaxFragmentedSize uint32
-	// TransfersFitMessages bounds MaxReadWriteSize by what fits in one message either
-	// way, for a peer that takes the one for the other.
+	// TransfersFitMessages bounds MaxReadWriteSize by what fits in one message to us,
+	// for a peer that takes the one for the other; with Config.InlineData by what fits
+	// in one to the peer, too.
 	TransfersFitMessages bool
+	// NoShortReads is for a peer that takes an answer to a READ which is shorter than
+	// it asked for as the end of the file: what does not fit must be refused.
+	NoShortReads bool
 	// MinKeepaliveInterval and MinKeepaliveTimeout are floors for the settings.
 	MinKeepaliveInterval, MinKeepaliveTimeout time.Duration
 	// MaxDescriptors bounds the buffer descriptors in one request to the peer; 0
@@ -52,13 +56,16 @@ var (
 	// What it would move by one RDMA transfer it asks for in one message, too, when
 	// nothing goes by RDMA, for encryption without signing or below a threshold that is
 	// set high. A message above the MaxFragmentedSize of the server it cannot send, and
-	// tries again for ever; and an answer that is cut short to fit its own it takes for
-	// the end of the file, and the rest for zeros, where it reads into its page cache.
+	// tries again for ever, so it is told of no transfer that does not fit. An answer
+	// that is cut short to fit its own MaxFragmentedSize it takes for the end of the
+	// file, and the rest for zeros, where it reads into its page cache. Transfers that
+	// fit there, too, cost all its mounts most of their speed to suit a few.
 	profileCIFS = Profile{
 		Name:                 "cifs.ko",
 		MaxCreditsRequested:  255,
 		ReserveCredits:       linuxReserve,
 		TransfersFitMessages: true,
+		NoShortReads:         true,
 		MinKeepaliveInterval: 120 * time.Second,
 		MinKeepaliveTimeout:  125 * time.Second,
 	}

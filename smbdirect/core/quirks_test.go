@@ -24,7 +24,9 @@ const (
 
 	// Our defaults as an end.
 	ourServer = "new passive max=255 target=255 send=1364 recv=2048 frag=1114112 rw=8388608"
-	ourClient = "new active max=255 target=255 send=1364 recv=2048 frag=1114112 rw=8388608"
+	// Where the data is encrypted.
+	inlineServer = ourServer + " inline=1"
+	ourClient    = "new active max=255 target=255 send=1364 recv=2048 frag=1114112 rw=8388608"
 )
 
 // toCIFS and toKSMBD are connections that are established and have credits.
@@ -115,6 +117,9 @@ func TestQuirkProfiles(t *testing.T) {
 		{"our server", "any", []string{ourClient, "up", ourResponse}},
 	} {
 		r := run1(t, tc.script...)
+		if short := !r.e.Profile().NoShortReads; short == (tc.want == "cifs.ko") {
+			t.Errorf("%s: it takes short READs: %v", tc.peer, short)
+		}
 		if got := r.e.Profile().Name; got != tc.want || r.terminated() != nil {
 			t.Errorf("%s: profile %q, want %q (%v)", tc.peer, got, tc.want, r.terminated())
 		}
@@ -155,14 +160,18 @@ func TestQuirkOffer(t *testing.T) {
 func TestQuirks(t *testing.T) {
 	for _, tc := range []struct{ name, script, want string }{
 		{"3 cifs.ko receives 1364 bytes whatever we like", "new passive max=255 target=255 send=8000 recv=8000 frag=1114112;" + cifsRequest,
-			"response 0x100-0x100 v=0x100 req=255 grant=254 status=0x0 rw=131072 pref=1364 recv=1364 frag=1114112"},
-		{"3 transfers of cifs.ko fit in a message to it", ourServer + ";" + cifsRequest, "rw=131072 pref=1364"},
-		{"3 transfers of cifs.ko fit in a message to an older one", ourServer + ";" + cifsOldRequest, "rw=131072 pref=1364"},
-		{"3 transfers of cifs.ko fit in a message to it with other settings", ourServer + ";request req=255 pref=1364 recv=1364 frag=1114112", "rw=131072 pref=1364"},
-		{"3 transfers of cifs.ko fit in the longest message", ourServer + ";request req=255 pref=1364 recv=8192 frag=173910", "rw=131072 pref=1364"},
-		{"3 transfers of cifs.ko fit in the shortest message to it", ourServer + ";request req=7 pref=1364 recv=1364 frag=131072", "rw=65536 pref=1364"},
+			"response 0x100-0x100 v=0x100 req=255 grant=254 status=0x0 rw=1048576 pref=1364 recv=1364 frag=1114112"},
+		{"3 transfers of cifs.ko fit in a message to us", ourServer + ";" + cifsRequest, "rw=1048576 pref=1364"},
+		{"3 transfers of an older cifs.ko fit in a message to us", ourServer + ";" + cifsOldRequest, "rw=1048576 pref=1364"},
 		{"3 transfers of cifs.ko fit in the shortest message to us", "new passive send=1364 recv=2048 frag=131072 rw=8388608;" + cifsRequest, "rw=65536 pref=1364"},
+		{"3 data inline: transfers of cifs.ko fit in a message to it", inlineServer + ";" + cifsRequest, "rw=131072 pref=1364"},
+		{"3 data inline: to an older one", inlineServer + ";" + cifsOldRequest, "rw=131072 pref=1364"},
+		{"3 data inline: to it with other settings", inlineServer + ";request req=255 pref=1364 recv=1364 frag=1114112", "rw=131072 pref=1364"},
+		{"3 data inline: in the longest message to it", inlineServer + ";request req=255 pref=1364 recv=8192 frag=173910", "rw=131072 pref=1364"},
+		{"3 data inline: in the shortest message to it", inlineServer + ";request req=7 pref=1364 recv=1364 frag=131072", "rw=65536 pref=1364"},
+		{"3 data inline: in the shortest message to us", "new passive send=1364 recv=2048 frag=131072 rw=8388608 inline=1;" + cifsRequest, "rw=65536 pref=1364"},
 		{"3 transfers of others may be longer than a message", ourServer + ";" + windowsRequest, "rw=8388608 pref=1364"},
+		{"3 data inline: those of others, too", inlineServer + ";" + windowsRequest, "rw=8388608 pref=1364"},
 		{"3 messages to cifs.ko fit its receives", strings.Join(toCIFS, ";") + ";submit 1 1341", "id=1 [0:1340] remaining=1"},
 		{"3 ksmbd asked for messages too small breaks its own rule", "new active;up;response pref=1024 recv=1024 frag=130560", "MaxFragmentedSize"},
 		{"3 Windows server with less than is asked for", ourClient + ";up;response rw=1048576 pref=1364 recv=8192 frag=1048576 req=255 grant=10;state", "ESTABLISHED credits: send 10"},

@@ -172,6 +172,7 @@ func (r *rig) command(line string) *rig {
 			MaxReceiveSize:        uint32(a.get("recv", 1024)),
 			MaxFragmentedRecvSize: uint32(a.get("frag", 131072)),
 			MaxReadWriteSize:      uint32(a.get("rw", 1048576)),
+			InlineData:            a.get("inline", 0) == 1,
 			SendDepth:             int(a.get("depth", 1000)),
 		}
 		n := newRig(r.t, cfg)

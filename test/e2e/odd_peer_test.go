@@ -318,4 +318,5 @@ func (r oddRDMA) Register(context.Context, []byte, transport.Access) (transport.
 }
 func (r oddRDMA) MaxReadWriteSize() int    { return int(r.c.r.MaxReadWriteSize) }
 func (r oddRDMA) RemoteInvalidation() bool { return true }
+func (r oddRDMA) ShortReads() bool         { return true }
 func (r oddRDMA) Provider() string         { return "odd" }

@@ -73,6 +73,10 @@ var mutations = []mutation{
 		old: "if e.profile.TransfersFitMessages {", new: "if false {",
 	},
 	{
+		name: "where it encrypts, of transfers that do not fit in one to it", rule: "quirk 3", file: "smbdirect/core/negotiate.go", pkgs: engine,
+		old: "if e.cfg.InlineData {", new: "if false {",
+	},
+	{
 		name: "an adapter that refused receives is not asked again", rule: "SD-81", file: "smbdirect/core/engine.go", pkgs: engine,
 		old: "			e.retryAt = now + e.retryDelay\n", new: "",
 	},

@@ -27,6 +27,8 @@ type Config struct {
 	RDMA bool
 	// NoInvalidation takes remote invalidation away from it.
 	NoInvalidation bool
+	// NoShortReads is a peer that takes a short answer for the end of the file.
+	NoShortReads bool
 	// MaxMessage is the largest message in bytes, either way; default 8 MiB + 64 KiB.
 	MaxMessage int
 	// MaxReadWriteSize is the largest transfer in bytes; default 8 MiB.
@@ -398,6 +400,9 @@ func (r *rdma) MaxReadWriteSize() int { return r.c.link.cfg.MaxReadWriteSize }
 
 // RemoteInvalidation implements transport.RDMA.
 func (r *rdma) RemoteInvalidation() bool { return !r.c.link.cfg.NoInvalidation }
+
+// ShortReads implements transport.RDMA.
+func (r *rdma) ShortReads() bool { return !r.c.link.cfg.NoShortReads }
 
 // Provider implements transport.RDMA.
 func (r *rdma) Provider() string { return "memory" }

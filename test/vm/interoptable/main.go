@@ -31,13 +31,15 @@ var (
 	clientColumns = []column{{"client-rxe", "verbs, rxe"}, {"client-siw", "verbs, siw"}, {"client-iwarp", "iwarp, siw"}}
 	// The rows that every column has come first, in this order; others follow as
 	// they were run.
-	firstRows = []string{"mix", "tree", "sequential", "signing", "encryption", "cut", "killed"}
+	firstRows = []string{"mix", "tree", "sequential", "signing", "encryption", "encrypted", "refused", "cut", "killed"}
 	rowTitles = map[string]string{
 		"mix":        "random mix of 4 KiB to 1 MiB, 4 jobs, crc32c",
 		"tree":       "tree of small files",
 		"sequential": "sequential, crc32c",
 		"signing":    "signing required",
-		"encryption": "encryption required",
+		"encryption": "encryption, READs that fit in messages",
+		"encrypted":  "encryption required by the server",
+		"refused":    "encryption, READs that do not fit are refused",
 		"cut":        "connection cut in the middle",
 		"killed":     "server killed and started again",
 	}
