@@ -31,6 +31,8 @@ type session struct {
 	// gone is set when the session ends, before its opens are closed: who adds an
 	// open after that must take it back.
 	gone atomic.Bool
+	// left is closed when the session has ended and has nothing open any more.
+	left chan struct{}
 	// cut is set while the session has no connection. It changes with mu held.
 	cut atomic.Bool
 
@@ -134,7 +136,8 @@ func (s *session) conns() []*conn {
 // newSession makes a session of a connection and enters it in both tables.
 func (c *conn) newSession() (*session, ntstatus.Status) {
 	s := &session{
-		srv: c.srv, created: time.Now(),
+		left: make(chan struct{}),
+		srv:  c.srv, created: time.Now(),
 		dialect: c.dialect, client: c.clientGUID,
 		preauth: c.preauth,
 		trees:   map[uint32]*tree{}, channels: map[*conn]*channel{},
@@ -217,12 +220,14 @@ func (s *Server) removeAll(sess *session, self *request, keep bool) {
 		t.end()
 		defer t.drop() // when the opens are closed, or have taken it over
 	}
-	s.removeSession(sess)
 	for c := range channels {
 		c.dropSession(sess)
 		c.cancelWhere(func(r *request) bool { return r.sess == sess && r != self })
 	}
 	s.closeSessionOpens(sess, keep)
+	// Only now: who comes in its place has to find it as long as it has something.
+	s.removeSession(sess)
+	close(sess.left)
 }
 
 // loseChannel takes the channel on a connection that has ended out of the session,

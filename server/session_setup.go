@@ -320,10 +320,16 @@ func (c *conn) newSigner(key, sessionKey, hash []byte) (*smbcrypto.Signer, error
 // lost, if it is the same user's.
 func (c *conn) endPrevious(sess *session, id uint64, r *request) {
 	old := c.srv.findSession(id)
-	if old == nil || old == sess || !old.isValid() || old.userKey() == "" || old.userKey() != sess.userKey() {
+	if old == nil || old == sess || old.currentState() == sessionInProgress || old.userKey() == "" || old.userKey() != sess.userKey() {
 		return
 	}
 	c.srv.endSession(old, r)
+	// The loss of its connection may have been noticed at the same time: what it leaves
+	// to be claimed has to be there when this is answered.
+	select {
+	case <-old.left:
+	case <-c.ctx.Done():
+	}
 }
 
 // bindSession makes this connection a further channel of a session:
@@ -335,7 +341,7 @@ func bindSession(ctx context.Context, r *request, req *smb2.SessionSetupRequest)
 		r.signer = sess.signer // also of a refusal: there is no other key yet
 	}
 	switch {
-	case sess == nil:
+	case sess == nil, sess.gone.Load():
 		return ntstatus.UserSessionDeleted
 	case !sess.isValid():
 		return ntstatus.RequestNotAccepted
