@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // leafTests are the tests under smb2 that smbtorture knows, in its order. Most names
@@ -55,6 +58,7 @@ type setting struct {
 	server  string
 	options []string
 	timeout time.Duration
+	prepare func(s *site, share string, worker int) error
 }
 
 // block has smbtorture hold a connection up, in its namespace.
@@ -77,7 +81,11 @@ var settings = []setting{
 	{tests: `smb2\.set-sparse-ioctl|smb2\.zero-data-ioctl`, options: []string{"torture:filename=x", "torture:offset=0", "torture:beyond_final_zero=4096", "torture:set_sparse=true"}},
 	{tests: `smb2\.durable-v2-open\.persistent-.*`, share: "persistent%d"},
 	{tests: `smb2\.(maxfid|notify\.mask|compound_find\.compound_find_close)`, timeout: 180 * time.Second},
-	{tests: `smb2\.twrp\..*`, share: "snapshots%d"},
+	{tests: `smb2\.twrp\..*`, share: "snapshots%d", options: []string{
+		"torture:twrp_file=file", "torture:twrp_snapshot=" + snapshot,
+		"torture:twrp_stream=stream", "torture:twrp_stream_size=100",
+	}, prepare: (*site).makeSnapshot},
+	{tests: `smb2\.ioctl\.dup_extents_.*`, share: "memory%d"},
 }
 
 // common are options for all: without a name of its own smbtorture takes the host's.
@@ -100,6 +108,12 @@ func (s *site) one(ctx context.Context, name string, worker int) result {
 	if err := s.empty(share); err != nil {
 		r.Outcome, r.Why = broken, err.Error()
 		return r
+	}
+	if set.prepare != nil {
+		if err := set.prepare(s, share, worker); err != nil {
+			r.Outcome, r.Why = broken, err.Error()
+			return r
+		}
 	}
 	if set.server == "" {
 		set.server = usual
@@ -134,6 +148,37 @@ func (s *site) one(ctx context.Context, name string, worker int) result {
 	file := regexp.MustCompile(`[^\w.+-]`).ReplaceAllString(name, "_") + ".log"
 	_ = os.WriteFile(filepath.Join(s.keep, file), out.Bytes(), 0o644)
 	return r
+}
+
+// snapshot is the name of an earlier state of a share.
+const snapshot = "@GMT-2020.01.02-03.04.05"
+
+// makeSnapshot fills a share and an earlier state of it, for the tests of previous
+// versions, which want both to be there.
+func (s *site) makeSnapshot(share string, worker int) error {
+	before := filepath.Join(s.dir, "snapdir"+strconv.Itoa(worker), snapshot)
+	for _, dir := range []string{filepath.Join(s.dir, share), before} {
+		if err := os.MkdirAll(filepath.Join(dir, "subdir"), 0o777); err != nil {
+			return err
+		}
+		file := filepath.Join(dir, "file")
+		if err := os.WriteFile(file, []byte("content"), 0o666); err != nil {
+			return err
+		}
+		// In Samba's form: the data of a stream are followed by an octet.
+		if err := unix.Setxattr(file, "user.DosStream.stream:$DATA", make([]byte, 101), 0); err != nil {
+			return err
+		}
+		if err := os.Link(file, filepath.Join(dir, "subdir", "hardlink")); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		for _, f := range []string{file, filepath.Join(dir, "subdir")} {
+			if err := os.Chown(f, s.uid, s.gid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 var (
