@@ -287,8 +287,14 @@ func (t *tree) viewNow(ctx context.Context) (vfs.FS, ntstatus.Status) {
 // can give him those, the server's where the operating system does not know him, or he
 // is an administrator of the share.
 func asUser(fsys vfs.FS, a *admission) (vfs.FS, error) {
+	if !a.known || a.admin {
+		return fsys, nil
+	}
+	if own, ok := fsys.(vfs.OwnerView); ok {
+		return own.OwnedBy(a.account.UID, a.account.GID), nil
+	}
 	imp, ok := fsys.(vfs.Impersonator)
-	if !ok || !a.known || a.admin || os.Geteuid() != 0 {
+	if !ok || os.Geteuid() != 0 {
 		return fsys, nil
 	}
 	return imp.As(vfs.Credentials{UID: a.account.UID, GID: a.account.GID, Groups: a.account.GIDs})

@@ -7,7 +7,7 @@
 // directories) is small; whatever a backend can do beyond it, it offers by
 // implementing more interfaces, found by type assertion:
 //
-//	on an FS    Linker, Symlinker, Watcher, Impersonator, Snapshotter
+//	on an FS    Linker, Symlinker, Watcher, Impersonator, OwnerView, Snapshotter
 //	on a File   OSFiler, Allocator, HoleSeeker, Cloner, RangeCopier, Xattrer,
 //	            XattrPeeker, StreamHolder, SecurityHolder, Leaser, RangeLocker, FileLocker
 //

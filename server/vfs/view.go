@@ -28,6 +28,15 @@ type Impersonator interface {
 	As(c Credentials) (FS, error)
 }
 
+// OwnerView is an FS without users of its own, in which what is created can belong to
+// one all the same.
+type OwnerView interface {
+	// OwnedBy returns a view of the same storage in which what is created belongs to uid
+	// and gid. It gives no rights and takes none. It is as cheap as a pointer, needs no
+	// Close, and works as long as the FS it was made of.
+	OwnedBy(uid, gid uint32) FS
+}
+
 // CaseView is an FS that looks names up without regard to case and can be made not
 // to.
 type CaseView interface {

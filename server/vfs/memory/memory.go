@@ -49,6 +49,7 @@ const (
 type FS struct {
 	*store
 	exact bool // case matters in names
+	owner ids  // of what is created
 }
 
 var (
@@ -57,6 +58,7 @@ var (
 	_ vfs.Symlinker = (*FS)(nil)
 	_ vfs.Watcher   = (*FS)(nil)
 	_ vfs.CaseView  = (*FS)(nil)
+	_ vfs.OwnerView = (*FS)(nil)
 )
 
 // store is what an FS and its files have in common.
@@ -108,13 +110,13 @@ func New(cfg Config) (*FS, error) {
 		budget:  budget{max: cfg.MaxBytes},
 		watches: make(map[*watch]struct{}),
 	}
-	root, err := s.newNode(fs.ModeDir, fs.ModePerm&cfg.DirMask)
+	root, err := s.newNode(fs.ModeDir, fs.ModePerm&cfg.DirMask, process)
 	if err != nil {
 		return nil, err
 	}
 	root.nlink.Store(1)
 	s.root = root
-	s.base = &FS{store: s, exact: cfg.CaseSensitive}
+	s.base = &FS{store: s, exact: cfg.CaseSensitive, owner: process}
 	return s.base, nil
 }
 
@@ -123,7 +125,12 @@ func (f *FS) CaseSensitive() vfs.FS {
 	if f.exact {
 		return f
 	}
-	return &FS{store: f.store, exact: true}
+	return &FS{store: f.store, exact: true, owner: f.owner}
+}
+
+// OwnedBy implements vfs.OwnerView.
+func (f *FS) OwnedBy(uid, gid uint32) vfs.FS {
+	return &FS{store: f.store, exact: f.exact, owner: ids{uid, gid}}
 }
 
 // Base returns the FS that f is a view of; see vfs.Base.
@@ -203,8 +210,11 @@ func (f *FS) Statfs(ctx context.Context) (vfs.Statfs, error) {
 	}, nil
 }
 
-// owner is who objects belong to at first.
-var owner = struct{ uid, gid uint32 }{uint32(os.Getuid()), uint32(os.Getgid())}
+// process is who objects belong to that no user has made.
+var process = ids{uint32(os.Getuid()), uint32(os.Getgid())}
+
+// ids are an owner.
+type ids struct{ uid, gid uint32 }
 
 // pathError wraps err unless it is wrapped or nil.
 func pathError(op, name string, err error) error {

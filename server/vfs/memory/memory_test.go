@@ -178,3 +178,41 @@ func BenchmarkOpenStatReadClose(b *testing.B) {
 		h.Close()
 	}
 }
+
+// What a user creates is his, in the way that names are looked up which his view had
+// before; what is there stays whose it was.
+func TestOwnedBy(t *testing.T) {
+	base, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	his := base.OwnedBy(1001, 1002)
+	if vfs.Base(his) != vfs.Base(base) {
+		t.Error("the view has another base")
+	}
+	if err := base.Mkdir(t.Context(), "before", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := his.Mkdir(t.Context(), "d", 0); err != nil {
+		t.Fatal(err)
+	}
+	view := his.(vfs.CaseView).CaseSensitive()
+	f, _, err := view.Open(t.Context(), "d/f", vfs.OpenOptions{Access: vfs.AccessWrite, Disposition: vfs.CreateNew})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if err := view.(vfs.Symlinker).Symlink(t.Context(), "f", "d/l"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]uint32{"before": {process.uid, process.gid}, "d": {1001, 1002}, "d/f": {1001, 1002}, "d/l": {1001, 1002}} {
+		i, err := base.Lstat(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]uint32{i.UID, i.GID}; got != want {
+			t.Errorf("%s belongs to %d, want %d", name, got, want)
+		}
+	}
+}

@@ -55,7 +55,7 @@ func (f *FS) create(ctx context.Context, op, name string, make func() (*node, er
 // Mkdir implements vfs.FS.
 func (f *FS) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
 	return f.create(ctx, "mkdir", name, func() (*node, error) {
-		return f.newNode(fs.ModeDir, perm&f.cfg.DirMask)
+		return f.newNode(fs.ModeDir, perm&f.cfg.DirMask, f.owner)
 	})
 }
 
@@ -71,7 +71,7 @@ func (f *FS) Symlink(ctx context.Context, target, name string) error {
 		if err := f.budget.take(int64(len(target))); err != nil {
 			return nil, err
 		}
-		n, err := f.newNode(fs.ModeSymlink, fs.ModePerm)
+		n, err := f.newNode(fs.ModeSymlink, fs.ModePerm, f.owner)
 		if err != nil {
 			f.budget.give(int64(len(target)))
 			return nil, err

@@ -39,7 +39,7 @@ type node struct {
 }
 
 // newNode makes an object that has no name yet.
-func (s *store) newNode(typ, perm fs.FileMode) (*node, error) {
+func (s *store) newNode(typ, perm fs.FileMode, owner ids) (*node, error) {
 	if s.objects.Add(1) > s.cfg.MaxObjects+1 { // the root is not counted
 		s.objects.Add(-1)
 		return nil, fmt.Errorf("the share has %d objects: %w", s.cfg.MaxObjects, syscall.ENOSPC)

@@ -75,7 +75,8 @@ func (f *FS) open(name string, o vfs.OpenOptions) (found, vfs.Action, error) {
 		return found{}, 0, err
 	}
 	n, err := f.insert(p, func() (*node, error) {
-		n, err := f.newNode(f.newType(o))
+		typ, perm := f.newType(o)
+		n, err := f.newNode(typ, perm, f.owner)
 		if err == nil {
 			n.attrs = o.Attributes & vfs.AttrMask
 		}
