@@ -25,9 +25,8 @@ import (
 
 const (
 	// breakTimeout is how long a client has to acknowledge a break: [MS-SMB2] 3.3.2.1
-	// leaves it to us. Windows gives 35 s; with one less, who waits for somebody else
-	// to answer has the answer himself by then.
-	breakTimeout = 34 * time.Second
+	// leaves it to us, and 35 s is what Windows gives.
+	breakTimeout = 35 * time.Second
 	// breakHeadStart is how long who causes breaks waits for them to be on their way,
 	// so that they do not come after the answer to the request that caused them.
 	breakHeadStart = 100 * time.Millisecond
