@@ -164,7 +164,7 @@ type Config struct {
 	// AuthTimeout ends a session that has not finished authenticating; default 45 s.
 	AuthTimeout time.Duration
 	// BreakTimeout is how long a client has to answer when somebody else needs what it
-	// caches ([MS-SMB2] 3.3.2.1, 3.3.2.5); after that it caches nothing. Default 34 s.
+	// caches ([MS-SMB2] 3.3.2.1, 3.3.2.5); after that it caches nothing. Default 35 s.
 	BreakTimeout time.Duration
 	// MaxDurableTimeout is the longest time for which an open is kept for a client
 	// whose connection was lost, whatever it asks for; default 5 min, the most that
