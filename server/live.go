@@ -53,8 +53,8 @@ func newLive(c *Config) (*live, error) {
 // No connection is dropped, unless its peer is on the list of hosts that may not
 // connect now. Tree connects to shares that are gone, or whose users may not connect to
 // them any more, end, and what is open by them is closed. The others stay, and what was
-// granted on them: they see a changed ReadOnly, ReadList and WriteList at once, and any
-// other change when they connect the next time. Reload returns when all that has ended
+// granted on them: what ReadOnly, ReadList and WriteList take away is gone at once; what
+// they give, and any other change, is there when somebody connects the next time. Reload returns when all that has ended
 // that is to end, or ctx has.
 func (s *Server) Reload(ctx context.Context, c Config) error {
 	l, err := newLive(&c)

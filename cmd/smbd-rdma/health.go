@@ -20,7 +20,7 @@ const healthTime = 5 * time.Second
 // share, however often somebody asks. The zero value is ready.
 type probes struct {
 	mu sync.Mutex
-	m  map[vfs.FS]*probe // guarded by mu
+	m  map[storeKey]*probe // guarded by mu
 }
 
 type probe struct {
@@ -28,23 +28,21 @@ type probe struct {
 	err  error // set before done is closed
 }
 
-// ask asks whether the storage can be reached. The goroutine of a question that is not
-// answered ends with the system call that it is in.
-func (p *probes) ask(ctx context.Context, fsys vfs.FS) error {
+// ask asks whether a store can be reached. The goroutine of a question that
+// is not answered ends with the system call that it is in.
+func (p *probes) ask(ctx context.Context, key storeKey, question func() error) error {
 	p.mu.Lock()
-	q := p.m[fsys]
+	q := p.m[key]
 	if q == nil {
 		if p.m == nil {
-			p.m = map[vfs.FS]*probe{}
+			p.m = map[storeKey]*probe{}
 		}
 		q = &probe{done: make(chan struct{})}
-		p.m[fsys] = q
+		p.m[key] = q
 		go func() {
-			if _, q.err = fsys.Stat(context.Background(), vfs.Root); q.err == nil {
-				_, q.err = fsys.Statfs(context.Background())
-			}
+			q.err = question()
 			p.mu.Lock()
-			delete(p.m, fsys)
+			delete(p.m, key)
 			p.mu.Unlock()
 			close(q.done)
 		}()
@@ -66,13 +64,36 @@ func (s *daemon) healthy(ctx context.Context) error {
 	var mu sync.Mutex
 	var bad []string
 	var asked sync.WaitGroup
-	for path, fsys := range s.stores.all() {
+	check := func(key storeKey, question func() error) {
 		asked.Go(func() {
-			if err := s.probes.ask(ctx, fsys); err != nil {
+			if err := s.probes.ask(ctx, key, question); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
-				bad = append(bad, fmt.Sprintf("%s: %v", path, err))
+				bad = append(bad, fmt.Sprintf("%s%s: %v", key.path, key.share, err))
 			}
+		})
+	}
+	for _, key := range s.stores.keys() {
+		check(key, func() error {
+			fsys, release, ok := s.stores.borrow(key)
+			if !ok {
+				return nil // the last who had it has gone
+			}
+			defer release()
+			_, err := fsys.Stat(context.Background(), vfs.Root)
+			if err == nil {
+				_, err = fsys.Statfs(context.Background())
+			}
+			return err
+		})
+	}
+	for _, sh := range *s.closed.Load() {
+		check(sh.store(sh.staticPath()), func() error {
+			_, release, err := sh.open(&s.stores, sh.staticPath())
+			if err == nil {
+				release()
+			}
+			return err
 		})
 	}
 	asked.Wait()
@@ -80,5 +101,6 @@ func (s *daemon) healthy(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(bad)
+	bad = slices.Compact(bad)
 	return errors.New("shares that cannot be reached: " + strings.Join(bad, "; "))
 }

@@ -260,7 +260,7 @@ func TestPathsOfUsers(t *testing.T) {
 			release()
 		}
 	}
-	if n := len(st.all()); n != 0 {
+	if n := len(st.keys()); n != 0 {
 		t.Errorf("%d file systems are held by nobody", n)
 	}
 }
@@ -334,6 +334,70 @@ func TestSharesInMemory(t *testing.T) {
 	for _, path := range []string{"memory:0", "memory:x", "memory:-1M", "memory:1K", "memory:9999999999999T", "memory:k", "memory:2000T"} {
 		if n, err := memorySize(path); err == nil {
 			t.Errorf("%s is %d", path, n)
+		}
+	}
+}
+
+// A share whose directory is not there, as of a file system that is not mounted, keeps
+// neither the server nor a reload from serving the others, and is there when it is.
+func TestShareThatIsNotThere(t *testing.T) {
+	root := t.TempDir()
+	one, two := filepath.Join(root, "one"), filepath.Join(root, "two")
+	s, conf := confSite(t, "[x]\npath = "+one+"\n")
+	healthy := func(want int, name string) {
+		t.Helper()
+		r, err := http.Get("http://127.0.0.1:" + s.port["http"] + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		var b bytes.Buffer
+		if _, err := b.ReadFrom(r.Body); err != nil {
+			t.Fatal(err)
+		}
+		if r.StatusCode != want || !strings.Contains(b.String(), name) {
+			t.Errorf("health is %d %q, want %d and %q", r.StatusCode, b.String(), want, name)
+		}
+	}
+	refused := func(share string) {
+		t.Helper()
+		if _, stderr := s.do(exitFailed, "tcp", "ls", "//127.0.0.1/"+share); !strings.Contains(stderr, "BAD_NETWORK_NAME") {
+			t.Errorf("a share that is not there: %s", stderr)
+		}
+	}
+	s.do(exitDone, "tcp", "ls", "//127.0.0.1/data")
+	refused("x")
+	healthy(http.StatusServiceUnavailable, one)
+	writeConf(t, conf, "[x]\npath = "+one+"\n[y]\npath = "+two+"\n")
+	s.tool(exitDone, "reload")
+	refused("y")
+	healthy(http.StatusServiceUnavailable, two)
+	for _, dir := range []string{one, two} {
+		writeFile(t, filepath.Join(dir, "f"), "text")
+	}
+	s.do(exitDone, "tcp", "cat", "//127.0.0.1/x/f")
+	s.do(exitDone, "tcp", "cat", "//127.0.0.1/y/f")
+	healthy(http.StatusOK, "ok")
+	if _, log := s.stop(); !strings.Contains(log, "share cannot be opened") {
+		t.Errorf("the log does not say so: %s", log)
+	}
+}
+
+// What a share in memory holds is nowhere else: no change of the configuration but its
+// own end takes it away.
+func TestReloadKeepsWhatIsInMemory(t *testing.T) {
+	s, conf := confSite(t, "[ram]\npath = memory:8M\nread only = no\n")
+	src := filepath.Join(t.TempDir(), "f")
+	writeFile(t, src, "text")
+	s.do(exitDone, "tcp", "put", src, "//127.0.0.1/ram/f")
+	for _, more := range []string{
+		"path = memory:16M\nread only = no", "path = memory:8M\nhide dot files = no", "path = memory:\nstore dos attributes = no",
+		"path = memory:8M\ncase sensitive = yes\nvfs objects = shadow_copy2",
+	} {
+		writeConf(t, conf, "[ram]\n"+more+"\n")
+		s.tool(exitDone, "reload")
+		if text, _ := s.do(exitDone, "tcp", "cat", "//127.0.0.1/ram/f"); text != "text" {
+			t.Errorf("%s: the file has %q", more, text)
 		}
 	}
 }

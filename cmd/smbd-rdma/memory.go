@@ -33,12 +33,12 @@ func memorySize(path string) (int64, error) {
 }
 
 // openMemory makes a share in memory. What it lets through is the share's to say.
-func openMemory(k storeKey) (vfs.FS, error) {
-	n, err := memorySize(k.path)
+func openMemory(path string, caseSensitive bool) (vfs.FS, error) {
+	n, err := memorySize(path)
 	if err != nil {
 		return nil, err
 	}
-	fsys, err := memory.New(memory.Config{MaxBytes: n, CaseSensitive: k.caseSensitive, FileMask: 0o777, DirMask: 0o777})
+	fsys, err := memory.New(memory.Config{MaxBytes: n, CaseSensitive: caseSensitive, FileMask: 0o777, DirMask: 0o777})
 	if err != nil {
 		return nil, err
 	}

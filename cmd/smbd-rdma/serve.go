@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -89,6 +90,7 @@ type daemon struct {
 	stores   stores
 	probes   probes
 	systemd  notifier
+	closed   atomic.Pointer[[]shareSettings] // shares that could not be opened
 
 	mu      sync.Mutex // one reload at a time
 	set     *settings  // guarded by mu: in force
@@ -108,9 +110,10 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	s.set, s.accounts = set, newAccounts(a.log, set.users)
 	cfg := set.server
 	cfg.Users, cfg.Logger, cfg.Audit = s.accounts, a.log, s.audit.event
-	if cfg.Shares, cfg.Homes, s.release, err = set.open(&s.stores); err != nil {
+	if cfg.Shares, cfg.Homes, s.release, err = a.openShares(set, &s.stores); err != nil {
 		return err
 	}
+	s.closed.Store(&set.closed)
 	defer func() { s.release() }()
 	if err := s.audit.open(set.audit); err != nil {
 		return err
@@ -242,7 +245,7 @@ func (s *daemon) reload(ctx context.Context) error {
 	}
 	cfg := set.server
 	var release func()
-	if cfg.Shares, cfg.Homes, release, err = set.open(&s.stores); err != nil {
+	if cfg.Shares, cfg.Homes, release, err = s.a.openShares(set, &s.stores); err != nil {
 		return err
 	}
 	if err := s.audit.open(set.audit); err != nil {
@@ -261,6 +264,7 @@ func (s *daemon) reload(ctx context.Context) error {
 		release()
 		return err
 	}
+	s.closed.Store(&set.closed)
 	s.release()
 	s.release = release
 	if later := restartOnly(s.set, set); len(later) > 0 {
@@ -358,6 +362,14 @@ func restartOnly(old, now *settings) (names []string) {
 	differ("server multi channel support", old.multiChan == now.multiChan)
 	differ("smbd-rdma:http", old.http == now.http)
 	differ("smbd-rdma:control", old.control == now.control)
+	for i := range old.shares {
+		for j := range now.shares {
+			if a, b := &old.shares[i], &now.shares[j]; isMemory(a.path) && isMemory(b.path) && strings.EqualFold(a.Name, b.Name) {
+				differ("the size of ["+b.Name+"]", a.path == b.path)
+				differ("case sensitive of ["+b.Name+"]", a.caseSensitive == b.caseSensitive)
+			}
+		}
+	}
 	return names
 }
 

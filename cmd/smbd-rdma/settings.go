@@ -33,6 +33,8 @@ type settings struct {
 	audit       string
 	logLevel    int64 // Samba's; -1 if the file does not say
 	file        *smbconf.Config
+	strict      bool
+	closed      []shareSettings // that could not be opened, set by open
 }
 
 // shareSettings is a share before it is opened: path is a directory, memory: or, with
@@ -42,6 +44,7 @@ type shareSettings struct {
 	path          string
 	caseSensitive bool
 	snapshots     string // the directory of snapshots; empty for none
+	fromFile      bool   // and not of --share
 }
 
 // inlineData says that clients are to encrypt, everything or at least what they do with
@@ -83,7 +86,8 @@ func (a *app) logProblem(p smbconf.Problem) {
 func (a *app) settings(f serveFlags) (*settings, error) {
 	s := &settings{
 		tcp: []string{":445"}, rdma: []string{"iwarp://:5445"}, rdmaDevices: true, multiChan: true, logLevel: -1,
-		users: &accountsConfig{flags: server.UserMap{}, users: &smbconf.UserMap{}, guest: "nobody"},
+		users:  &accountsConfig{flags: server.UserMap{}, users: &smbconf.UserMap{}, guest: "nobody"},
+		strict: f.strict,
 	}
 	if f.config != "" {
 		c, err := a.loadConfig(f.config, f.strict, a.logProblem)
@@ -173,7 +177,7 @@ var (
 		"desired": server.PolicyDesired, "required": server.PolicyRequired, "off": server.PolicyDisabled,
 	}
 	dialects = map[string]uint16{
-		"smb2_02": server.Dialect202, "smb2_10": server.Dialect210, "smb2_22": server.Dialect300, "smb2_24": server.Dialect300,
+		"nt1": server.Dialect202, "smb2_02": server.Dialect202, "smb2_10": server.Dialect210, "smb2_22": server.Dialect300, "smb2_24": server.Dialect300,
 		"smb3_00": server.Dialect300, "smb3_02": server.Dialect302, "smb3_11": server.Dialect311,
 	}
 )
@@ -306,13 +310,17 @@ func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.
 	}
 	s.http, s.control, s.audit = g.String("smbd-rdma:http"), g.String("smbd-rdma:control"), g.String("smbd-rdma:audit")
 	if g.Set("log level") {
-		word, _, _ := strings.Cut(g.String("log level"), " ")
-		n, err := strconv.ParseInt(word, 10, 32)
-		if err != nil || n < 0 {
-			fail("log level", fmt.Errorf("%q is not a number", word))
-			n = 1
+		s.logLevel = 1
+		// The words for classes, "auth:10", may stand first or alone.
+		words := slices.DeleteFunc(strings.Fields(g.String("log level")), func(w string) bool { return strings.Contains(w, ":") })
+		if len(words) > 0 {
+			n, err := strconv.ParseInt(words[0], 10, 32)
+			if err != nil || n < 0 {
+				fail("log level", fmt.Errorf("%q is not a number", words[0]))
+				n = 1
+			}
+			s.logLevel = n
 		}
-		s.logLevel = n
 	}
 
 	s.users.guest = g.String("guest account")
@@ -381,7 +389,7 @@ func shareOf(sec *smbconf.Section) shareSettings {
 		snapshots = sec.String("shadow:snapdir")
 	}
 	return shareSettings{
-		path: sec.String("path"), caseSensitive: sec.String("case sensitive") == "yes", snapshots: snapshots,
+		path: sec.String("path"), fromFile: true, caseSensitive: sec.String("case sensitive") == "yes", snapshots: snapshots,
 		Share: server.Share{
 			Name: sec.Name, Comment: sec.String("comment"), Volume: sec.String("volume"),
 			Hidden: !sec.Bool("browseable"), AccessBased: sec.Bool("access based share enum"),
@@ -512,8 +520,9 @@ func readUserMap(name string) (*smbconf.UserMap, []error, error) {
 }
 
 // open makes the server's shares, with what they hold from stores. The references that
-// it takes there are dropped by release.
-func (s *settings) open(st *stores) (shares []server.Share, homes *server.Share, release func(), err error) {
+// it takes there are dropped by release. What cannot be opened of the file's shares is in
+// closed.
+func (a *app) openShares(s *settings, st *stores) (shares []server.Share, homes *server.Share, release func(), err error) {
 	var held []func()
 	release = func() {
 		for _, r := range held {
@@ -525,12 +534,18 @@ func (s *settings) open(st *stores) (shares []server.Share, homes *server.Share,
 		if !smbconf.Dynamic(sh.path) {
 			// Held for as long as it is configured: what cannot be opened is found
 			// out now, and a share in memory stays.
-			_, r, err := st.get(sh.store(strings.ReplaceAll(sh.path, "%%", "%")))
-			if err != nil {
+			_, r, err := sh.open(st, sh.staticPath())
+			switch {
+			case err == nil:
+				held = append(held, r)
+			case s.strict || !sh.fromFile:
 				release()
 				return nil, nil, nil, fmt.Errorf("share %s: %w", sh.Name, err)
+			default:
+				// The others are served, and this one when it is there.
+				a.log.Error("share cannot be opened, and is refused until it can be", "share", sh.Name, "err", err)
+				s.closed = append(s.closed, sh)
 			}
-			held = append(held, r)
 		}
 		sh.Open = sh.opener(st)
 		shares = append(shares, sh.Share)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,7 +19,7 @@ import (
 // one file system, which is closed when nobody has it any more.
 type storeKey struct {
 	path          string
-	share         string // of a share in memory, which is its own
+	share         string // of a share in memory, which is its own; nothing else then
 	readOnly      bool
 	caseSensitive bool
 	noDOS         bool
@@ -40,7 +42,7 @@ type store struct {
 
 // get opens a file system, or finds it open. release gives it back; only its first call
 // does something.
-func (s *stores) get(k storeKey) (fsys vfs.FS, release func(), err error) {
+func (s *stores) get(k storeKey, open func() (vfs.FS, error)) (fsys vfs.FS, release func(), err error) {
 	s.mu.Lock()
 	st := s.m[k]
 	first := st == nil
@@ -54,11 +56,21 @@ func (s *stores) get(k storeKey) (fsys vfs.FS, release func(), err error) {
 	st.users++
 	s.mu.Unlock()
 	if first {
-		st.fs, st.err = k.open()
+		st.fs, st.err = open()
 		close(st.ready)
 	}
 	<-st.ready
-	release = sync.OnceFunc(func() {
+	release = s.releaser(k, st)
+	if st.err != nil {
+		release()
+		return nil, nil, st.err
+	}
+	return st.fs, release, nil
+}
+
+// releaser is the release of one user of a store.
+func (s *stores) releaser(k storeKey, st *store) func() {
+	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		st.users--
 		last := st.users == 0
@@ -70,50 +82,62 @@ func (s *stores) get(k storeKey) (fsys vfs.FS, release func(), err error) {
 			_ = st.fs.Close() // nothing is written by it
 		}
 	})
-	if st.err != nil {
-		release()
-		return nil, nil, st.err
-	}
-	return st.fs, release, nil
 }
 
-// all are the file systems there are, with where they are.
-func (s *stores) all() map[string]vfs.FS {
+// borrow takes a file system that is open already, as get does; false if it is not.
+func (s *stores) borrow(k storeKey) (fsys vfs.FS, release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[string]vfs.FS{}
-	for k, st := range s.m {
-		select {
-		case <-st.ready:
-			if st.err == nil {
-				out[k.path] = st.fs
-			}
-		default:
-		}
+	st := s.m[k]
+	if st == nil {
+		return nil, nil, false
 	}
-	return out
+	select {
+	case <-st.ready:
+	default:
+		return nil, nil, false
+	}
+	if st.err != nil {
+		return nil, nil, false
+	}
+	st.users++
+	return st.fs, s.releaser(k, st), true
 }
 
-func (k storeKey) open() (vfs.FS, error) {
-	if isMemory(k.path) {
-		return openMemory(k)
-	}
-	return posix.New(k.path, posix.Config{
-		ReadOnly: k.readOnly, CaseSensitive: k.caseSensitive, NoDOSAttributes: k.noDOS, ShowDotFiles: k.showDotFiles, SnapshotDir: k.snapshots,
+// keys are those of all file systems there are.
+func (s *stores) keys() []storeKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.m))
+}
+
+// open opens what the share holds at a path, or finds it open.
+func (sh *shareSettings) open(st *stores, path string) (fsys vfs.FS, release func(), err error) {
+	k := sh.store(path)
+	return st.get(k, func() (vfs.FS, error) {
+		if isMemory(path) {
+			return openMemory(path, sh.caseSensitive)
+		}
+		return posix.New(path, posix.Config{
+			ReadOnly: k.readOnly, CaseSensitive: k.caseSensitive, NoDOSAttributes: k.noDOS, ShowDotFiles: k.showDotFiles, SnapshotDir: k.snapshots,
+		})
 	})
 }
 
-// store says what a share holds at a path.
+// store says what a share holds at a path. A share in memory is the same whatever else
+// is said of it: what it holds is nowhere else.
 func (sh *shareSettings) store(path string) storeKey {
-	k := storeKey{
+	if isMemory(path) {
+		return storeKey{path: memoryScheme, share: strings.ToUpper(sh.Name)}
+	}
+	return storeKey{
 		path: path, readOnly: sh.ReadOnly && len(sh.WriteList) == 0, caseSensitive: sh.caseSensitive,
 		noDOS: sh.NoDOSAttributes, showDotFiles: !sh.HideDotFiles, snapshots: sh.snapshots,
 	}
-	if isMemory(path) {
-		k.share, k.readOnly, k.snapshots = strings.ToUpper(sh.Name), false, ""
-	}
-	return k
 }
+
+// staticPath is the path of a share that is the same for all who connect.
+func (sh *shareSettings) staticPath() string { return strings.ReplaceAll(sh.path, "%%", "%") }
 
 // opener is the Share.Open of a share.
 func (sh *shareSettings) opener(st *stores) func(context.Context, server.Client) (vfs.FS, func(), error) {
@@ -133,9 +157,9 @@ func (sh *shareSettings) opener(st *stores) func(context.Context, server.Client)
 				return nil, nil, fmt.Errorf("path = %s: %w", settings.path, errPath)
 			}
 		} else {
-			path = strings.ReplaceAll(path, "%%", "%")
+			path = settings.staticPath()
 		}
-		return st.get(settings.store(path))
+		return settings.open(st, path)
 	}
 }
 

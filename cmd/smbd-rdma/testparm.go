@@ -63,12 +63,16 @@ func (a *app) testparm(name string, f testparmFlags) error {
 	s := &settings{users: &accountsConfig{users: &smbconf.UserMap{}}}
 	problems := s.apply(c, f.strict)
 	for _, sh := range s.shares {
-		if isMemory(sh.path) || smbconf.Dynamic(sh.path) {
+		if sh.path == "" || isMemory(sh.path) || smbconf.Dynamic(sh.path) {
 			continue
 		}
-		if fi, err := os.Stat(sh.path); err != nil || !fi.IsDir() {
+		if fi, err := os.Stat(sh.staticPath()); err != nil || !fi.IsDir() {
 			v, _ := c.Share(sh.Name).Lookup("path")
-			problems = append(problems, smbconf.Problem{Severity: smbconf.Warning, Pos: v.Pos, Text: fmt.Sprintf("[%s]: path = %s is not a directory that is there", sh.Name, sh.path)})
+			sev := smbconf.Warning
+			if f.strict {
+				sev = smbconf.Error
+			}
+			problems = append(problems, smbconf.Problem{Severity: sev, Pos: v.Pos, Text: fmt.Sprintf("[%s]: path = %s is not a directory that is there", sh.Name, sh.path)})
 		}
 	}
 	for _, p := range problems {

@@ -1,6 +1,9 @@
 package smbconf
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // Key is a parameter that is understood.
 type Key struct {
@@ -46,8 +49,11 @@ const (
 var Groups = []string{gServer, gUsers, gAccess, gProtect, gFiles, gNames, gCaching, gLimits, gOwn, gFixed}
 
 var (
-	dialectWords = []string{"smb2_02|smb2_2", "smb2_10", "smb2_22", "smb2_24", "smb3_00|smb3_10", "smb3_02", "smb3_11|smb3|smb2|default"}
-	autoWords    = []string{"auto|default", "yes|true|on|1", "no|false|off|0"}
+	// SMB2 is 2.1 with Samba, so that it shuts nobody out who has SMB2 as "min protocol".
+	dialectWords    = []string{"smb2_10|smb2", "smb2_22", "smb2_24", "smb3_00|smb3_10", "smb3_02"}
+	minDialectWords = slices.Concat([]string{"smb2_02|smb2_2|default"}, dialectWords, []string{"smb3_11|smb3", "nt1|lanman2|lanman1|coreplus|core+|core"})
+	maxDialectWords = slices.Concat([]string{"smb2_02|smb2_2"}, dialectWords, []string{"smb3_11|smb3|default"})
+	autoWords       = []string{"auto|default", "yes|true|on|1", "no|false|off|0"}
 )
 
 // Keys is the table of all parameters that are understood.
@@ -68,9 +74,10 @@ var Keys = []Key{
 	{Name: "smb ports", Kind: List, Default: "445", Group: gServer,
 		Text:    "TCP ports.",
 		Differs: "139 is left out, as there is no NetBIOS session service; the default of Samba has it."},
-	{Name: "server min protocol", Synonyms: []string{"min protocol"}, Kind: Enum, Words: dialectWords, Default: "smb2_02", Group: gServer,
-		Text: "The lowest dialect that is offered. Connections of SMB Direct use 3.0 at least."},
-	{Name: "server max protocol", Synonyms: []string{"max protocol", "protocol"}, Kind: Enum, Words: dialectWords, Default: "smb3_11", Group: gServer,
+	{Name: "server min protocol", Synonyms: []string{"min protocol"}, Kind: Enum, Words: minDialectWords, Default: "smb2_02", Group: gServer,
+		Text:    "The lowest dialect that is offered. `SMB2` is SMB2_10, `SMB3` is SMB3_11. Connections of SMB Direct use 3.0 at least.",
+		Differs: "`NT1` and what is older are taken for SMB2_02, with a warning: there is no SMB1."},
+	{Name: "server max protocol", Synonyms: []string{"max protocol", "protocol"}, Kind: Enum, Words: maxDialectWords, Default: "smb3_11", Group: gServer,
 		Text: "The highest dialect that is offered."},
 	{Name: "server multi channel support", Kind: Bool, Default: "yes", Group: gServer,
 		Text: "Tell clients the interfaces of the server, so that a session uses several connections and SMB Direct. Without it a client finds SMB Direct only where it is told to look."},
@@ -125,8 +132,8 @@ var Keys = []Key{
 	{Name: "server signing", Kind: Enum, Words: []string{"default", "auto|enabled|desired|if_required|yes|true|on|1", "mandatory|required|force|forced|enforced", "disabled|no|false|off|0"}, Default: "default", Group: gProtect,
 		Text:    "`mandatory` refuses what is not signed; `auto` leaves it to the client; `default` is mandatory but for clients of SMB Direct that cannot sign what RDMA moves, which would have to do without RDMA.",
 		Differs: "Samba's default is `auto`. `disabled` means `auto`, as signing is part of every dialect."},
-	{Name: "server smb encrypt", Synonyms: []string{"smb encrypt"}, Share: true, Kind: Enum, Words: []string{"default", "if_required|auto|enabled", "desired", "required|mandatory|force|forced|enforced", "off|disabled|no|false|0"}, Default: "default", Group: gProtect,
-		Text: "In [global] for the server, in a share for that share. `required` refuses who cannot encrypt; `desired` encrypts everything of clients that can; `default` and `if_required` leave it to the client; `off` in [global] does not offer it."},
+	{Name: "server smb encrypt", Synonyms: []string{"smb encrypt"}, Share: true, Kind: Enum, Words: []string{"default", "if_required|auto|enabled|yes|true|on|1", "desired", "required|mandatory|force|forced|enforced", "off|disabled|no|false|0"}, Default: "default", Group: gProtect,
+		Text: "In [global] for the server, in a share for that share. `required` refuses who cannot encrypt; `desired` encrypts everything of clients that can; `default` and `if_required`, which `yes` is, leave it to the client; `off` in [global] does not offer it."},
 	{Name: "server smb3 encryption algorithms", Kind: List, Default: "", Group: gProtect,
 		Text: "Ciphers in the order of preference: AES-128-GCM, AES-128-CCM, AES-256-GCM, AES-256-CCM, which is the default, too. With a + or - before the first one, more or fewer than by default."},
 	{Name: "server smb3 signing algorithms", Kind: List, Default: "", Group: gProtect,
@@ -134,7 +141,7 @@ var Keys = []Key{
 
 	// Files.
 	{Name: "path", Synonyms: []string{"directory"}, Share: true, Dynamic: true, Default: "", Group: gFiles,
-		Text:    "The directory that the share is. It cannot be left, by `..` or by a symbolic link. `%S`, `%h` and `%$(NAME)` of the environment are replaced when the file is read; `%U`, `%u`, `%g`, `%D`, `%I`, `%R` and `%H` when somebody connects. `memory:` is an empty share in memory that is gone with the server; `memory:64M` bounds what it may hold.",
+		Text:    "The directory that the share is. It cannot be left, by `..` or by a symbolic link. `%S`, `%h` and `%$(NAME)` of the environment are replaced when the file is read; `%U`, `%u`, `%g`, `%D`, `%I`, `%R` and `%H` when somebody connects. `memory:` is an empty share in memory that is gone with the server, or when the share is taken out of the file; `memory:64M` bounds what it may hold, and stays as it was made: another size takes a start. A directory that is not there is a warning; the share is refused until it is.",
 		Differs: "A share without a path is an error (Samba: /tmp); that of [homes] is `%H`."},
 	{Name: "comment", Share: true, Default: "", Group: gFiles, Text: "Shown by listings."},
 	{Name: "volume", Share: true, Default: "", Group: gFiles, Text: "The label of the volume that clients see; by default the share's name."},

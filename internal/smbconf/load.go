@@ -107,7 +107,7 @@ func (c *Config) build(r *reader) {
 		switch key {
 		case "global", "globals":
 			continue
-		case "printers", "print$":
+		case "printers", "print$", "ipc$":
 			r.report(Warning, raw.pos, "[%s] is not supported: %s", raw.name, specialSections[key])
 			continue
 		}
@@ -143,6 +143,7 @@ func (c *Config) build(r *reader) {
 var specialSections = map[string]string{
 	"printers": "there are no printers",
 	"print$":   "there are no printers",
+	"ipc$":     "the server has its own, for all who may connect to it; \"hosts allow\" in [global] says who that is",
 }
 
 // all are the sections, as they are shown.
@@ -207,8 +208,11 @@ func (c *Config) finish(r *reader, s *Section) {
 		}
 		out, left := v.expand(value.Text)
 		if left != "" && !(k.Dynamic && Dynamic(left)) {
-			r.report(Error, value.Pos, "%s: %s has no meaning here", k.Name, left)
-			continue
+			if !k.shownOnly() {
+				r.report(Error, value.Pos, "%s: %s has no meaning here", k.Name, left)
+				continue
+			}
+			r.report(Warning, value.Pos, "%s: %s has no meaning here, and is shown as it stands", k.Name, left)
 		}
 		if !k.Dynamic {
 			out = strings.ReplaceAll(out, "%%", "%")

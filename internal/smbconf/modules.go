@@ -56,6 +56,10 @@ func (k *Key) check(value string, report func(format string, args ...any)) {
 				report("smb ports: 139 is left out: there is no NetBIOS")
 			}
 		}
+	case "server min protocol":
+		if value == "nt1" {
+			report("server min protocol is taken for SMB2_02: there is no SMB1")
+		}
 	case "printable":
 		if value == "yes" {
 			report("printable = yes: the share is not served, as there are no printers")

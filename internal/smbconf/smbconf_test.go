@@ -116,7 +116,17 @@ func TestValues(t *testing.T) {
 		{"smb2 max credits = 8193", "", "16 to 8192"},
 		{"server min protocol = SMB3", "SMB3_11", ""},
 		{"min protocol = smb2_10", "SMB2_10", ""},
-		{"protocol = NT1", "", "not one of"},
+		{"protocol = NT1", "", "not one of smb2_02, smb2_10,"},
+		{"min protocol = SMB2", "SMB2_10", ""}, // as with Samba: 3.1.1 would shut out nearly everybody
+		{"max protocol = SMB2", "SMB2_10", ""},
+		{"min protocol = default", "SMB2_02", ""},
+		{"max protocol = default", "SMB3_11", ""},
+		{"min protocol = NT1", "", "there is no SMB1"},
+		{"smb encrypt = yes", "if_required", ""},
+		{"path = \"/srv/my data\"", "/srv/my data", ""},
+		{"comment = \"quoted\" in part", "\"quoted\" in part", ""},
+		{"comment = \"\"", "", ""},
+		{"hide files = \"/.*/\"", "/.*/", ""},
 		{"map to guest = Bad User", "bad user", ""},
 		{"smb encrypt = mandatory", "required", ""},
 		{"server signing = No", "disabled", ""},
@@ -163,6 +173,19 @@ func TestValues(t *testing.T) {
 		got := strings.Join(problems(cfg), " ")
 		if (got == "") != (c.issue == "") || !strings.Contains(got, c.issue) {
 			t.Errorf("%s: problems %q, want %q", c.line, got, c.issue)
+		}
+	}
+}
+
+// What the server has of its own cannot be configured, and does not keep it from starting.
+func TestSectionsOfTheServersOwn(t *testing.T) {
+	for _, name := range []string{"printers", "print$", "IPC$"} {
+		c := load(t, Options{}, map[string]string{"main.conf": "[" + name + "]\npath = /tmp\n[sh]\npath = /srv\n"})
+		if got := strings.Join(problems(c), " "); !strings.Contains(got, "main.conf:1: warning: ["+name+"] is not supported") || c.Failed() {
+			t.Errorf("[%s]: problems %q", name, got)
+		}
+		if len(c.Shares) != 1 || c.Shares[0].Name != "sh" {
+			t.Errorf("[%s]: %d shares", name, len(c.Shares))
 		}
 	}
 }

@@ -68,11 +68,28 @@ func (k *Key) canonical(v string) (string, error) {
 		if w, ok := k.word(v); ok {
 			return w, nil
 		}
-		return "", fmt.Errorf("%q is not one of %s", v, strings.Join(k.Words, ", "))
+		words := make([]string, len(k.Words))
+		for i, w := range k.Words {
+			words[i], _, _ = strings.Cut(w, "|")
+		}
+		return "", fmt.Errorf("%q is not one of %s", v, strings.Join(words, ", "))
 	case List:
 		return joinList(splitList(v)), nil
 	}
-	return v, nil
+	return unquote(v), nil
+}
+
+// unquote takes the quotation marks off that the whole of a text stands in.
+func unquote(v string) string {
+	if t := strings.Trim(v, `"`); !strings.Contains(t, `"`) {
+		return t
+	}
+	return v
+}
+
+// shownOnly reports whether the value is only for people to read.
+func (k *Key) shownOnly() bool {
+	return k.Name == "comment" || k.Name == "server string" || k.Name == "volume"
 }
 
 // word finds the word that v is a spelling of. Each of Words is what it is called,
