@@ -257,15 +257,20 @@ func (o *open) isDurable() bool {
 	return o.durable.kind != notDurable
 }
 
-// detach keeps an open whose session has ended, if it is to be kept. The caller has a
-// reference; that of the openSet goes to the table.
+// detach keeps an open whose session has ended, if it is to be kept; false leaves it to
+// the caller to close it. The caller has a reference; that of the openSet goes to the
+// table. An open that the session does not have any more is for who has taken it out:
+// it is being closed, or has been detached, and may be somebody else's by now.
 func (s *Server) detach(o *open) bool {
 	if !o.outlives(true) {
 		return false
 	}
 	d, t := &o.durable, &s.durables
-	gone := o.sess.opens.remove(o)
+	there, gone := o.sess.opens.remove(o)
 	defer gone()
+	if !there {
+		return true
+	}
 	if d.storage.Load() == nil {
 		o.tree.hold()
 		d.storage.Store(o.tree)
@@ -450,7 +455,10 @@ func (t *durableTable) some(f func(*open) bool) []*open {
 
 // closeDetachedOf closes the detached opens of shares for which gone says so.
 func (s *Server) closeDetachedOf(gone func(share string) bool) {
-	evict(s.durables.some(func(o *open) bool { return gone(o.durable.storage.Load().share.Name) }))
+	evict(s.durables.some(func(o *open) bool {
+		of := o.durable.storage.Load() // nil of one that is being closed
+		return of != nil && gone(of.share.Name)
+	}))
 }
 
 // durableStatus says how the open outlives its connection, for [OpenStatus]: "" if it

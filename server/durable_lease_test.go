@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -395,6 +396,60 @@ func TestAppInstance(t *testing.T) {
 			st, _ = p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: id, Data: []byte("x")})
 			want(t, "WRITE from where it was", st, status)
 		})
+	}
+}
+
+// An open is kept once, whoever finds that its session has ended: what somebody has
+// claimed meanwhile is not put back for others to close.
+func TestKeptOnce(t *testing.T) {
+	s := newSite(t, memconn.Config{}, nil)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	id, _, _ := p.openAsking(durable1(t, oplocked(createRequest("f", smb2.FileOpenIf), smb2.OplockLevelBatch)))
+	p.lose()
+	o := s.srv.durables.claim(id.Persistent)
+	if o == nil {
+		t.Fatal("the open is not kept")
+	}
+	if !s.srv.detach(o) {
+		t.Error("who comes late is to close it")
+	}
+	if n := s.srv.durables.len(); n != 0 {
+		t.Errorf("%d opens can be claimed, want none: it is claimed", n)
+	}
+	s.srv.restore(o)
+	if !o.acquire() {
+		t.Fatal("it was closed")
+	}
+	if !s.srv.detach(o) {
+		t.Error("who comes late is to close it")
+	}
+	o.release()
+	if n := s.srv.durables.len(); n != 1 {
+		t.Errorf("%d opens are kept, want 1", n)
+	}
+}
+
+// An operator closes a share while an open is put back that was closed when it was
+// claimed for nothing.
+func TestCloseShareOfWhatIsBeingClosed(t *testing.T) {
+	s := newSite(t, memconn.Config{}, nil)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	id, _, _ := p.openAsking(durable1(t, oplocked(createRequest("f", smb2.FileOpenIf), smb2.OplockLevelBatch)))
+	p.lose()
+	tab := &s.srv.durables
+	o := tab.claim(id.Persistent)
+	if o == nil {
+		t.Fatal("the open is not kept")
+	}
+	o.shut(context.Background())
+	tab.mu.Lock()
+	kept := tab.addLocked(o, time.Now().Add(time.Minute), &s.srv.cfg.Limits)
+	tab.mu.Unlock()
+	s.srv.CloseShare("data")
+	o.checkDetached()
+	o.release()
+	if n := tab.len(); !kept || n != 0 {
+		t.Errorf("put back: %v, %d opens are left, want none", kept, n)
 	}
 }
 

@@ -151,7 +151,7 @@ func (o *open) shut(ctx context.Context) bool {
 	if !first {
 		return false
 	}
-	gone := o.sess.opens.remove(o)
+	_, gone := o.sess.opens.remove(o)
 	defer gone()
 	o.endReplay()
 	close(o.closing)
@@ -263,12 +263,13 @@ func (s *openSet) add(o *open) bool {
 	return true
 }
 
-// remove makes the open unknown. gone is to be called when it is closed.
-func (s *openSet) remove(o *open) (gone func()) {
+// remove makes the open unknown; there is false if it is not in the set. gone is to be
+// called when it is closed.
+func (s *openSet) remove(o *open) (there bool, gone func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m[o.id.Volatile] != o {
-		return func() {}
+		return false, func() {}
 	}
 	delete(s.m, o.id.Volatile)
 	if s.leaving == nil {
@@ -276,7 +277,7 @@ func (s *openSet) remove(o *open) (gone func()) {
 	}
 	done := make(chan struct{})
 	s.leaving[o.id] = done
-	return func() {
+	return true, func() {
 		s.mu.Lock()
 		delete(s.leaving, o.id)
 		s.mu.Unlock()
