@@ -99,7 +99,7 @@ func (s *Server) keepTree(ctx context.Context, t *tree) bool {
 		return true
 	}
 	if share := s.findShare(t.sess, t.share.Name); share != nil {
-		if grant, st := s.admit(ctx, t.sess, t.peer, share); st == ntstatus.Success {
+		if grant, st := s.admit(ctx, t.sess.who(), t.peer, share); st == ntstatus.Success {
 			t.readOnlyNow.Store(grant.readOnly)
 			return true
 		}
@@ -147,7 +147,7 @@ func (l *live) visible(s *Server, sess *session, peer net.Addr) []*Share {
 			continue
 		}
 		if sh.AccessBased {
-			if a, _ := s.admit(s.ctx, sess, peer, sh); a == nil {
+			if a, _ := s.admit(s.ctx, sess.who(), peer, sh); a == nil {
 				continue
 			}
 		}
@@ -180,23 +180,24 @@ type admission struct {
 // errLookup is an error of Accounts that says nothing of the user.
 var errLookup = errors.New("server: account lookup")
 
-// admit decides whether the session's user may connect to a share from where he comes,
-// and as whom. The status is why not.
-func (s *Server) admit(ctx context.Context, sess *session, peer net.Addr, sh *Share) (*admission, ntstatus.Status) {
+// admit decides whether a user may connect to a share from where he comes, and as whom.
+// The status is why not. It takes the user, not the session, which may become another's
+// between two looks at it.
+func (s *Server) admit(ctx context.Context, user *logon, peer net.Addr, sh *Share) (*admission, ntstatus.Status) {
 	if sh == &ipcShare {
 		return &admission{}, ntstatus.Success
 	}
 	if !sh.hosts.admits(peer) {
 		return nil, ntstatus.AccessDenied
 	}
-	a := &admission{guest: sess.who().anonymous || sess.who().guest}
+	a := &admission{guest: user.anonymous || user.guest}
 	if a.guest && !sh.Guest {
 		return nil, ntstatus.AccessDenied
 	}
 	if sh.GuestOnly && sh.Guest && !a.guest {
 		a.guest, a.asOther = true, true
 	}
-	who, err := s.identity(ctx, sess.who().user, a.guest)
+	who, err := s.identity(ctx, user.user, a.guest)
 	if err != nil {
 		return nil, ntstatus.InternalError
 	}

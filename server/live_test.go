@@ -102,9 +102,7 @@ func TestWhoMayConnect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sess := &session{}
-		sess.as.Store(&logon{user: c.user, guest: c.user == ""})
-		a, st := s.admit(t.Context(), sess, local, sh)
+		a, st := s.admit(t.Context(), &logon{user: c.user, guest: c.user == ""}, local, sh)
 		got := ""
 		if a != nil {
 			if a.guest {

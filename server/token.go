@@ -138,12 +138,12 @@ func (s *Server) newToken(user string, account *Account, guest bool) *accessToke
 
 // treeToken is the token of somebody who was admitted to a share: his own, or that of
 // whom the share makes of him.
-func (s *Server) treeToken(sess *session, a *admission) *accessToken {
+func (s *Server) treeToken(user *logon, a *admission) *accessToken {
 	var account *Account
 	if a.known {
 		account = &a.account
 	}
-	t := s.newToken(sess.who().user, account, a.guest)
+	t := s.newToken(user.user, account, a.guest)
 	if a.admin {
 		t = t.asAdmin()
 	}

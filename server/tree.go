@@ -112,12 +112,12 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 		return refuse("the share wants signing", ntstatus.AccessDenied)
 	}
 	t := &tree{sess: sess, as: sess.who(), share: share, ipc: share == &ipcShare, encrypt: encrypt, maxAccess: accessShareAll, peer: c.tc.RemoteAddr()}
-	grant, st := c.srv.admit(ctx, sess, t.peer, share)
+	grant, st := c.srv.admit(ctx, t.as, t.peer, share)
 	if st != ntstatus.Success {
 		return refuse("the user or his address may not", st)
 	}
 	if !t.ipc {
-		if st := t.attach(ctx, grant); st != ntstatus.Success {
+		if st := t.attach(ctx, t.as, grant); st != ntstatus.Success {
 			return refuse("what it holds cannot be reached", st)
 		}
 	}
@@ -127,7 +127,7 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 			t.end()
 		}
 	}()
-	t.user = c.srv.treeToken(sess, grant)
+	t.user = c.srv.treeToken(t.as, grant)
 	t.readOnlyNow.Store(grant.readOnly)
 	if grant.readOnly {
 		t.maxAccess = accessShareRead
@@ -215,11 +215,11 @@ func (s *Server) endTree(t *tree, self *request) bool {
 }
 
 // attach finds what the share holds, as the user sees it.
-func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
+func (t *tree) attach(ctx context.Context, user *logon, a *admission) ntstatus.Status {
 	fsys := t.share.FS
 	if t.share.Open != nil {
 		var err error
-		if fsys, t.release, err = t.share.Open(ctx, t.client(a)); err != nil {
+		if fsys, t.release, err = t.share.Open(ctx, t.client(user, a)); err != nil {
 			t.release = nil
 			t.sess.srv.log.Error("share cannot be opened", "share", t.share.Name, "user", t.sess.who().user, "err", err)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -242,21 +242,21 @@ func (t *tree) attach(ctx context.Context, a *admission) ntstatus.Status {
 }
 
 // client says who connects, as he was admitted.
-func (t *tree) client(a *admission) Client {
+func (t *tree) client(user *logon, a *admission) Client {
 	c := Client{Share: t.share.Name, Account: a.account, Dialect: t.sess.dialect, Addr: t.peer}
-	if who := t.sess.who(); !a.guest {
-		c.User, c.Domain = who.user, who.domain
+	if !a.guest {
+		c.User, c.Domain = user.user, user.domain
 	}
 	return c
 }
 
 // holdsFor reports whether the share holds the same for who is admitted now as for who
 // has connected.
-func (t *tree) holdsFor(ctx context.Context, a *admission) bool {
+func (t *tree) holdsFor(ctx context.Context, user *logon, a *admission) bool {
 	if t.share.Open == nil {
 		return true
 	}
-	fsys, release, err := t.share.Open(ctx, t.client(a))
+	fsys, release, err := t.share.Open(ctx, t.client(user, a))
 	if err != nil {
 		return false
 	}
@@ -268,11 +268,12 @@ func (t *tree) holdsFor(ctx context.Context, a *admission) bool {
 // connected: he has what a connect of his own would give him, if that is not less than
 // the tree promises.
 func (t *tree) viewNow(ctx context.Context) (vfs.FS, ntstatus.Status) {
-	if t.as == nil || t.as.same(t.sess.who()) {
+	who := t.sess.who()
+	if t.as == nil || t.as.same(who) {
 		return t.view, ntstatus.Success
 	}
-	grant, st := t.sess.srv.admit(ctx, t.sess, t.peer, t.share)
-	if st != ntstatus.Success || grant.readOnly && !t.readOnly() || !t.holdsFor(ctx, grant) {
+	grant, st := t.sess.srv.admit(ctx, who, t.peer, t.share)
+	if st != ntstatus.Success || grant.readOnly && !t.readOnly() || !t.holdsFor(ctx, who, grant) {
 		return nil, ntstatus.AccessDenied
 	}
 	view, err := asUser(vfs.Base(t.view), grant)
