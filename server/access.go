@@ -123,6 +123,9 @@ func (c *creation) authorize(ctx context.Context, o *open, name string, info *vf
 	if c.overwrites() {
 		need |= c.need | smb2.FileWriteData
 	}
+	if c.req.CreateOptions&smb2.FileDeleteOnClose != 0 {
+		need |= smb2.Delete // which MAXIMUM_ALLOWED may leave to be found out
+	}
 	if o.tree.share.ExecuteAlways {
 		need &^= smb2.FileExecute
 	}

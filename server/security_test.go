@@ -427,6 +427,43 @@ func TestMaximumAllowed(t *testing.T) {
 	}
 }
 
+// [MS-FSA] 2.1.5.1.2.1: who asks for the most that he may does not delete on close
+// what he may not delete.
+func TestDeleteOnCloseWithMaximumAllowed(t *testing.T) {
+	s, p := disk(t)
+	s.mkdir("d")
+	s.write("d/f", []byte("x"))
+	self := smb2.SIDUnixUser(processUser().UID)
+	protect := func(name string, without smb2.AccessMask) {
+		t.Helper()
+		req := createRequest(name, smb2.FileOpen)
+		req.DesiredAccess = smb2.WriteDAC
+		f := p.create(req)
+		sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: self, Mask: smb2.FileAllAccess &^ without}}}}
+		want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+		p.close(f)
+	}
+	protect("d", smb2.FileDeleteChild)
+	protect("d/f", smb2.Delete)
+	req := createRequest("d/f", smb2.FileOpen)
+	req.DesiredAccess, req.CreateOptions = smb2.MaximumAllowed, smb2.FileDeleteOnClose
+	st, resp := p.tryCreate(req)
+	if st == ntstatus.Success {
+		p.close(resp.FileID)
+	}
+	want(t, "deleting on close what may not be deleted", st, ntstatus.AccessDenied)
+	if !s.exists("d/f") {
+		t.Error("the file is gone")
+	}
+	protect("d/f", 0)
+	st, resp = p.tryCreate(req)
+	want(t, "what may be deleted", st, ntstatus.Success)
+	p.close(resp.FileID)
+	if s.exists("d/f") {
+		t.Error("the file is still there")
+	}
+}
+
 // What cannot be read is not shown where the share says so.
 func TestHideUnreadable(t *testing.T) {
 	s := newSite(t, memconn.Config{}, func(c *Config) { c.Shares[0].HideUnreadable = true })
