@@ -208,7 +208,7 @@ func (c *creation) queryMaximal(ctx context.Context, o *open, info *vfs.Info) {
 		c.maximal.QueryStatus = ntstatus.FromError(err)
 		return
 	}
-	c.maximal.MaximalAccess = g & smb2.AccessMask(o.tree.maxAccess)
+	c.maximal.MaximalAccess = g & o.tree.rights()
 }
 
 // prepareParent looks at the directory in which something may be created, for the

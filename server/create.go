@@ -332,7 +332,7 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 		if !c.maximum && c.access&smb2.Delete == 0 {
 			return ntstatus.InvalidParameter
 		}
-		if smb2.AccessMask(t.maxAccess)&smb2.Delete == 0 {
+		if t.rights()&smb2.Delete == 0 {
 			return ntstatus.AccessDenied
 		}
 		if c.attrs&vfs.AttrReadOnly != 0 && q.CreateDisposition != smb2.FileOpen {
@@ -345,7 +345,7 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 	case smb2.FileSupersede:
 		c.need = smb2.Delete
 	}
-	if c.access&^smb2.AccessSystemSecurity&^smb2.AccessMask(t.maxAccess) != 0 || c.need != 0 && t.readOnly() ||
+	if c.access&^smb2.AccessSystemSecurity&^t.rights() != 0 || c.need != 0 && t.readOnly() ||
 		q.CreateDisposition == smb2.FileCreate && t.readOnly() {
 		return ntstatus.AccessDenied
 	}
@@ -488,7 +488,7 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	}
 	access := c.access
 	if c.maximum {
-		access |= smb2.AccessMask(o.tree.maxAccess)
+		access |= o.tree.rights()
 	}
 	if access&needsRead != 0 {
 		opts.Access |= vfs.AccessRead

@@ -38,7 +38,7 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 		}
 		return nil, ntstatus.InvalidDeviceRequest
 	}
-	if o.snapshot && changesFile(smb2.CtlCode(code)) {
+	if (o.snapshot || r.tree.readOnly()) && changesFile(smb2.CtlCode(code)) {
 		return nil, ntstatus.MediaWriteProtected
 	}
 	switch smb2.CtlCode(code) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -177,6 +178,28 @@ func TestReload(t *testing.T) {
 	if st != ntstatus.AccessDenied && st != ntstatus.MediaWriteProtected {
 		t.Errorf("CREATE in a share that is read-only now: %v", st)
 	}
+	// What was granted before changes nothing any more, and nothing more is granted.
+	for what, got := range map[string]ntstatus.Status{
+		"WRITE": func() ntstatus.Status {
+			st, _ := p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: file, Data: []byte("y")})
+			return st
+		}(),
+		"end of file": p.set(file, smb2.ClassFileEndOfFileInformation, make([]byte, 8)),
+		"a rename":    p.rename(file, "g", false),
+		"a deletion":  p.set(file, smb2.ClassFileDispositionInformation, []byte{1}),
+		"an open for writing": func() ntstatus.Status {
+			st, _ := p.do(smb2.CommandCreate, createRequest("f", smb2.FileOpen))
+			return st
+		}(),
+	} {
+		want(t, what+" in a share that is read-only now", got, ntstatus.AccessDenied)
+	}
+	_, st = p.fsctl(smb2.FsctlSetZeroData, file, binary.LittleEndian.AppendUint64(make([]byte, 8), 1), 0)
+	want(t, "zeros in a share that is read-only now", st, ntstatus.MediaWriteProtected)
+	if string(s.read("f")) != "x" {
+		t.Errorf("the file has changed: %q", s.read("f"))
+	}
+	p.tid = data
 	want(t, "a share that is gone", p.connect("goes"), ntstatus.BadNetworkName)
 	want(t, "a share that does not admit", p.connect("narrows"), ntstatus.AccessDenied)
 	want(t, "a share that cannot be reached", p.connect("broken"), ntstatus.BadNetworkName)

@@ -186,7 +186,7 @@ func (c *creation) checkReconnect(r *request, o *open) ntstatus.Status {
 	case q.again2 && d.createGUID != q.createGUID,
 		q.again2 && d.persistent && q.flags&smb2.DHandleFlagPersistent == 0,
 		o.tree.share.Name != r.tree.share.Name,
-		o.access&^smb2.AccessMask(r.tree.maxAccess) != 0, // the share is not what it was
+		o.access&^r.tree.rights() != 0, // the share is not what it was
 		!o.outlives(false):
 		return ntstatus.ObjectNameNotFound
 	}

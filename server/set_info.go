@@ -33,6 +33,9 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 	if o.snapshot && (req.InfoType != smb2.InfoFile || !isOfHandle(smb2.FileInfoClass(req.FileInfoClass))) {
 		return ntstatus.MediaWriteProtected
 	}
+	if r.tree.readOnly() && !o.isPipe && (req.InfoType != smb2.InfoFile || !isOfHandle(smb2.FileInfoClass(req.FileInfoClass))) {
+		return ntstatus.AccessDenied // whatever the open was granted before
+	}
 	switch req.InfoType {
 	case smb2.InfoFile:
 		st = o.setFileInfo(ctx, smb2.FileInfoClass(req.FileInfoClass), req.Buffer)

@@ -174,7 +174,7 @@ func (c *creation) openStreamOf(ctx context.Context, o *open, base vfs.File) (vf
 	}
 	access := c.access
 	if c.maximum {
-		access |= smb2.AccessMask(o.tree.maxAccess)
+		access |= o.tree.rights()
 	}
 	if access&needsRead != 0 {
 		opts.Access |= vfs.AccessRead

@@ -51,6 +51,15 @@ func (t *tree) fs() vfs.FS { return t.view }
 // readOnly reports whether changes are refused.
 func (t *tree) readOnly() bool { return t.readOnlyNow.Load() }
 
+// rights are those that opens may have now: the tree's, as far as the share still
+// takes changes.
+func (t *tree) rights() smb2.AccessMask {
+	if t.readOnly() {
+		return smb2.AccessMask(t.maxAccess & accessShareRead)
+	}
+	return smb2.AccessMask(t.maxAccess)
+}
+
 // end says that the tree is gone. The opens of it may still be closed.
 func (t *tree) end() {
 	if !t.gone.Swap(true) {
