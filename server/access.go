@@ -170,12 +170,13 @@ func (c *creation) authorizeStream(ctx context.Context, o *open, base vfs.File, 
 		return ntstatus.FromError(err)
 	}
 	need := c.access | smb2.FileWriteData
-	if c.req.CreateDisposition != smb2.FileCreate {
-		need = c.access // it may be there; authorize looks again then
-	}
 	g, _, err := o.grantedOn(ctx, &sec, name, need)
 	if err != nil {
 		return ntstatus.FromError(err)
+	}
+	if c.req.CreateDisposition != smb2.FileCreate {
+		// It may be there; authorize looks again then.
+		need, c.mayNotCreate = c.access, g&smb2.FileWriteData == 0
 	}
 	if need&^g != 0 {
 		o.srv.denied(o, name, need&^g)

@@ -125,6 +125,7 @@ func (c *creation) openStream(ctx context.Context, o *open) (vfs.Action, string,
 	opts := vfs.OpenOptions{
 		NoFollow:   c.req.CreateOptions&smb2.FileOpenReparsePoint != 0,
 		Attributes: c.attrs,
+		Perm:       o.tree.share.filePerm(0o666),
 	}
 	if c.creates() && !o.tree.readOnly() {
 		opts.Disposition = vfs.OpenOrCreate
@@ -169,7 +170,7 @@ func (c *creation) openStreamOf(ctx context.Context, o *open, base vfs.File) (vf
 	switch {
 	case c.req.CreateDisposition == smb2.FileCreate:
 		opts.Disposition = vfs.CreateNew
-	case c.creates() && !o.tree.readOnly():
+	case c.creates() && !o.tree.readOnly() && !(c.streamOnly && c.mayNotCreate):
 		opts.Disposition = vfs.OpenOrCreate
 	}
 	access := c.access
@@ -196,6 +197,9 @@ func (c *creation) openStreamOf(ctx context.Context, o *open, base vfs.File) (vf
 		return 0, c.noStreams()
 	case errors.Is(err, syscall.EEXIST):
 		return 0, ntstatus.ObjectNameCollision
+	case errors.Is(err, fs.ErrNotExist) && c.streamOnly && c.mayNotCreate && c.creates():
+		o.srv.denied(o, c.name.path, smb2.FileWriteData)
+		return 0, ntstatus.AccessDenied
 	case errors.Is(err, fs.ErrNotExist):
 		return 0, ntstatus.ObjectNameNotFound
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):

@@ -1,13 +1,17 @@
 package server
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 )
 
 func (p *peer) writeAll(id smb2.FileID, content string) {
@@ -133,6 +137,51 @@ func TestStreams(t *testing.T) {
 	p.close(f)
 	if got := p.streamsOf(p.create(createRequest("f", smb2.FileOverwrite))); !slices.Equal(got, []string{"::$DATA"}) {
 		t.Errorf("streams %q of an overwritten file", got)
+	}
+}
+
+// [MS-FSA] 2.1.5.1.1: a stream is made by who may write to its file, whatever he wants
+// to do with it then; and a file that comes with its stream has the share's mode.
+func TestStreamsAreMadeByWriters(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Shares[0].CreateMask = 0o600 })
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	st, resp := p.tryCreate(createRequest("f:there", smb2.FileCreate))
+	if st == ntstatus.ObjectNameInvalid {
+		t.Skip("the storage of temporary files has no extended attributes to keep streams in")
+	}
+	want(t, "a file with a stream", st, ntstatus.Success)
+	p.close(resp.FileID)
+	if i, err := os.Stat(filepath.Join(s.dir, "f")); err != nil || i.Mode().Perm()&^0o600 != 0 {
+		t.Errorf("mode %v, %v, want what 0600 lets through", i.Mode(), err)
+	}
+	req := createRequest("f", smb2.FileOpen)
+	req.DesiredAccess = smb2.WriteDAC
+	f := p.create(req)
+	self := smb2.SIDUnixUser(processUser().UID)
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: self, Mask: smb2.FileGenericRead}}}}
+	want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	for _, c := range []struct {
+		name string
+		disp smb2.CreateDisposition
+		want ntstatus.Status
+	}{
+		{"f:new", smb2.FileCreate, ntstatus.AccessDenied},
+		{"f:new", smb2.FileOpenIf, ntstatus.AccessDenied},
+		{"f:new", smb2.FileOverwriteIf, ntstatus.AccessDenied},
+		{"f:new", smb2.FileSupersede, ntstatus.AccessDenied},
+		{"f:new", smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{"f:there", smb2.FileOverwriteIf, ntstatus.AccessDenied},
+		{"f:there", smb2.FileOpenIf, ntstatus.Success},
+	} {
+		req := createRequest(c.name, c.disp)
+		req.DesiredAccess = smb2.FileReadData
+		st, _ := p.tryCreate(req)
+		want(t, fmt.Sprint(c.name, " with disposition ", c.disp), st, c.want)
+	}
+	if got := p.streamsOf(p.create(&smb2.CreateRequest{
+		DesiredAccess: smb2.FileReadAttributes, ShareAccess: 7, CreateDisposition: smb2.FileOpen, Name: smb2.EncodeUTF16("f"),
+	})); !slices.Equal(got, []string{"::$DATA", ":there:$DATA"}) {
+		t.Errorf("streams %q", got)
 	}
 }
 
