@@ -2,16 +2,20 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 )
 
 // openDir opens a directory of the share for listing and watching.
@@ -387,6 +391,26 @@ func TestLink(t *testing.T) {
 	b, _ := p.query(f, smb2.InfoFile, uint8(smb2.ClassFileStandardInformation), 0, 24)
 	if m, err := smb2.ParseFileStandardInformation(b); err != nil || m.NumberOfLinks != 3 {
 		t.Errorf("%d links, %v; want 3", m.NumberOfLinks, err)
+	}
+}
+
+// linkless is storage on which links cannot be made, as where the kernel protects them.
+type linkless struct{ *posix.FS }
+
+func (linkless) Link(_ context.Context, oldname, newname string) error {
+	return &os.LinkError{Op: "link", Old: oldname, New: newname, Err: syscall.EPERM}
+}
+
+// A link that cannot be made leaves what it was to replace.
+func TestLinkThatFails(t *testing.T) {
+	s := newSite(t, memconn.Config{}, func(c *Config) { c.Shares[0].FS = linkless{c.Shares[0].FS.(*posix.FS)} })
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	s.write("f", []byte("f"))
+	s.write("g", []byte("g"))
+	b, _ := (&smb2.FileLinkInformation{FileName: "g", ReplaceIfExists: true}).AppendBinary(nil)
+	want(t, "replacing", p.set(p.openFile("f"), smb2.ClassFileLinkInformation, b), ntstatus.AccessDenied)
+	if string(s.read("g")) != "g" {
+		t.Errorf("what was to be replaced has %q", s.read("g"))
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"syscall"
@@ -571,7 +572,7 @@ func (o *open) renameError(ctx context.Context, to string, err error) ntstatus.S
 }
 
 // link makes another name for the file, [MS-FSA] 2.1.5.15.7. What has the name
-// already is removed first if it may be: the two steps are not one.
+// already goes only when the link is there to take its place.
 func (o *open) link(ctx context.Context, name string, root uint64, replace bool) ntstatus.Status {
 	if o.isDir {
 		return ntstatus.FileIsADirectory
@@ -617,15 +618,31 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 		if st := o.checkReplace(ctx, from, to, &replace, false); st != ntstatus.Success {
 			return st
 		}
-		if err := o.fs.RemoveIf(ctx, to, there.ID); err != nil && !errors.Is(err, vfs.ErrChanged) {
+		if err := o.linkOver(ctx, linker, from, to); err != nil {
 			return o.renameError(ctx, to, err)
 		}
 		o.srv.files.changed()
-	}
-	if err := linker.Link(ctx, from, to); err != nil {
+	} else if err := linker.Link(ctx, from, to); err != nil {
 		return o.renameError(ctx, to, err)
 	}
 	o.srv.notify.changed(o.fs, change{action: smb2.FileActionAdded, filter: smb2.FileNotifyChangeFileName, name: to})
 	o.srv.changedIn(ctx, o.fs, to, o)
 	return ntstatus.Success
+}
+
+// linkOver links to a name of its own first, which is then renamed over the one that
+// is taken: a link that cannot be made costs nobody a file.
+func (o *open) linkOver(ctx context.Context, linker vfs.Linker, from, to string) error {
+	ctx = context.WithoutCancel(ctx) // both steps or none
+	dir, _ := vfs.Split(to)
+	id := newFileID()
+	between := vfs.Join(dir, fmt.Sprintf(".link-%016x%016x", id.Persistent, id.Volatile))
+	if err := linker.Link(ctx, from, between); err != nil {
+		return err
+	}
+	err := o.fs.Rename(ctx, between, to, true)
+	if err != nil {
+		_ = o.fs.Remove(ctx, between, vfs.KindFile)
+	}
+	return err
 }
