@@ -64,15 +64,29 @@ type statusReport struct {
 	SMBDirectDeaths deaths `json:"smbdirect_deaths"`
 }
 
+// rootControlDir is that of services, with RuntimeDirectory=smbd-rdma.
+const rootControlDir = "/run/smbd-rdma"
+
 // controlDir is where control sockets are by default.
 func controlDir() string {
 	if d := os.Getenv("XDG_RUNTIME_DIR"); d != "" && filepath.IsAbs(d) {
 		return filepath.Join(d, "smbd-rdma")
 	}
 	if os.Geteuid() == 0 {
-		return "/run/smbd-rdma"
+		return rootControlDir
 	}
 	return filepath.Join(os.TempDir(), fmt.Sprintf("smbd-rdma-%d", os.Geteuid()))
+}
+
+// controlDirs are where the servers of a user are looked for: those of the directory in
+// which his own are first. A service of root's has no XDG_RUNTIME_DIR, which root has who
+// logs on.
+func controlDirs(euid int) []string {
+	dirs := []string{controlDir()}
+	if euid == 0 && dirs[0] != rootControlDir {
+		dirs = append(dirs, rootControlDir)
+	}
+	return dirs
 }
 
 // errSocketInUse says that another server listens on the path.
@@ -293,13 +307,20 @@ type controlClient struct {
 // dialControl finds the server that --socket names, or the only one there is.
 func dialControl(path string) (*controlClient, error) {
 	if path == "" {
-		live, err := liveControls(controlDir())
-		if err != nil {
-			return nil, err
+		dirs := controlDirs(os.Geteuid())
+		var live []string
+		for _, dir := range dirs {
+			var err error
+			if live, err = liveControls(dir); err != nil {
+				return nil, err
+			}
+			if len(live) > 0 {
+				break
+			}
 		}
 		switch len(live) {
 		case 0:
-			return nil, fmt.Errorf("no server of this user has its control socket in %s: is one running, with --control? (--socket PATH names another)", controlDir())
+			return nil, fmt.Errorf("no server of this user has its control socket in %s: is one running, with --control? (--socket PATH names another)", strings.Join(dirs, " or "))
 		case 1:
 			path = live[0]
 		default:

@@ -401,3 +401,20 @@ func TestReloadKeepsWhatIsInMemory(t *testing.T) {
 		}
 	}
 }
+
+// Root who has logged on has a runtime directory of his own, and a service has not: status
+// finds it all the same.
+func TestWhereServersAreLookedFor(t *testing.T) {
+	for _, c := range []struct {
+		euid      int
+		xdg, want string
+	}{
+		{0, "/run/user/0", "/run/user/0/smbd-rdma /run/smbd-rdma"},
+		{1000, "/run/user/1000", "/run/user/1000/smbd-rdma"},
+	} {
+		t.Setenv("XDG_RUNTIME_DIR", c.xdg)
+		if got := strings.Join(controlDirs(c.euid), " "); got != c.want {
+			t.Errorf("user %d with %s looks in %s, want %s", c.euid, c.xdg, got, c.want)
+		}
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -136,13 +137,18 @@ func (l *List) Put(e Entry) error {
 	return nil
 }
 
-// Remove takes the entry of a user out; false if there is none.
+// Remove takes the entry of a user out, and lines behind it that have the name, too, which
+// would come in its place; false if there is none.
 func (l *List) Remove(name string) bool {
 	i, ok := l.index[fold(name)]
 	if !ok {
 		return false
 	}
-	l.lines = append(l.lines[:i], l.lines[i+1:]...)
+	l.lines = slices.Delete(l.lines, i, i+1)
+	l.lines = slices.DeleteFunc(l.lines, func(x line) bool {
+		first, _, _ := strings.Cut(x.text, ":")
+		return x.entry == nil && fold(first) == fold(name)
+	})
 	l.reindex()
 	return true
 }

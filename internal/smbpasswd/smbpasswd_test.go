@@ -193,3 +193,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Who has two lines is gone with the first: the second, perhaps of an old password, does
+// not come in its place.
+func TestRemoveOfTwo(t *testing.T) {
+	two := "alice:1:" + noHash + ":" + hash + ":" + sixty + "\nbob:2:" + noHash + ":" + hash + ":" + sixty +
+		"\n# alice: a comment\nAlice:1:" + noHash + ":" + strings.Repeat("0", 32) + ":" + sixty + "\n"
+	path := filepath.Join(t.TempDir(), "smbpasswd")
+	if err := os.WriteFile(path, []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Update(t.Context(), path, func(l *List) error {
+		if !l.Remove("ALICE") {
+			t.Error("alice is not there")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, bad, err := Read(path)
+	if err != nil || len(bad) > 0 || l.Find("alice") != nil || l.Find("bob") == nil {
+		t.Errorf("left are %d, alice is %+v (%v %v)", l.Len(), l.Find("alice"), bad, err)
+	}
+	if b, _ := os.ReadFile(path); !strings.Contains(string(b), "# alice: a comment\n") {
+		t.Errorf("the comment is gone: %s", b)
+	}
+}
