@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -118,7 +119,9 @@ func (c *control) closeSomething(w http.ResponseWriter, r *http.Request) {
 
 // reloadNow serves POST /reload.
 func (c *control) reloadNow(w http.ResponseWriter, r *http.Request) {
-	if err := c.reload(r.Context()); err != nil {
+	// It is not left half done, with users connected who may not be, because who asked
+	// has gone.
+	if err := c.reload(context.WithoutCancel(r.Context())); err != nil {
 		http.Error(w, "the configuration stays as it was: "+oneLine(err), http.StatusConflict)
 		return
 	}

@@ -204,6 +204,16 @@ func (s *daemon) wait(ctx context.Context, failed <-chan error) error {
 		defer t.Stop()
 		watchdog = t.C
 	}
+	// A reload waits for storage and for what it ends, and the watchdog does not: it has a
+	// goroutine, one at a time, which the end waits for.
+	hangups, reloaded := s.a.hangups, make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		if hangups == nil && s.a.hangups != nil {
+			<-reloaded
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -211,8 +221,12 @@ func (s *daemon) wait(ctx context.Context, failed <-chan error) error {
 			return nil
 		case err := <-failed:
 			return err
-		case <-s.a.hangups:
-			if err := s.reload(ctx); err != nil {
+		case <-hangups:
+			hangups = nil // one that comes now is kept until this reload is over
+			go func() { reloaded <- s.reload(ctx) }()
+		case err := <-reloaded:
+			hangups = s.a.hangups
+			if err != nil {
 				s.a.log.Error("reload: the configuration stays as it was", "err", err)
 			}
 		case <-watchdog:

@@ -140,6 +140,24 @@ func TestServiceManager(t *testing.T) {
 	if code, _, stderr := execute("cat", "//127.0.0.1/other/f", "-U", "alice%secret", "--transport", "tcp", "-p", port); code != exitDone {
 		t.Errorf("after SIGHUP: %s", stderr)
 	}
+
+	// A reload that waits, as for storage, does not keep the service from saying that it
+	// lives: here for somebody to write its configuration.
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(fifo, conf); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("RELOADING=1")
+	m.wait("WATCHDOG=1")
+	writeConf(t, conf, "[data]\npath = "+dir+"\n")
+	m.wait("READY=1")
+
 	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
