@@ -1,37 +1,80 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/memory"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
-// FuzzMessages sends what it is given to a client's session: each message gets
-// the ids and credits that let it through to the handlers, the rest of it is the
-// fuzzer's. Whatever comes, another client must be served as before, nothing may
-// leave the share, and Close must find everything given back.
+// Bits of the second input of FuzzMessages: what the messages come upon.
+const (
+	fuzzRDMA   = 1 << iota // a connection with RDMA
+	fuzzPosix              // a client with the POSIX extensions of 3.1.1, in the place of 3.0.2
+	fuzzRAM                // storage in memory, which has every power
+	fuzzLocal              // a share whose locks and oplocks local processes see
+	fuzzStrict             // persistent opens, snapshots, names that do not exist for clients
+)
+
+// FuzzMessages sends what it is given to a client's session: each message, and each
+// request of a compound, gets the ids and credits that let it through to the handlers,
+// the rest of it is the fuzzer's. Whatever comes, another client must be served as
+// before, nothing may leave the share, and Close must find everything given back.
 //
 // Input: messages, each with its length in two octets before it.
 func FuzzMessages(f *testing.F) {
-	add := func(ms ...any) {
-		var in []byte
-		for i := 0; i < len(ms); i += 2 {
-			h := smb2.Header{Command: ms[i].(smb2.Command), CreditCharge: 1, Credits: 10}
-			b, err := ms[i+1].(body).AppendBinary(h.Append(nil))
-			if err != nil {
-				f.Fatal(err)
-			}
-			in = binary.LittleEndian.AppendUint16(in, uint16(len(b)))
-			in = append(in, b...)
+	request := func(c smb2.Command, b body, flags smb2.Flags) []byte {
+		h := smb2.Header{Command: c, CreditCharge: 1, Credits: 10, Flags: flags}
+		out, err := b.AppendBinary(h.Append(nil))
+		if err != nil {
+			f.Fatal(err)
 		}
-		f.Add(in, true)
-		f.Add(in, false)
+		return out
+	}
+	seed := func(modes []byte, messages ...[]byte) {
+		var in []byte
+		for _, m := range messages {
+			in = append(binary.LittleEndian.AppendUint16(in, uint16(len(m))), m...)
+		}
+		for _, mode := range modes {
+			f.Add(in, mode)
+		}
+	}
+	// add is for messages of one request each.
+	add := func(ms ...any) {
+		var out [][]byte
+		for i := 0; i < len(ms); i += 2 {
+			out = append(out, request(ms[i].(smb2.Command), ms[i+1].(body), 0))
+		}
+		seed([]byte{0, fuzzRDMA}, out...)
+	}
+	// chain is a compound whose requests are about what the first of them opens.
+	chain := func(ms ...any) []byte {
+		var out []byte
+		for i := 0; i < len(ms); i += 2 {
+			flags := smb2.Flags(0)
+			if i > 0 {
+				flags = smb2.FlagRelatedOperations
+			}
+			m := request(ms[i].(smb2.Command), ms[i+1].(body), flags)
+			if i+2 < len(ms) {
+				m = append(m, make([]byte, -len(m)&7)...)
+				binary.LittleEndian.PutUint32(m[20:], uint32(len(m)))
+			}
+			out = append(out, m...)
+		}
+		return out
 	}
 	any := smb2.AnyFileID
 	add(smb2.CommandEcho, &smb2.EchoRequest{})
@@ -72,12 +115,17 @@ func FuzzMessages(f *testing.F) {
 	add(smb2.CommandCreate, withContext(f, createRequest("e", smb2.FileOverwriteIf), smb2.CreateContextEABuffer, rawContext(eaList("name", "value"))),
 		smb2.CommandSetInfo, &smb2.SetInfoRequest{FileID: any, InfoType: smb2.InfoFile, FileInfoClass: uint8(smb2.ClassFileFullEaInformation), Buffer: eaList("NAME", "")},
 		smb2.CommandCreate, withContext(f, createRequest("f", smb2.FileOpen), smb2.CreateContextTimewarpToken, &smb2.TimewarpToken{Timestamp: 1}))
-	f.Fuzz(func(t *testing.T, in []byte, rdma bool) {
-		s := newSite(t, memconn.Config{RDMA: rdma}, func(c *Config) { c.Signing = PolicyOffered })
-		s.write("f", octets(100))
-		bystander := s.login(smb2.DialectSMB302).mustConnect("data")
-		p := s.login(smb2.DialectSMB302).mustConnect("data")
+	fuzzChains(f, chain, func(messages ...[]byte) { seed([]byte{0, fuzzPosix, fuzzRAM, fuzzLocal, fuzzStrict}, messages...) })
+	f.Fuzz(func(t *testing.T, in []byte, mode byte) {
+		s := newSite(t, memconn.Config{RDMA: mode&fuzzRDMA != 0}, func(c *Config) { fuzzShare(t, c, mode) })
+		login := func() *peer { return s.login(smb2.DialectSMB302).mustConnect("data") }
+		if mode&fuzzPosix != 0 {
+			login = func() *peer { p, _ := s.posixLogin(); return p }
+		}
+		around := siblings(t, s.dir)
+		bystander, p := login(), login()
 		file := p.openFile("f")
+		p.writeAll(file, string(octets(100)))
 		dir := createRequest("", smb2.FileOpen)
 		dir.DesiredAccess = smb2.FileReadData
 		d := p.create(dir)
@@ -99,30 +147,7 @@ func FuzzMessages(f *testing.F) {
 			size := min(int(binary.LittleEndian.Uint16(in)), len(in)-2)
 			msg := append([]byte(nil), in[2:2+size]...)
 			in = in[2+size:]
-			if len(msg) >= smb2.HeaderSize {
-				h := p.header(0)
-				binary.LittleEndian.PutUint32(msg, uint32(smb2.ProtocolSMB2))
-				binary.LittleEndian.PutUint16(msg[4:], 64)
-				binary.LittleEndian.PutUint16(msg[6:], 1)
-				binary.LittleEndian.PutUint64(msg[24:], p.mid)
-				if msg[16]&2 == 0 {
-					binary.LittleEndian.PutUint32(msg[36:], h.TreeID)
-				}
-				binary.LittleEndian.PutUint64(msg[40:], h.SessionID)
-				if cmd := binary.LittleEndian.Uint16(msg[12:]); int(cmd) < commandCount && fileIDOffset[cmd] != 0 {
-					if off := smb2.HeaderSize + fileIDOffset[cmd]; len(msg) >= off+16 && msg[off] == 0xFF {
-						id := file
-						if cmd == uint16(smb2.CommandQueryDirectory) || cmd == uint16(smb2.CommandChangeNotify) {
-							id = d
-						}
-						binary.LittleEndian.PutUint64(msg[off:], id.Persistent)
-						binary.LittleEndian.PutUint64(msg[off+8:], id.Volatile)
-					}
-				}
-				if binary.LittleEndian.Uint16(msg[12:]) != uint16(smb2.CommandCancel) {
-					p.mid++
-				}
-			}
+			p.letThrough(msg, file, d)
 			if err := p.c.Send(s.ctx, &transport.Message{Parts: [][]byte{msg}}); err != nil {
 				break
 			}
@@ -134,10 +159,116 @@ func FuzzMessages(f *testing.F) {
 		if st := s.srv.Stats(); st.Connections != 0 || st.Sessions != 0 || st.Opens != 0 || st.Trees != 0 || st.DetachedOpens != 0 {
 			t.Errorf("left after Close: %+v", st)
 		}
+		if now := siblings(t, s.dir); !slices.Equal(now, around) {
+			t.Errorf("beside the share there is %q, there was %q", now, around)
+		}
 		if n := p.c.Stats().LeasedBuffers + p.c.Stats().Registrations; n != 0 {
 			t.Errorf("%d buffers left", n)
 		}
 	})
+}
+
+// letThrough gives the requests of a message what they need to be looked at, and the
+// FileId of file or dir where they have one of all ones that is not of the request
+// before.
+func (p *peer) letThrough(msg []byte, file, dir smb2.FileID) {
+	le := binary.LittleEndian
+	for len(msg) >= smb2.HeaderSize {
+		el, next := msg, le.Uint32(msg[20:])
+		if uint64(next) >= smb2.HeaderSize && uint64(next) < uint64(len(msg)) {
+			el = msg[:next]
+		}
+		msg = msg[len(el):]
+		cmd, flags := le.Uint16(el[12:]), smb2.Flags(le.Uint32(el[16:]))
+		le.PutUint32(el, uint32(smb2.ProtocolSMB2))
+		le.PutUint16(el[4:], 64)
+		le.PutUint16(el[6:], 1)
+		le.PutUint64(el[24:], p.mid)
+		if flags&smb2.FlagAsyncCommand == 0 {
+			le.PutUint32(el[36:], p.tid)
+		}
+		le.PutUint64(el[40:], p.sid)
+		if cmd != uint16(smb2.CommandCancel) {
+			p.mid++
+		}
+		id := file
+		switch smb2.Command(cmd) {
+		case smb2.CommandQueryDirectory, smb2.CommandChangeNotify:
+			id = dir
+		case smb2.CommandOplockBreak:
+		default:
+			if int(cmd) >= commandCount || fileIDOffset[cmd] == 0 {
+				continue
+			}
+		}
+		off := smb2.HeaderSize + 8
+		if int(cmd) < commandCount && fileIDOffset[cmd] != 0 {
+			off = smb2.HeaderSize + fileIDOffset[cmd]
+		}
+		if flags&smb2.FlagRelatedOperations == 0 && len(el) >= off+16 && el[off] == 0xFF {
+			putFileID(el[off:], id)
+		}
+		// Of what names a second file, as sources of copies do.
+		if i := bytes.Index(el[min(len(el), off+16):], bytes.Repeat([]byte{0xFF}, 16)); i >= 0 {
+			putFileID(el[off+16+i:], file)
+		}
+	}
+}
+
+func putFileID(b []byte, id smb2.FileID) {
+	binary.LittleEndian.PutUint64(b, id.Persistent)
+	binary.LittleEndian.PutUint64(b[8:], id.Volatile)
+}
+
+// fuzzShare makes the share "data" what mode says.
+func fuzzShare(t *testing.T, c *Config, mode byte) {
+	c.Signing = PolicyOffered
+	sh := &c.Shares[0]
+	switch {
+	case mode&fuzzRAM != 0:
+		ram, err := memory.New(memory.Config{MaxBytes: 16 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ram.Close() })
+		sh.FS = ram
+	case mode&fuzzStrict != 0:
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, ".snap", fuzzSnapshot, "sub"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		fsys, err := posix.New(dir, posix.Config{SnapshotDir: ".snap"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { fsys.Close() })
+		sh.FS = fsys
+	}
+	if mode&fuzzLocal != 0 {
+		sh.KernelOplocks, sh.PosixLocking, sh.KernelShareModes = true, true, true
+	}
+	if mode&fuzzStrict != 0 {
+		sh.ContinuousAvailability, sh.HideUnreadable, sh.AccessBased = true, true, true
+		sh.VetoFiles, sh.HideDotFiles = []string{"veto*"}, true
+	}
+}
+
+const fuzzSnapshot = "@GMT-2020.01.02-03.04.05"
+
+// siblings are the names beside a directory.
+func siblings(t *testing.T, dir string) []string {
+	t.Helper()
+	d, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // rawContext is the data of a create context.

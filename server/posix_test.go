@@ -20,20 +20,26 @@ import (
 func posixPeer(t *testing.T, change func(*Config)) (*site, *peer, bool) {
 	t.Helper()
 	s := newSite(t, memconn.Config{}, change)
+	p, got := s.posixLogin()
+	return s, p, got
+}
+
+func (s *site) posixLogin() (*peer, bool) {
+	s.t.Helper()
 	p := s.dial()
 	req := &smb2.NegotiateRequest{SecurityMode: p.mode, Capabilities: p.caps, ClientGUID: p.guid, Dialects: []smb2.Dialect{smb2.DialectSMB311}}
 	tag, _ := hex.DecodeString("93AD25509CB411E7B42383DE968BCD7C")
 	req.Contexts = append(p.contexts(), smb2.NegotiateContext{Type: 0x0100, Data: tag})
 	st, resp := p.negotiateWith(req)
-	want(t, "NEGOTIATE", st, ntstatus.Success)
+	want(s.t, "NEGOTIATE", st, ntstatus.Success)
 	p.neg = resp
-	want(t, "logon", p.logon("ann", "secret"), ntstatus.Success)
+	want(s.t, "logon", p.logon("ann", "secret"), ntstatus.Success)
 	data, n := smb2.FindNegotiateContext(resp.Contexts, smb2.ContextPosixExtensions)
-	return s, p.mustConnect("data"), n == 1 && string(data) == string(tag)
+	return p.mustConnect("data"), n == 1 && string(data) == string(tag)
 }
 
 // posixRequest is a CREATE with the context; mode as Linux sends it.
-func posixRequest(t *testing.T, name string, d smb2.CreateDisposition, mode uint32) *smb2.CreateRequest {
+func posixRequest(t testing.TB, name string, d smb2.CreateDisposition, mode uint32) *smb2.CreateRequest {
 	t.Helper()
 	req := createRequest(name, d)
 	data, _ := (&smb2.PosixCreateRequest{Mode: mode}).AppendBinary(nil)
