@@ -5,10 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -32,7 +35,8 @@ const (
 // the rest of it is the fuzzer's. Whatever comes, another client must be served as
 // before, nothing may leave the share, and Close must find everything given back.
 //
-// Input: messages, each with its length in two octets before it.
+// Input: messages, each with its length in two octets before it. For one of length 0 the
+// connection is lost, and the client comes again.
 func FuzzMessages(f *testing.F) {
 	request := func(c smb2.Command, b body, flags smb2.Flags) []byte {
 		h := smb2.Header{Command: c, CreditCharge: 1, Credits: 10, Flags: flags}
@@ -118,40 +122,70 @@ func FuzzMessages(f *testing.F) {
 	fuzzChains(f, chain, func(messages ...[]byte) { seed([]byte{0, fuzzPosix, fuzzRAM, fuzzLocal, fuzzStrict}, messages...) })
 	f.Fuzz(func(t *testing.T, in []byte, mode byte) {
 		s := newSite(t, memconn.Config{RDMA: mode&fuzzRDMA != 0}, func(c *Config) { fuzzShare(t, c, mode) })
-		login := func() *peer { return s.login(smb2.DialectSMB302).mustConnect("data") }
-		if mode&fuzzPosix != 0 {
-			login = func() *peer { p, _ := s.posixLogin(); return p }
+		login := func(guid smb2.GUID) *peer {
+			if mode&fuzzPosix != 0 {
+				p, _ := s.posixLogin()
+				return p
+			}
+			return s.as(guid, smb2.DialectSMB302).mustConnect("data")
 		}
 		around := siblings(t, s.dir)
-		bystander, p := login(), login()
-		file := p.openFile("f")
+		guid := smb2.GUID{7}
+		bystander, p := login(smb2.GUID{8}), login(guid)
+		opening := createRequest("f", smb2.FileOpenIf)
+		if mode&fuzzStrict != 0 {
+			opening = fuzzPersistent(t, opening)
+		}
+		file := p.create(opening)
 		p.writeAll(file, string(octets(100)))
 		dir := createRequest("", smb2.FileOpen)
 		dir.DesiredAccess = smb2.FileReadData
 		d := p.create(dir)
-		seen := make(chan struct{})
-		go func() { // ends with the connection, which Close below ends
-			defer close(seen)
-			for {
-				m, err := p.c.Receive(s.ctx)
-				if err != nil {
-					if !errors.Is(err, io.EOF) {
-						t.Errorf("receive: %v", err)
+		unanswered := &openRequests{ids: map[uint64]struct{}{}, answered: make(chan struct{}, 1)}
+		// listen ends with the connection, which the client ends or Close below.
+		listen := func(c *memconn.Conn) (ended chan struct{}) {
+			ended = make(chan struct{})
+			go func() {
+				defer close(ended)
+				for {
+					m, err := c.Receive(s.ctx)
+					if err != nil {
+						if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+							t.Errorf("receive: %v", err)
+						}
+						return
 					}
-					return
+					unanswered.take(m.Data)
+					m.Release()
 				}
-				m.Release()
-			}
-		}()
-		for n := 0; len(in) > 2 && n < 20; n++ {
+			}()
+			return ended
+		}
+		seen := listen(p.c)
+		losses := 0
+		for n := 0; len(in) >= 2 && n < 20; n++ {
 			size := min(int(binary.LittleEndian.Uint16(in)), len(in)-2)
 			msg := append([]byte(nil), in[2:2+size]...)
 			in = in[2+size:]
-			p.letThrough(msg, file, d)
+			if size == 0 {
+				if losses++; losses > 3 {
+					break
+				}
+				unanswered.wait(seen)
+				p.c.Close()
+				<-seen
+				unanswered.forget()
+				s.until("the connection has ended", func() bool { return s.srv.Stats().Connections == 1 })
+				p = login(guid)
+				seen = listen(p.c)
+				continue
+			}
+			p.letThrough(msg, file, d, unanswered.add)
 			if err := p.c.Send(s.ctx, &transport.Message{Parts: [][]byte{msg}}); err != nil {
 				break
 			}
 		}
+		unanswered.wait(seen)
 		st, _ := bystander.do(smb2.CommandEcho, &smb2.EchoRequest{})
 		want(t, "ECHO of a bystander", st, ntstatus.Success)
 		s.srv.Close()
@@ -170,8 +204,8 @@ func FuzzMessages(f *testing.F) {
 
 // letThrough gives the requests of a message what they need to be looked at, and the
 // FileId of file or dir where they have one of all ones that is not of the request
-// before.
-func (p *peer) letThrough(msg []byte, file, dir smb2.FileID) {
+// before. sent is told the MessageIds of what is to be answered.
+func (p *peer) letThrough(msg []byte, file, dir smb2.FileID, sent func(id uint64)) {
 	le := binary.LittleEndian
 	for len(msg) >= smb2.HeaderSize {
 		el, next := msg, le.Uint32(msg[20:])
@@ -189,28 +223,86 @@ func (p *peer) letThrough(msg []byte, file, dir smb2.FileID) {
 		}
 		le.PutUint64(el[40:], p.sid)
 		if cmd != uint16(smb2.CommandCancel) {
+			sent(p.mid)
 			p.mid++
+		}
+		off := 0
+		if int(cmd) < commandCount {
+			off = fileIDOffset[cmd]
 		}
 		id := file
 		switch smb2.Command(cmd) {
 		case smb2.CommandQueryDirectory, smb2.CommandChangeNotify:
 			id = dir
 		case smb2.CommandOplockBreak:
-		default:
-			if int(cmd) >= commandCount || fileIDOffset[cmd] == 0 {
-				continue
+			off = 8
+		}
+		rest := el[smb2.HeaderSize:]
+		if off > 0 && len(rest) >= off+16 {
+			if flags&smb2.FlagRelatedOperations == 0 && rest[off] == 0xFF {
+				putFileID(rest[off:], id)
 			}
+			rest = rest[off+16:]
 		}
-		off := smb2.HeaderSize + 8
-		if int(cmd) < commandCount && fileIDOffset[cmd] != 0 {
-			off = smb2.HeaderSize + fileIDOffset[cmd]
+		// The source of a copy, and the open that is to be had again.
+		if i := bytes.Index(rest, bytes.Repeat([]byte{0xFF}, 16)); i >= 0 {
+			putFileID(rest[i:], file)
 		}
-		if flags&smb2.FlagRelatedOperations == 0 && len(el) >= off+16 && el[off] == 0xFF {
-			putFileID(el[off:], id)
+	}
+}
+
+// openRequests are the requests that have had no answer, not even that it will take
+// its time.
+type openRequests struct {
+	mu       sync.Mutex
+	ids      map[uint64]struct{} // guarded by mu
+	answered chan struct{}       // has a token when ids may have changed
+}
+
+func (q *openRequests) add(id uint64) {
+	q.mu.Lock()
+	q.ids[id] = struct{}{}
+	q.mu.Unlock()
+}
+
+// forget is for requests whose connection has ended.
+func (q *openRequests) forget() {
+	q.mu.Lock()
+	clear(q.ids)
+	q.mu.Unlock()
+}
+
+// take looks at a message of the server's.
+func (q *openRequests) take(msg []byte) {
+	q.mu.Lock()
+	for el := range smb2.Compound(msg) {
+		if h, err := smb2.ParseHeader(el); err == nil {
+			delete(q.ids, h.MessageID)
 		}
-		// Of what names a second file, as sources of copies do.
-		if i := bytes.Index(el[min(len(el), off+16):], bytes.Repeat([]byte{0xFF}, 16)); i >= 0 {
-			putFileID(el[off+16+i:], file)
+	}
+	q.mu.Unlock()
+	select {
+	case q.answered <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when all is answered, the connection has ended, or nothing comes any
+// more: what follows in a compound on something that waits is not answered before.
+func (q *openRequests) wait(ended <-chan struct{}) {
+	for {
+		q.mu.Lock()
+		n := len(q.ids)
+		q.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-q.answered:
+		case <-ended:
+			return
+		case <-time.After(100 * time.Millisecond):
+			return
 		}
 	}
 }
@@ -223,6 +315,7 @@ func putFileID(b []byte, id smb2.FileID) {
 // fuzzShare makes the share "data" what mode says.
 func fuzzShare(t *testing.T, c *Config, mode byte) {
 	c.Signing = PolicyOffered
+	c.BreakTimeout = 20 * time.Millisecond
 	sh := &c.Shares[0]
 	switch {
 	case mode&fuzzRAM != 0:
@@ -251,6 +344,12 @@ func fuzzShare(t *testing.T, c *Config, mode byte) {
 		sh.ContinuousAvailability, sh.HideUnreadable, sh.AccessBased = true, true, true
 		sh.VetoFiles, sh.HideDotFiles = []string{"veto*"}, true
 	}
+}
+
+// fuzzPersistent has a CREATE ask for a lease and a persistent open.
+func fuzzPersistent(t testing.TB, m *smb2.CreateRequest) *smb2.CreateRequest {
+	return withContext(t, leased(t, m, 2, 9, cacheRWH), smb2.CreateContextDurableHandleV2,
+		&smb2.DurableHandleRequestV2{CreateGUID: smb2.GUID{9}, Flags: smb2.DHandleFlagPersistent})
 }
 
 const fuzzSnapshot = "@GMT-2020.01.02-03.04.05"

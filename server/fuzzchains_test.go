@@ -61,6 +61,17 @@ func fuzzChains(f *testing.F, chain func(ms ...any) []byte, seed func(messages .
 		&smb2.DurableHandleReconnectV2{CreateGUID: smb2.GUID{4}, FileID: same, Flags: smb2.DHandleFlagPersistent})
 	seed(chain(smb2.CommandCreate, kept), chain(smb2.CommandCreate, kept), chain(smb2.CommandCreate, back, smb2.CommandWrite, write), chain(smb2.CommandLogoff, &smb2.LogoffRequest{}))
 
+	lost := []byte{}
+	mine := func() *smb2.CreateRequest {
+		m := leased(f, createRequest("f", smb2.FileOpen), 2, 9, cacheRWH)
+		return withContext(f, m, smb2.CreateContextDurableHandleV2Reconn, &smb2.DurableHandleReconnectV2{CreateGUID: smb2.GUID{9}, FileID: same, Flags: smb2.DHandleFlagPersistent})
+	}
+	seed(lost, chain(smb2.CommandCreate, mine(), smb2.CommandWrite, write), lost,
+		chain(smb2.CommandCreate, open("f", smb2.FileOverwrite, smb2.Delete, smb2.FileDeleteOnClose), smb2.CommandRead, &smb2.ReadRequest{FileID: same, Length: 10}),
+		chain(smb2.CommandCreate, mine()), chain(smb2.CommandCreate, fuzzPersistent(f, createRequest("f", smb2.FileOpen))))
+	resilient := chain(smb2.CommandIoctl, control(smb2.FsctlLMRRequestResiliency, []byte{0, 0, 1, 0, 0, 0, 0, 0}))
+	seed(resilient, lost, chain(smb2.CommandCreate, reconnect1(f, "f", same), smb2.CommandWrite, write))
+
 	// Streams: written, listed, renamed to and from the main one, deleted.
 	seed(chain(smb2.CommandCreate, open("f:s:$DATA", smb2.FileOpenIf, 0, 0), smb2.CommandWrite, write,
 		smb2.CommandSetInfo, set(smb2.ClassFileEndOfFileInformation, []byte{3, 0, 0, 0, 0, 0, 0, 0}),
