@@ -21,14 +21,21 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
+	"github.com/smbd-rdma/smbd-rdma/transport"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
+	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
 )
 
-// childVariable, set to a directory, makes the test program a server of it.
-const childVariable = "E2E_SERVE"
+const (
+	// childVariable, set to a directory, makes the test program a server of it.
+	childVariable = "E2E_SERVE"
+	// childScheme says on what transport, childFiles how many descriptors there are.
+	childScheme = "E2E_SERVE_SCHEME"
+	childFiles  = "E2E_SERVE_FILES"
+)
 
-// childServer serves with default settings on SMB Direct. It says where, and for
-// each line on its standard input how much memory it uses.
+// childServer serves with default settings. It says where, and for each line on its
+// standard input how much memory it uses.
 func childServer() int {
 	fail := func(err error) int { fmt.Fprintln(os.Stderr, err); return 1 }
 	debug.SetMemoryLimit(3 << 30)
@@ -47,13 +54,14 @@ func childServer() int {
 	if err != nil {
 		return fail(err)
 	}
-	p, err := iwarp.New(iwarp.Config{})
+	l, err := childListener()
 	if err != nil {
 		return fail(err)
 	}
-	l, err := smbdirect.Listen(context.Background(), p, "iwarp", "127.0.0.1:0", smbdirect.Config{})
-	if err != nil {
-		return fail(err)
+	if n, err := strconv.ParseUint(os.Getenv(childFiles), 10, 31); err == nil {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+			return fail(err)
+		}
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }() // ended by Close below
@@ -75,6 +83,17 @@ func childServer() int {
 	return 0
 }
 
+func childListener() (transport.Listener, error) {
+	if os.Getenv(childScheme) == "tcp" {
+		return tcp.Listen(context.Background(), "127.0.0.1:0", tcp.Config{})
+	}
+	p, err := iwarp.New(iwarp.Config{})
+	if err != nil {
+		return nil, err
+	}
+	return smbdirect.Listen(context.Background(), p, "iwarp", "127.0.0.1:0", smbdirect.Config{})
+}
+
 // residentBytes is VmRSS of this process.
 func residentBytes() (int64, error) {
 	b, err := os.ReadFile("/proc/self/status")
@@ -92,19 +111,28 @@ func residentBytes() (int64, error) {
 // child is a server in a process of its own.
 type child struct {
 	t    testing.TB
+	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  *bufio.Reader
 	addr string
 	dir  string
+
+	killed bool
 }
 
-func startChild(t testing.TB) *child {
+// startChild starts one with settings of its own, each NAME=VALUE.
+func startChild(t testing.TB, settings ...string) *child {
+	t.Helper()
+	return startChildOn(t, t.TempDir(), settings...)
+}
+
+func startChildOn(t testing.TB, dir string, settings ...string) *child {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	c := &child{t: t, dir: t.TempDir()}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), childVariable+"="+c.dir)
+	c := &child{t: t, dir: dir, cmd: cmd}
+	cmd.Env = append(append(os.Environ(), childVariable+"="+c.dir), settings...)
 	cmd.Stderr = os.Stderr
 	c.in, err = cmd.StdinPipe()
 	must(t, err)
@@ -113,6 +141,9 @@ func startChild(t testing.TB) *child {
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		c.in.Close()
+		if c.killed {
+			return
+		}
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the server's process: %v", err)
 		}
@@ -120,6 +151,22 @@ func startChild(t testing.TB) *child {
 	c.out = bufio.NewReader(out)
 	c.addr = c.line()
 	return c
+}
+
+// kill ends the process at once, as kill -9 does.
+func (c *child) kill() {
+	c.t.Helper()
+	c.killed = true
+	must(c.t, c.cmd.Process.Kill())
+	_ = c.cmd.Wait()
+}
+
+// descriptors that the process has open.
+func (c *child) descriptors() int {
+	c.t.Helper()
+	names, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid))
+	must(c.t, err)
+	return len(names)
 }
 
 func (c *child) line() string {
