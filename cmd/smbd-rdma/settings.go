@@ -155,7 +155,7 @@ func (a *app) settings(f serveFlags) (*settings, error) {
 	if f.encrypt != "" {
 		p, ok := encryptionPolicies[f.encrypt]
 		if !ok {
-			return nil, usagef("--encryption %q is not offered, required or off", f.encrypt)
+			return nil, usagef("--encryption %q is not offered, desired, required or off", f.encrypt)
 		}
 		c.Encryption = p
 	}

@@ -88,7 +88,7 @@ var Keys = []Key{
 	// Users.
 	{Name: "passdb backend", Kind: String, Default: "smbpasswd", Group: gUsers,
 		Text:    "`smbpasswd` or `smbpasswd:FILE`: where users and the hashes of their passwords are. `smbd-rdma passwd` changes the file.",
-		Differs: "There is no `tdbsam` (Samba's default) nor `ldapsam`: `pdbedit -e smbpasswd:FILE` writes such a file from what Samba has."},
+		Differs: "There is no `tdbsam` (Samba's default) nor `ldapsam`: `pdbedit -L -w` prints such a file of what Samba has."},
 	{Name: "smb passwd file", Default: DefaultPasswdFile, Group: gUsers,
 		Text: "The file of `passdb backend = smbpasswd`."},
 	{Name: "username map", Default: "", Group: gUsers,

@@ -79,7 +79,7 @@ func (k *Key) check(value string, report func(format string, args ...any)) {
 func PasswdFile(backend, def string) (string, error) {
 	kind, file, _ := strings.Cut(backend, ":")
 	if !strings.EqualFold(kind, "smbpasswd") {
-		return def, fmt.Errorf("passdb backend = %s is not supported: users are in a file of smbpasswd's form, which pdbedit -e smbpasswd:FILE writes of what Samba has", backend)
+		return def, fmt.Errorf("passdb backend = %s is not supported: users are in a file of smbpasswd's form, which pdbedit -L -w prints of what Samba has", backend)
 	}
 	if file == "" {
 		return def, nil
