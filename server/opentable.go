@@ -329,7 +329,7 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		d := *v.pending
 		t.mu.Unlock()
 
-		if d.remove(ctx, v.key.id) {
+		if d.remove(ctx, v.key.id, &o.srv.spare) {
 			o.srv.notify.removed(&d, v.isDir)
 			o.srv.changedIn(ctx, d.fs, d.name, o)
 		}
@@ -360,7 +360,7 @@ func (t *openTable) unlinkLocked(ctx context.Context, st *fileState, o *open) {
 	d := *st.pending
 	t.mu.Unlock()
 
-	if d.remove(ctx, st.key.id) {
+	if d.remove(ctx, st.key.id, &o.srv.spare) {
 		o.srv.notify.removed(&d, st.isDir)
 	}
 
@@ -404,39 +404,61 @@ func (t *openTable) victimLocked(st *fileState) *fileState {
 // link that leads to it: then it is the link that goes; or the stream. Nobody waits
 // for an error: the CLOSE that caused it succeeds all the same, as on other servers.
 // It reports whether something was removed.
-func (d *deletion) remove(ctx context.Context, id vfs.FileID) bool {
+func (d *deletion) remove(ctx context.Context, id vfs.FileID, spare *spareFiles) bool {
 	// A client that has gone away must not stop a deletion it asked for.
 	ctx = context.WithoutCancel(ctx)
-	if d.stream != "" {
-		return d.removeStream(ctx, id)
-	}
+	return spare.do(func() error {
+		if d.stream != "" {
+			return d.removeStream(ctx, id)
+		}
+		return d.removeName(ctx, id)
+	}) == nil
+}
+
+func (d *deletion) removeName(ctx context.Context, id vfs.FileID) error {
 	err := d.fs.RemoveIf(ctx, d.name, id)
 	if errors.Is(err, fs.ErrPermission) && d.privileged {
 		// The operating system does not know of the right, which was checked.
 		err = vfs.Base(d.fs).RemoveIf(ctx, d.name, id)
 	}
 	if !errors.Is(err, vfs.ErrChanged) {
-		return err == nil
+		return err
 	}
 	link, err := d.fs.Lstat(ctx, d.name)
-	if err != nil || link.Mode&fs.ModeSymlink == 0 {
-		return false
+	if err != nil {
+		return err
+	}
+	if link.Mode&fs.ModeSymlink == 0 {
+		return vfs.ErrChanged
 	}
 	target, err := d.fs.Stat(ctx, d.name)
-	return err == nil && target.ID == id && d.fs.RemoveIf(ctx, d.name, link.ID) == nil
+	if err != nil {
+		return err
+	}
+	if target.ID != id {
+		return vfs.ErrChanged
+	}
+	return d.fs.RemoveIf(ctx, d.name, link.ID)
 }
 
-func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) bool {
+func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) error {
 	f, _, err := d.fs.Open(ctx, d.name, vfs.OpenOptions{})
 	if err != nil {
-		return false
+		return err
 	}
 	defer f.Close()
 	h, ok := f.(vfs.StreamHolder)
-	if info, err := f.Stat(ctx); !ok || err != nil || info.ID != id {
-		return false
+	if !ok {
+		return vfs.ErrChanged
 	}
-	return h.RemoveStream(ctx, d.stream) == nil
+	info, err := f.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	if info.ID != id {
+		return vfs.ErrChanged
+	}
+	return h.RemoveStream(ctx, d.stream)
 }
 
 // sameStorage reports whether two views show the same names.

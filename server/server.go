@@ -38,6 +38,7 @@ type Server struct {
 	replays replayTable
 	// durables are opens without a session; see durable.go.
 	durables durableTable
+	spare    spareFiles
 	notify   notifyHub
 	guesses  guessTable
 	bufs     bufPool
@@ -101,6 +102,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.chains.New = func() any { return new(chain) }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.spare.fill()
 	return s, nil
 }
 
@@ -301,6 +303,7 @@ func (s *Server) Close() error {
 	s.cancel()
 	s.wg.Wait()
 	s.closeDetached()
+	s.spare.close()
 	return nil
 }
 
