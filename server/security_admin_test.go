@@ -54,7 +54,7 @@ func TestAdministrator(t *testing.T) {
 // What a client sends with CREATE for a new file's descriptor, [MS-SMB2] 3.3.5.9.2.
 func TestCreateWithDescriptor(t *testing.T) {
 	_, p := disk(t)
-	self := smb2.SIDUnixUser(uint32(processUser().UID))
+	self := smb2.SIDUnixUser(processUser().UID)
 	creating := func(name string, sd smb2.SecurityDescriptor) *smb2.CreateRequest {
 		t.Helper()
 		b, err := sd.AppendBinary(nil)
