@@ -129,11 +129,14 @@ func (c *creation) setPosixMode(ctx context.Context, o *open) ntstatus.Status {
 	if info.Mode.Perm() == perm {
 		return ntstatus.Success
 	}
-	if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: perm, Privileged: true}); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if err := o.file.SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: perm | info.Mode&inheritedBits, Privileged: true}); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return ntstatus.FromError(err)
 	}
 	return ntstatus.Success
 }
+
+// inheritedBits are those that a new object may have of its directory.
+const inheritedBits = fs.ModeSetgid
 
 // posixCreateResponse is what both the create context and the information classes
 // tell.

@@ -291,6 +291,53 @@ func TestPosixChmod(t *testing.T) {
 	want(t, "chown to oneself", p.setSecurityOf(f, smb2.SecurityDescriptor{Owner: &self}, smb2.OwnerSecurityInformation), ntstatus.Success)
 }
 
+// A directory keeps the special bits that the client says it has, and what is made in
+// it those that it has of it, as without a server in between. Nobody gets more.
+func TestPosixSpecialBits(t *testing.T) {
+	for _, c := range []struct {
+		old  fs.FileMode
+		mode uint32
+		want fs.FileMode
+	}{
+		{fs.ModeDir | 0o755, 0o775, fs.ModeDir | 0o775},
+		{fs.ModeDir | fs.ModeSetgid | 0o755, 0o2775, fs.ModeDir | fs.ModeSetgid | 0o775},
+		{fs.ModeDir | fs.ModeSetgid | fs.ModeSticky | 0o755, 0o755, fs.ModeDir | 0o755},
+		{fs.ModeDir | 0o755, 0o7777, fs.ModeDir | fs.ModeSticky | 0o777},
+		{0o755, 0o7777, 0o777},
+		{fs.ModeSetuid | fs.ModeSetgid | 0o755, 0o6755, 0o755},
+	} {
+		if got := chmod(c.old, c.mode); got != c.want {
+			t.Errorf("chmod %#o of %v: %v, want %v", c.mode, c.old, got, c.want)
+		}
+	}
+
+	s, p, _ := posixPeer(t, nil)
+	s.mkdir("d")
+	if err := os.Chmod(filepath.Join(s.dir, "d"), 0o755|fs.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	mode := func(name string) fs.FileMode {
+		t.Helper()
+		i, err := os.Stat(filepath.Join(s.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.Mode()
+	}
+	req := posixRequest(t, "d/e", smb2.FileCreate, 0o777) // more than the umask lets through
+	req.CreateOptions = smb2.FileDirectoryFile
+	req.DesiredAccess = smb2.WriteDAC
+	e := p.create(req)
+	if got := mode("d/e"); got != fs.ModeDir|fs.ModeSetgid|0o777 {
+		t.Errorf("a new directory has %v", got)
+	}
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: smb2.SIDNFSMode(0o3770)}}}}
+	want(t, "chmod", p.setSecurityOf(e, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	if got := mode("d/e"); got != fs.ModeDir|fs.ModeSetgid|fs.ModeSticky|0o770 {
+		t.Errorf("after chmod 3770: %v", got)
+	}
+}
+
 func TestWireMode(t *testing.T) {
 	for _, c := range []struct {
 		mode fs.FileMode

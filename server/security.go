@@ -129,12 +129,13 @@ func (o *open) setSecurity(ctx context.Context, set *smb2.SecurityDescriptor, wh
 		return ntstatus.FromError(err)
 	}
 	if perm, ok := modeEntry(set); ok && what&smb2.DACLSecurityInformation != 0 {
-		if what &^= smb2.DACLSecurityInformation; perm != info.Mode.Perm() {
-			if err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: perm, Privileged: true}); err != nil {
+		if mode := chmod(info.Mode, perm); mode != info.Mode {
+			if err := o.object().SetAttr(ctx, vfs.SetAttr{Set: vfs.SetMode, Mode: mode, Privileged: true}); err != nil {
 				return ntstatus.FromError(err)
 			}
-			info.Mode = info.Mode&^0o777 | perm
+			info.Mode = mode
 		}
+		what &^= smb2.DACLSecurityInformation
 		if what&(plainSecurity|smb2.SACLSecurityInformation) == 0 {
 			return ntstatus.Success
 		}
@@ -247,12 +248,28 @@ func expandACL(l *smb2.ACL) *smb2.ACL {
 }
 
 // modeEntry finds the one entry of a DACL by which a client with POSIX extensions
-// sets the permission bits: S-1-5-88-3-mode.
-func modeEntry(sd *smb2.SecurityDescriptor) (perm fs.FileMode, ok bool) {
+// sets the mode: S-1-5-88-3-mode, with the bits of chmod(2).
+func modeEntry(sd *smb2.SecurityDescriptor) (mode uint32, ok bool) {
 	if sd.DACL == nil || len(sd.DACL.ACEs) != 1 || sd.DACL.ACEs[0].SID.Parent() != nfsModes {
 		return 0, false
 	}
-	return fs.FileMode(sd.DACL.ACEs[0].SID.RID()) & 0o777, true
+	return sd.DACL.ACEs[0].SID.RID() & maxPosixMode, true
+}
+
+// chmod is the mode that an object of the mode old gets by a client's chmod. No client
+// makes a program setuid, or anything setgid that was not; a directory keeps what it
+// has of that, and is sticky, as the client says.
+func chmod(old fs.FileMode, mode uint32) fs.FileMode {
+	m := old.Type() | fs.FileMode(mode)&fs.ModePerm
+	if old.IsDir() {
+		if mode&0o2000 != 0 {
+			m |= old & fs.ModeSetgid
+		}
+		if mode&0o1000 != 0 {
+			m |= fs.ModeSticky
+		}
+	}
+	return m
 }
 
 // newSecurity gives a new object the descriptor that its creator asks for, b, and
