@@ -27,20 +27,27 @@ func (a *appInstance) supersedes(old *appInstance, dialect uint16) bool {
 
 // closeOtherInstances closes what the application has open of the file from another
 // machine, before it opens it from this one: [MS-SMB2] 3.3.5.9.13.
-func (c *creation) closeOtherInstances(ctx context.Context, r *request) ntstatus.Status {
+func (c *creation) closeOtherInstances(ctx context.Context, r *request, by *open) ntstatus.Status {
 	a := c.ctxs.durable.app
 	if a == nil || a.id == (smb2.GUID{}) || c.ctxs.durable.reconnects() {
 		return ntstatus.Success
 	}
 	// Only who may read the file may take it from others.
-	f, _, err := r.tree.fs().Open(ctx, c.name.path, vfs.OpenOptions{Access: vfs.AccessRead, Kind: vfs.KindFile})
+	f, _, err := by.fs.Open(ctx, c.name.path, vfs.OpenOptions{Access: vfs.AccessRead, Kind: vfs.KindFile})
 	if err != nil {
 		return ntstatus.Success // there is none, or CREATE will say why
 	}
 	info, err := f.Stat(ctx)
+	var sec security
+	if err == nil {
+		sec, err = by.readSecurity(ctx, f, &info)
+	}
 	_ = f.Close() // nothing was written
 	if err != nil {
 		return ntstatus.FromError(err)
+	}
+	if sec.granted(r.tree.token())&smb2.FileReadData == 0 {
+		return ntstatus.Success // CREATE will say so
 	}
 	var others []*open
 	refused := false

@@ -135,9 +135,6 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st != ntstatus.Success {
 		return nil, st
 	}
-	if st := c.closeOtherInstances(ctx, r); st != ntstatus.Success {
-		return nil, st
-	}
 	o := &open{
 		id: newFileID(), srv: r.srv, sess: r.sess, tree: r.tree, fs: view,
 		shareAccess: c.req.ShareAccess,
@@ -154,7 +151,11 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return nil, st
 	}
-	if st := c.locate(ctx, o); st != ntstatus.Success {
+	st = c.locate(ctx, o)
+	if st == ntstatus.Success {
+		st = c.closeOtherInstances(ctx, r, o)
+	}
+	if st != ntstatus.Success {
 		r.sess.opens.unreserve()
 		return nil, st
 	}

@@ -399,6 +399,29 @@ func TestAppInstance(t *testing.T) {
 	}
 }
 
+// 3.3.5.9.13: only who may read a file takes it from others.
+func TestAppInstanceOfAStranger(t *testing.T) {
+	s := newSite(t, memconn.Config{}, nil)
+	ask := func() *smb2.CreateRequest {
+		return withContext(t, createRequest("f", smb2.FileOpenIf), smb2.CreateContextAppInstanceID, &smb2.AppInstanceIDContext{AppInstanceID: smb2.GUID{1}})
+	}
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	req := ask()
+	req.DesiredAccess |= smb2.WriteDAC
+	id := p.create(req)
+	ann := s.srv.newToken("ann", nil, false).User
+	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: ann, Mask: smb2.FileAllAccess}}}}
+	want(t, "setting a DACL", p.setSecurityOf(id, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+
+	bob := s.dial()
+	bob.negotiate(smb2.DialectSMB311)
+	want(t, "bob's logon", bob.logon("bob", "hunter2"), ntstatus.Success)
+	st, _ := bob.mustConnect("data").tryCreate(ask())
+	want(t, "bob's CREATE", st, ntstatus.AccessDenied)
+	st, _ = p.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: id, Data: []byte("x")})
+	want(t, "ann's WRITE", st, ntstatus.Success)
+}
+
 // An open is kept once, whoever finds that its session has ended: what somebody has
 // claimed meanwhile is not put back for others to close.
 func TestKeptOnce(t *testing.T) {
