@@ -95,7 +95,8 @@ func (a *accounts) hash(ctx context.Context, domain, name string) (server.NTHash
 	}
 	l, err := a.load(c)
 	if err != nil {
-		return h, err
+		// Also if there is no file that has to be there: its users are no guests then.
+		return h, fmt.Errorf("users: %w: %v", errNoUsers, err)
 	}
 	e := l.Find(name)
 	switch {
@@ -116,6 +117,9 @@ func (a *accounts) hash(ctx context.Context, domain, name string) (server.NTHash
 // errDisabled is an account that cannot log on. It is no fs.ErrNotExist: such a user is
 // not taken for a guest.
 var errDisabled = errors.New("account disabled")
+
+// errNoUsers is a file of users that cannot be read. It is no fs.ErrNotExist either.
+var errNoUsers = errors.New("the file cannot be read")
 
 // load returns the users of the file, read anew if it has changed.
 func (a *accounts) load(c *accountsConfig) (*smbpasswd.List, error) {

@@ -14,6 +14,18 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/server"
 )
 
+// Where the file that has to be there is not, nobody is taken for a guest: its users would
+// find themselves as such.
+func TestAccountsWithoutTheirFile(t *testing.T) {
+	for required, guest := range map[bool]bool{true: false, false: true} {
+		a := newAccounts(slog.New(slog.DiscardHandler), &accountsConfig{flags: server.UserMap{}, users: &smbconf.UserMap{},
+			file: filepath.Join(t.TempDir(), "absent"), required: required})
+		if _, err := a.NTHash(t.Context(), "", "alice"); err == nil || errors.Is(err, fs.ErrNotExist) != guest {
+			t.Errorf("required %v: %v", required, err)
+		}
+	}
+}
+
 // Who may log on with which password, by --user, the file and "username map".
 func TestAccounts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "smbpasswd")

@@ -210,6 +210,10 @@ func TestTestparm(t *testing.T) {
 		{"[d]\npath = /\nhosts allow = example.org\n", []string{"-s"}, exitFailed, "", "names are not looked up"},
 		{"[d]\nread only = no\n", []string{"-s"}, exitFailed, "", name + ":1: error: [d] has no path"},
 		{"[d]\npath = /nonexistent\n", []string{"-s", "--section-name", "d", "--parameter-name", "path"}, exitDone, "/nonexistent\n", ":2: warning: [d]: path = /nonexistent is not a directory"},
+		{"[d]\npath = /nonexistent\n", []string{"-s", "--strict"}, exitFailed, "", ":2: error: [d]: path = /nonexistent is not a directory"},
+		{"[homes]\nread only = no\n", []string{"-s", "--section-name", "homes", "--parameter-name", "read only"}, exitDone, "No\n", ""},
+		{"[d]\npath = /\ninvalid users = LAB\\bob\n", []string{"-s", "--section-name", "d", "--parameter-name", "path"}, exitDone, "/\n", name + `:3: warning: [d]: invalid users: LAB\bob is nobody here` + ""},
+		{"log level = auth:10\n[d]\npath = /\n", []string{"-s", "--section-name", "d", "--parameter-name", "path"}, exitDone, "/\n", ""},
 		{"[d]\npath = /\n", []string{"-s", "--section-name", "e"}, exitFailed, "", "no section"},
 		{"[d]\npath = /\n", []string{"-s", "--parameter-name", "load printers"}, exitFailed, "", "no parameter"},
 	} {

@@ -343,7 +343,7 @@ func (a *app) listen(ctx context.Context, set *settings, fab fabric, sockets map
 		add(true, ls...)
 	}
 	if set.rdmaDevices {
-		add(true, listenDefaultVerbs(ctx, fab)...)
+		add(true, listenDefaultVerbs(ctx, set.bound, fab)...)
 	}
 	if len(listeners) == 0 {
 		return nil, served, usagef("nothing to listen on: give --tcp or --rdma")

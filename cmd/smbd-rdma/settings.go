@@ -26,6 +26,7 @@ type settings struct {
 	tcp, rdma []string
 	// rdmaDevices: what RDMA devices there are is served too.
 	rdmaDevices bool
+	bound       []string // the only addresses to listen on; nil for all
 	interfaces  interfaceFilter
 	multiChan   bool
 	http        string
@@ -346,6 +347,13 @@ func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.
 		if !sec.Bool("available") || sec.Bool("printable") {
 			continue
 		}
+		for _, key := range []string{"valid users", "invalid users", "read list", "write list", "admin users"} {
+			for _, name := range sec.List(key) {
+				if strings.Contains(name, `\`) {
+					report(smbconf.Warning, sec, key, `[%s]: %s: %s is nobody here: names stand without a domain`, sec.Name, key, name)
+				}
+			}
+		}
 		sh := shareOf(sec)
 		if sec == file.Homes {
 			if sh.path == "" {
@@ -431,7 +439,7 @@ func (s *settings) listeners(g *smbconf.Section) error {
 		if len(hosts) == 0 {
 			return errors.New("no interface of this machine is among them, and only they are to be listened on")
 		}
-		s.rdma = nil
+		s.rdma, s.bound = nil, hosts
 		for _, h := range hosts {
 			s.rdma = append(s.rdma, "iwarp://"+net.JoinHostPort(h, "5445"))
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +88,10 @@ func (a *app) testparm(name string, f testparmFlags) error {
 	}
 	sec := c.Global
 	if f.section != "" && f.section != "global" {
-		if sec = c.Share(f.section); sec == nil {
+		if sec = c.Share(f.section); sec == nil && strings.EqualFold(f.section, "homes") {
+			sec = c.Homes
+		}
+		if sec == nil {
 			return fmt.Errorf("%s: no section %q", name, f.section)
 		}
 	}

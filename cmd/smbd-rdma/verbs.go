@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/Mellanox/rdmamap"
 
@@ -171,36 +172,41 @@ func listenVerbs(ctx context.Context, addr string, fab fabric) ([]transport.List
 		}
 		return []transport.Listener{l}, nil
 	}
-	return listenDevices(ctx, p, port, fab, func(_ string, err error) error { return err })
+	return listenDevices(ctx, p, port, nil, fab, func(_ string, err error) error { return err })
 }
 
-// listenDevices listens on the addresses of the active devices. failed is told of
-// one that cannot be listened on; what it returns ends the attempt.
-func listenDevices(ctx context.Context, p ndk.Provider, port string, fab fabric, failed func(addr string, err error) error) ([]transport.Listener, error) {
+// deviceAddresses are the addresses of the active devices that may be listened on: all,
+// or those of bound.
+func deviceAddresses(devices []verbs.DeviceInfo, bound []string) (out []string) {
+	for _, d := range devices {
+		for _, ip := range d.Addresses {
+			if addr := ip.Unmap().String(); d.Active && !ip.IsLinkLocalUnicast() && (bound == nil || slices.Contains(bound, addr)) {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
+
+// listenDevices listens on the addresses of the active devices, or on those of bound if
+// that is not nil. failed is told of one that cannot be listened on; what it returns ends
+// the attempt.
+func listenDevices(ctx context.Context, p ndk.Provider, port string, bound []string, fab fabric, failed func(addr string, err error) error) ([]transport.Listener, error) {
 	devices, err := verbs.Devices()
 	if err != nil {
 		return nil, err
 	}
 	var out []transport.Listener
-	for _, d := range devices {
-		if !d.Active {
-			continue
+	for _, addr := range deviceAddresses(devices, bound) {
+		if port != "" {
+			addr = net.JoinHostPort(addr, port)
 		}
-		for _, ip := range d.Addresses {
-			if ip.IsLinkLocalUnicast() {
-				continue
-			}
-			addr := ip.String()
-			if port != "" {
-				addr = net.JoinHostPort(addr, port)
-			}
-			l, err := smbdirect.Listen(ctx, p, "verbs", addr, fab.direct())
-			if err == nil {
-				out = append(out, l)
-			} else if err := failed(addr, err); err != nil {
-				closeAll(out)
-				return nil, err
-			}
+		l, err := smbdirect.Listen(ctx, p, "verbs", addr, fab.direct())
+		if err == nil {
+			out = append(out, l)
+		} else if err := failed(addr, err); err != nil {
+			closeAll(out)
+			return nil, err
 		}
 	}
 	if len(out) == 0 {
@@ -217,9 +223,9 @@ func closeAll(ls []transport.Listener) {
 }
 
 // listenDefaultVerbs is what serve does with the RDMA devices when it is told
-// nothing: it takes what it can get. An iWARP device whose TCP is that of the
+// nothing: it takes what it can get, of bound if that is not nil. An iWARP device whose TCP is that of the
 // kernel, as siw, is served by the iwarp provider already.
-func listenDefaultVerbs(ctx context.Context, fab fabric) []transport.Listener {
+func listenDefaultVerbs(ctx context.Context, bound []string, fab fabric) []transport.Listener {
 	if !verbs.Available || !hasRDMAClass() {
 		return nil
 	}
@@ -228,7 +234,7 @@ func listenDefaultVerbs(ctx context.Context, fab fabric) []transport.Listener {
 		fab.log.Warn("RDMA devices are not served", "err", err)
 		return nil
 	}
-	out, err := listenDevices(ctx, p, "", fab, func(addr string, err error) error {
+	out, err := listenDevices(ctx, p, "", bound, fab, func(addr string, err error) error {
 		fab.log.Info("not served by verbs", "addr", addr, "err", err)
 		return nil
 	})

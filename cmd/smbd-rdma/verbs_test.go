@@ -64,3 +64,23 @@ func TestVerbsThatIsNotThere(t *testing.T) {
 		}
 	}
 }
+
+// Devices are listened on where the configuration lets the server listen.
+func TestDeviceAddresses(t *testing.T) {
+	devices := []verbs.DeviceInfo{
+		{Active: true, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("fe80::1"), netip.MustParseAddr("2001:db8::7")}},
+		{Active: false, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.8")}},
+	}
+	for _, c := range []struct {
+		bound []string
+		want  string
+	}{
+		{nil, "192.0.2.7 2001:db8::7"},
+		{[]string{"192.0.2.8", "2001:db8::7"}, "2001:db8::7"},
+		{[]string{"127.0.0.1"}, ""},
+	} {
+		if got := strings.Join(deviceAddresses(devices, c.bound), " "); got != c.want {
+			t.Errorf("bound to %v: %q, want %q", c.bound, got, c.want)
+		}
+	}
+}
