@@ -211,6 +211,35 @@ func TestSetReparsePoint(t *testing.T) {
 	}
 }
 
+// What a link takes the place of loses its descriptor: who may only write to it may not
+// put something else there.
+func TestLinkInThePlaceOfWhatStays(t *testing.T) {
+	s, p := disk(t)
+	s.mkdir("d")
+	s.write("d/f", nil)
+	self := smb2.SIDUnixUser(processUser().UID)
+	for _, c := range []struct {
+		name string
+		mask smb2.AccessMask
+	}{{"d/f", smb2.FileAllAccess &^ smb2.Delete}, {"d", smb2.FileGenericRead | smb2.FileExecute | smb2.WriteDAC}} {
+		req := createRequest(c.name, smb2.FileOpen)
+		req.DesiredAccess = smb2.WriteDAC
+		id := p.create(req)
+		sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: self, Mask: c.mask}}}}
+		want(t, "setting a DACL", p.setSecurityOf(id, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+		p.close(id)
+	}
+	req := createRequest("d/f", smb2.FileOpen)
+	req.DesiredAccess = smb2.FileWriteData | smb2.FileWriteAttributes
+	f := p.create(req)
+	link, _ := (&smb2.SymbolicLinkReparseBuffer{SubstituteName: "x", PrintName: "x", Flags: smb2.SymlinkFlagRelative}).AppendBinary(nil)
+	_, st := p.fsctl(smb2.FsctlSetReparsePoint, f, link, 0)
+	want(t, "making a link of it", st, ntstatus.AccessDenied)
+	if i, err := os.Lstat(filepath.Join(s.dir, "d/f")); err != nil || !i.Mode().IsRegular() {
+		t.Errorf("there is %v, %v; want the file", i, err)
+	}
+}
+
 // [MS-FSA] 2.1.5.10.4, on storage that can share blocks.
 func TestDuplicateExtents(t *testing.T) {
 	s := newSite(t, memconn.Config{}, func(c *Config) {

@@ -167,7 +167,9 @@ func (c *fileControl) deleteReparsePoint(ctx context.Context) ([]byte, ntstatus.
 	}
 	ctx = context.WithoutCancel(ctx)
 	return nil, o.become(ctx, &info, func(name string) error {
-		f, _, err := o.fs.Open(ctx, name, vfs.OpenOptions{Disposition: vfs.CreateNew, Kind: vfs.KindFile, NoFollow: true})
+		f, _, err := o.fs.Open(ctx, name, vfs.OpenOptions{
+			Disposition: vfs.CreateNew, Kind: vfs.KindFile, NoFollow: true, Perm: o.tree.share.filePerm(0o666),
+		})
 		if err != nil {
 			return err
 		}
@@ -182,6 +184,13 @@ func (o *open) become(ctx context.Context, info *vfs.Info, with func(name string
 	name := o.path()
 	if t.othersOpen(o) {
 		return ntstatus.SharingViolation
+	}
+	// It is another object that the directory gets, without the descriptor of this one.
+	if st := o.mayRemove(ctx, name); st != ntstatus.Success {
+		return st
+	}
+	if st := o.mayAdd(ctx, name, false); st != ntstatus.Success {
+		return st
 	}
 	if err := o.fs.RemoveIf(ctx, name, info.ID); err != nil {
 		return ntstatus.FromError(err)
