@@ -37,7 +37,7 @@ var (
 		"tree":       "tree of small files",
 		"sequential": "sequential, crc32c",
 		"signing":    "signing required",
-		"encryption": "encryption, READs that fit in messages",
+		"encryption": "encryption of the client's choice",
 		"encrypted":  "encryption required by the server",
 		"refused":    "encryption, READs that do not fit are refused",
 		"cut":        "connection cut in the middle",
