@@ -718,6 +718,12 @@ func (r *request) echoSignature() {
 func (r *request) responseSigner() *smbcrypto.Signer {
 	switch {
 	case r.noSign:
+		// Interim responses SHOULD NOT be signed, 3.3.4.2, and clients do not look; but
+		// go-smb2, and rclone by it, take none for theirs that is not where signing is
+		// required. AES-GMAC would use the nonce of the final response.
+		if r.ch != nil && r.ch.mustSign && r.ch.signer != nil && r.ch.signer.Algorithm() != smbcrypto.AESGMAC {
+			return r.ch.signer
+		}
 		return nil
 	case r.signer != nil:
 		return r.signer

@@ -54,7 +54,7 @@ type request struct {
 	invalidate uint32 // token that the final response invalidates, if hasInval
 	hasInval   bool
 	signer     *smbcrypto.Signer     // signs the response whatever the session says
-	noSign     bool                  // the response is not signed
+	noSign     bool                  // an interim response, see responseSigner
 	onSend     func(parts ...[]byte) // is called with the response as it goes out, once
 
 	sequence *channelSequence // of the open that the request is counted with
