@@ -227,6 +227,9 @@ func (c *creation) prepareParent(ctx context.Context, o *open, opts *vfs.OpenOpt
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
+	if parent.vetoed {
+		return ntstatus.ObjectPathNotFound
+	}
 	c.parent, c.compress = &parent, parent.info.Attributes&vfs.AttrCompressed != 0
 	if parent.granted(o.tree.token())&addRight(c.kind == vfs.KindDir) == 0 {
 		c.mayNotCreate = true
@@ -252,6 +255,9 @@ func (o *open) mayAdd(ctx context.Context, name string, isDir bool) ntstatus.Sta
 	}
 	if err != nil {
 		return ntstatus.FromError(err)
+	}
+	if parent.vetoed {
+		return ntstatus.ObjectPathNotFound
 	}
 	if need := addRight(isDir); parent.granted(o.tree.token())&need == 0 {
 		o.srv.denied(o, name, need)

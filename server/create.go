@@ -514,6 +514,9 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 		case err == nil && c.req.CreateDisposition == smb2.FileCreate && res.Action != vfs.Created:
 			_ = file.Close() // it was only looked for, as it could not have been created
 			return 0, "", c.openError(ctx, o, syscall.EEXIST)
+		case err == nil && o.vetoed(ctx, file):
+			_ = file.Close()
+			return 0, "", ntstatus.ObjectNameNotFound
 		case errors.Is(err, fs.ErrNotExist) && c.mayNotCreate:
 			if st := c.openError(ctx, o, err); st != ntstatus.ObjectNameNotFound {
 				return 0, "", st

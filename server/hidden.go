@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -35,6 +36,19 @@ func (s *Share) vetoed(path string) ntstatus.Status {
 		}
 		path = rest
 	}
+}
+
+// vetoed reports whether a symbolic link has led to what does not exist for clients.
+func (o *open) vetoed(ctx context.Context, f vfs.File) bool {
+	if len(o.tree.share.VetoFiles) == 0 {
+		return false
+	}
+	n, ok := f.(vfs.RealNamer)
+	if !ok {
+		return false
+	}
+	name, err := n.RealName(ctx)
+	return err != nil || vetoed(o.tree.share.VetoFiles, name)
 }
 
 // vetoed reports whether a path has a component that matches one of the patterns.

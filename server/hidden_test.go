@@ -1,6 +1,8 @@
 package server
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -57,6 +59,28 @@ func TestVetoedAndHidden(t *testing.T) {
 		want(t, c.name, st, c.want)
 	}
 	want(t, "renaming to what is vetoed", p.rename(p.openFile(`d\seen`), `d\seen.veto`, false), ntstatus.ObjectNameNotFound)
+	// Nor by a link.
+	for _, l := range [][2]string{{"d/secret", "way"}, {"d/secret/f", "lead"}, {"d/seen", "fine"}} {
+		if err := os.Symlink(l[0], filepath.Join(s.dir, l[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		disp smb2.CreateDisposition
+		want ntstatus.Status
+	}{
+		{"lead", smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{"way", smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{`way\f`, smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{`way\f:stream`, smb2.FileOpen, ntstatus.ObjectNameNotFound},
+		{`way\new`, smb2.FileOpenIf, ntstatus.ObjectPathNotFound},
+		{"fine", smb2.FileOpen, ntstatus.Success},
+	} {
+		st, _ := p.tryCreate(createRequest(c.name, c.disp))
+		want(t, "by a link: "+c.name, st, c.want)
+	}
+	want(t, "renaming to where a link leads", p.rename(p.openFile(`d\seen`), `way\seen`, false), ntstatus.ObjectPathNotFound)
 	list, st := p.list(p.openDir("d"), smb2.ClassFileDirectoryInformation, "*", 0, 65536)
 	want(t, "listing", st, ntstatus.Success)
 	if got := names(list); !slices.Equal(got, []string{".", "..", ".dot", "hideme", "seen"}) {

@@ -25,6 +25,7 @@ type security struct {
 	stored bool                     // it was set or inherited; otherwise it is made of the mode
 	sd     *smb2.SecurityDescriptor // nil until somebody wants to see one that is made
 	info   vfs.Info                 // the object, which it may be made of
+	vetoed bool                     // of a directory: nothing is put there
 }
 
 // descriptor is the descriptor itself.
@@ -257,5 +258,6 @@ func (o *open) securityAt(ctx context.Context, fsys vfs.FS, name string, opts vf
 		return info, security{}, err
 	}
 	sec, err := o.readSecurity(ctx, f, &info)
+	sec.vetoed = o.vetoed(ctx, f)
 	return info, sec, err
 }

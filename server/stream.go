@@ -141,6 +141,10 @@ func (c *creation) openStream(ctx context.Context, o *open) (vfs.Action, string,
 		}
 		return 0, "", st
 	}
+	if o.vetoed(ctx, base) {
+		_ = base.Close()
+		return 0, "", ntstatus.ObjectNameNotFound
+	}
 	c.streamOnly = res.Action != vfs.Created
 	if c.streamOnly {
 		if st := c.authorizeStream(ctx, o, base, res.Name); st != ntstatus.Success {

@@ -9,7 +9,7 @@
 //
 //	on an FS    Linker, Symlinker, Watcher, Impersonator, OwnerView, Snapshotter
 //	on a File   OSFiler, Allocator, HoleSeeker, Cloner, RangeCopier, Xattrer,
-//	            XattrPeeker, StreamHolder, SecurityHolder, Leaser, RangeLocker, FileLocker
+//	            RealNamer, XattrPeeker, StreamHolder, SecurityHolder, Leaser, RangeLocker, FileLocker
 //
 // A minimal use:
 //

@@ -62,6 +62,14 @@ type Dir interface {
 	Lstat(ctx context.Context, name string) (Info, error)
 }
 
+// RealNamer is a File that knows the name it has without symbolic links on the way.
+type RealNamer interface {
+	// RealName returns the name beneath the root of the FS by which the object is
+	// there now; one of them if it has several. An object without a name there gives
+	// an error or a name that nothing has.
+	RealName(ctx context.Context) (string, error)
+}
+
 // OSFiler is a File backed by a descriptor of the operating system.
 type OSFiler interface {
 	// OSFile returns the file for use by sendfile(2) and the like, the same one

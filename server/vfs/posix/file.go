@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -89,6 +90,30 @@ func (f *file) beginChange(ctx context.Context, op string) error {
 }
 
 func (f *file) wrap(op string, err error) error { return pathError(op, f.last, err) }
+
+// RealName implements vfs.RealNamer.
+func (f *file) RealName(ctx context.Context) (string, error) {
+	if err := f.begin(ctx, "readlink"); err != nil {
+		return "", err
+	}
+	defer f.release()
+	root, err := os.Readlink(procPath(f.fs.root.fd))
+	if err != nil {
+		return "", f.wrap("readlink", err)
+	}
+	name, err := os.Readlink(procPath(f.fd))
+	if err != nil {
+		return "", f.wrap("readlink", err)
+	}
+	if name == root {
+		return vfs.Root, nil
+	}
+	name, beneath := strings.CutPrefix(name, strings.TrimSuffix(root, "/")+"/")
+	if !beneath { // moved out meanwhile
+		return "", f.wrap("readlink", fs.ErrNotExist)
+	}
+	return name, nil
+}
 
 // Close implements vfs.File.
 func (f *file) Close() error { return f.wrap("close", f.handle.close()) }
