@@ -70,7 +70,7 @@ reload" read the configuration file again, without dropping a connection.`,
 	fs.StringArrayVar(&f.rdma, "rdma", nil, "iwarp://ADDR or verbs://ADDR for SMB Direct, or none (default iwarp://:5445, and verbs on every RDMA device); may be repeated")
 	fs.StringVar(&f.http, "http", "", "address for /metrics (Prometheus) and /healthz; off by default")
 	fs.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles below /debug/pprof/ of --http")
-	fs.StringVar(&f.control, "control", "", "Unix socket for status, close, reload and trace, or none (default: one in $XDG_RUNTIME_DIR/smbd-rdma, of root in /run/smbd-rdma)")
+	fs.StringVar(&f.control, "control", "", "Unix socket for status, close, reload and trace, or none (default: one in $XDG_RUNTIME_DIR/smbd-rdma, of root without that in /run/smbd-rdma)")
 	fs.StringVar(&f.flights, "flight-dir", "", "directory for the last events of SMB Direct connections that die of an error (default: in the log)")
 	fs.StringVar(&f.audit, "audit", "", "file for a line of JSON for each logon, connect to a share and refusal, or log")
 	fs.StringVar(&f.signing, "signing", "", "default (required but for SMB Direct clients that cannot sign RDMA data), offered (files then go from the page cache), or required (those clients then do without RDMA)")
