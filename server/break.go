@@ -30,7 +30,7 @@ const (
 	// breakHeadStart is how long who causes breaks waits for them to be on their way,
 	// so that they do not come after the answer to the request that caused them.
 	breakHeadStart = 100 * time.Millisecond
-	// maxBreakQueue bounds the notifications that wait for one connection.
+	// maxBreakQueue is how many notifications wait for one connection before it ends.
 	maxBreakQueue = 4096
 )
 
@@ -581,11 +581,16 @@ type breakQueue struct {
 	wake    chan struct{}  // of one element; says that list has grown
 }
 
-// put queues a notification, unless the connection has ended or does not keep up.
+// put queues a notification, unless the connection has ended. One that does not keep up
+// ends: its client would go on with what it caches and has not been told to give up.
 func (q *breakQueue) put(c *conn, n *notice) bool {
+	if q.isFull() {
+		c.fail("client takes no break notifications", "waiting", maxBreakQueue)
+		return false
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || len(q.list) >= maxBreakQueue {
+	if q.closed {
 		return false
 	}
 	q.list = append(q.list, n)
@@ -599,6 +604,12 @@ func (q *breakQueue) put(c *conn, n *notice) bool {
 		go c.sendBreaks() // ends when all has arrived or the connection ends; closeBreaks waits
 	}
 	return true
+}
+
+func (q *breakQueue) isFull() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.closed && len(q.list) >= maxBreakQueue
 }
 
 // sendBreaks sends what is in the queue.

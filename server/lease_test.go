@@ -640,3 +640,32 @@ func TestBreakFailover(t *testing.T) {
 		})
 	}
 }
+
+// A client that takes no notifications loses its connection: it would go on using what it
+// has cached, and nobody could tell it.
+func TestBreaksThatAreNotTaken(t *testing.T) {
+	s := newSite(t, memconn.Config{}, nil)
+	s.write("f", []byte("old"))
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	if _, got, _ := p.openAsking(asking(createRequest("f", smb2.FileOpen), 0, lease(1, cacheR))); got != cacheR {
+		t.Fatalf("granted %v", got)
+	}
+	s.srv.mu.Lock()
+	for c := range s.srv.conns {
+		// As if the sender had been stuck in the first of them.
+		c.breaks.mu.Lock()
+		c.breaks.running = true
+		all := newBatch(maxBreakQueue)
+		for range maxBreakQueue {
+			c.breaks.list = append(c.breaks.list, &notice{c: &caching{}, batch: all})
+		}
+		c.breaks.mu.Unlock()
+	}
+	s.srv.mu.Unlock()
+	q := s.login(smb2.DialectSMB311).mustConnect("data")
+	f := q.openFile("f")
+	st, _ := q.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: f, Data: []byte("new")})
+	want(t, "WRITE", st, ntstatus.Success)
+	s.until("the connection ends", func() bool { return s.srv.findSession(p.sid) == nil })
+	q.close(f)
+}
