@@ -368,7 +368,8 @@ func (r *request) awaitAny(ctx context.Context, wait, or <-chan struct{}) ntstat
 }
 
 // announce is called before the response of a CREATE goes out: until then a break of
-// what it grants would name something that the client does not know.
+// what it grants would name something that the client does not know, be it new or
+// claimed.
 func (r *request) announce(o *open) {
 	if o.caching != nil {
 		r.chain.after.announced = append(r.chain.after.announced, o.caching)

@@ -476,6 +476,42 @@ func TestCloseShareOfWhatIsBeingClosed(t *testing.T) {
 	}
 }
 
+// The break of an oplock that was claimed comes after the answer that says what the open
+// is called now.
+func TestBreakAfterReconnect(t *testing.T) {
+	var g *gate
+	s := newSite(t, memconn.Config{}, func(c *Config) { g = newGate(c) })
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	id, _, _ := p.openAsking(durable1(t, oplocked(createRequest("f", smb2.FileOpenIf), smb2.OplockLevelBatch)))
+	p.lose()
+	p = s.login(smb2.DialectSMB311).mustConnect("data")
+	g.close()
+	p.transmit(p.compoundMessage(
+		part{smb2.CommandCreate, reconnect1(t, "f", id), false, nil},
+		part{smb2.CommandWrite, &smb2.WriteRequest{FileID: smb2.AnyFileID, Data: []byte("x")}, true, nil}))
+	<-g.in // the open is the session's, and nothing has been answered
+	other := s.login(smb2.DialectSMB311).mustConnect("data")
+	other.begin(smb2.CommandCreate, createRequest("f", smb2.FileOpen))
+	g.open()
+	got := p.receive()
+	if len(got) != 2 {
+		t.Fatalf("%d messages in the answer, want 2", len(got))
+	}
+	resp, err := smb2.ParseCreateResponse(got[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ack, _ := p.nextBreak()
+	if named := ack.(*smb2.OplockBreakAcknowledgment).FileID; named != resp.FileID {
+		t.Errorf("the break is of %v, want %v", named, resp.FileID)
+	}
+	st, _ := p.do(smb2.CommandOplockBreak, ack)
+	want(t, "acknowledgment", st, ntstatus.Success)
+	if h, _ := other.answer(); h.Status != ntstatus.Success {
+		t.Errorf("CREATE: %v", h.Status)
+	}
+}
+
 // unheeding is do for a client that does not answer breaks.
 func (p *peer) unheeding(cmd smb2.Command, m body) (ntstatus.Status, []byte) {
 	id := p.post(p.header(cmd), m)

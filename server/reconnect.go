@@ -257,12 +257,16 @@ func (c *creation) attach(ctx context.Context, r *request, o *open, st ntstatus.
 	o.id.Volatile = newFileID().Volatile
 	known := r.sess.opens.add(o)
 	o.durable.detached.Store(!known)
+	if k := o.caching; known && k != nil && !k.isLease {
+		k.announced = false // a break would name the open by an id that the client does not know
+	}
 	s.files.mu.Unlock()
 	if !known {
 		s.restore(o)
 		return ntstatus.UserSessionDeleted
 	}
 	defer o.release()
+	r.announce(o)
 	if !c.replayed {
 		o.endReplay() // who knows the FileId has had the answer
 	}
