@@ -136,7 +136,7 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 		return nil, st
 	}
 	o := &open{
-		id: newFileID(), srv: r.srv, sess: r.sess, tree: r.tree, fs: view,
+		id: newFileID(), number: r.srv.lastOpen.Add(1), srv: r.srv, sess: r.sess, tree: r.tree, fs: view,
 		shareAccess: c.req.ShareAccess,
 		posix:       c.ctxs.posix,
 		closing:     make(chan struct{}),
@@ -205,6 +205,13 @@ func (r *request) addOpen(o *open) ntstatus.Status {
 	if !o.sess.opens.add(o) {
 		o.shut(context.Background())
 		return ntstatus.UserSessionDeleted
+	}
+	select {
+	case <-o.closing: // by somebody who has found it by its file, before it was in the set
+		_, gone := o.sess.opens.remove(o)
+		gone()
+		return ntstatus.FileClosed
+	default:
 	}
 	if o.tree.gone.Load() || o.sess.gone.Load() {
 		o.shut(context.Background())

@@ -41,9 +41,11 @@ type durability struct {
 	// Set by CREATE before the open can be found.
 	client     smb2.GUID // Open.ClientGuid
 	createGUID smb2.GUID // Open.CreateGuid; zero without one
-	persistent bool      // Open.IsPersistent
 	app        appInstance
 	asked      createParameters
+	// persistent is Open.IsPersistent. Set by CREATE, with openTable.mu held, before the
+	// open can be found by its session.
+	persistent bool
 
 	// detached is set while no session has the open. It changes with openTable.mu
 	// held, together with the open's sess, tree and id.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
 // durable1 and durable2 ask for a durable open.
@@ -512,6 +514,64 @@ func TestBreakAfterReconnect(t *testing.T) {
 	}
 }
 
+// haltedFS has the first lock of share modes wait, the last that CREATE does to a file.
+type haltedFS struct {
+	vfs.FS
+	halted  atomic.Bool
+	in, out chan struct{}
+}
+
+type haltedFile struct {
+	vfs.File
+	fs *haltedFS
+}
+
+func (h *haltedFS) Open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.File, vfs.OpenResult, error) {
+	f, res, err := h.FS.Open(ctx, name, o)
+	if err == nil {
+		f = haltedFile{f, h}
+	}
+	return f, res, err
+}
+
+func (f haltedFile) LockFile(context.Context, bool) error {
+	if !f.fs.halted.Swap(true) {
+		f.fs.in <- struct{}{}
+		<-f.fs.out
+	}
+	return nil
+}
+
+func (haltedFile) UnlockFile(context.Context) error { return nil }
+
+// What is closed from elsewhere before its CREATE is done is not left with the session.
+func TestClosedBeforeItIsOpen(t *testing.T) {
+	h := &haltedFS{in: make(chan struct{}), out: make(chan struct{})}
+	s := newSite(t, memconn.Config{}, func(c *Config) {
+		h.FS = c.Shares[0].FS
+		c.Shares[0].FS, c.Shares[0].KernelShareModes = h, true
+	})
+	s.write("f", []byte("content"))
+	ask := func() *smb2.CreateRequest {
+		m := createRequest("f", smb2.FileOpen)
+		m.ShareAccess = 0
+		return withContext(t, m, smb2.CreateContextAppInstanceID, &smb2.AppInstanceIDContext{AppInstanceID: smb2.GUID{1}})
+	}
+	p, q := s.login(smb2.DialectSMB311).mustConnect("data"), s.login(smb2.DialectSMB311).mustConnect("data")
+	mid := p.post(p.header(smb2.CommandCreate), ask())
+	<-h.in
+	q.close(q.create(ask())) // the application has moved here
+	sess := s.srv.findSession(p.sid)
+	h.out <- struct{}{}
+	a, _ := p.answer()
+	if a.MessageID != mid || !a.Status.IsError() {
+		t.Errorf("CREATE: %v, want an error", a.Status)
+	}
+	if n := sess.opens.len(); n != 0 {
+		t.Errorf("the session has %d opens, want none", n)
+	}
+}
+
 // unheeding is do for a client that does not answer breaks.
 func (p *peer) unheeding(cmd smb2.Command, m body) (ntstatus.Status, []byte) {
 	id := p.post(p.header(cmd), m)
@@ -522,8 +582,9 @@ func (p *peer) unheeding(cmd smb2.Command, m body) (ntstatus.Status, []byte) {
 	}
 }
 
-// Clients that lose their connections and come back, rivals that take their files, and
-// time: in the end every open is somebody's or closed.
+// Clients that lose their connections and come back, rivals that take their files, an
+// operator who looks on and closes some, and time: in the end every open is somebody's
+// or closed.
 func TestDurableUnrest(t *testing.T) {
 	s := newSite(t, memconn.Config{}, nil)
 	s.srv.files.breakTimeout = time.Hour
@@ -537,7 +598,15 @@ func TestDurableUnrest(t *testing.T) {
 			guid := smb2.GUID{byte(client + 1)}
 			for round := range rounds {
 				p := s.as(guid, smb2.DialectSMB311)
-				m := durable2(t, oplocked(createRequest("f", smb2.FileOpenIf), smb2.OplockLevelBatch), byte(round+1), uint32(1+round%3*1000))
+				m := createRequest("f", smb2.FileOpenIf)
+				again := createRequest("f", smb2.FileOpen)
+				if round%2 == 0 {
+					oplocked(m, smb2.OplockLevelBatch)
+				} else {
+					leased(t, m, 2, byte(client+1), cacheRWH)
+					leased(t, again, 2, byte(client+1), cacheRWH)
+				}
+				durable2(t, m, byte(round+1), uint32(1+round%3*1000))
 				id := smb2.FileID{}
 				if st, msg := p.unheeding(smb2.CommandCreate, m); st == ntstatus.Success {
 					resp, _ := smb2.ParseCreateResponse(msg)
@@ -545,8 +614,9 @@ func TestDurableUnrest(t *testing.T) {
 				}
 				p.c.Close()
 				q := s.as(guid, smb2.DialectSMB311)
-				ask := reconnect2(t, "f", smb2.DurableHandleReconnectV2{FileID: id, CreateGUID: smb2.GUID{byte(round + 1)}})
-				if st, msg := q.unheeding(smb2.CommandCreate, ask); st == ntstatus.Success {
+				withContext(t, again, smb2.CreateContextDurableHandleV2Reconn,
+					&smb2.DurableHandleReconnectV2{FileID: id, CreateGUID: smb2.GUID{byte(round + 1)}})
+				if st, msg := q.unheeding(smb2.CommandCreate, again); st == ntstatus.Success {
 					resp, _ := smb2.ParseCreateResponse(msg)
 					q.unheeding(smb2.CommandWrite, &smb2.WriteRequest{FileID: resp.FileID, Data: []byte("x")})
 				}
@@ -554,7 +624,27 @@ func TestDurableUnrest(t *testing.T) {
 			}
 		})
 	}
+	over := make(chan struct{})
+	var operator sync.WaitGroup
+	operator.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			st := s.srv.Status(100)
+			if n%8 == 0 {
+				s.srv.CloseShare("data")
+			}
+			if len(st.Detached) > 0 && n%4 == 0 {
+				s.srv.CloseByID(CloseOpen, st.Detached[0].ID)
+			}
+		}
+	})
 	wg.Wait()
+	close(over)
+	operator.Wait()
 	s.until("every open is closed or kept", func() bool {
 		_, opens := s.srv.files.counts()
 		return s.srv.Stats().Sessions == 0 && opens == s.srv.durables.len()

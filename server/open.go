@@ -151,10 +151,10 @@ func (o *open) shut(ctx context.Context) bool {
 	if !first {
 		return false
 	}
+	close(o.closing) // before it is looked for in the set, which addOpen may be about to put it in
 	_, gone := o.sess.opens.remove(o)
 	defer gone()
 	o.endReplay()
-	close(o.closing)
 	if o.durable.detached.Load() {
 		o.srv.durables.forget(o)
 	}
@@ -255,9 +255,6 @@ func (s *openSet) add(o *open) bool {
 	}
 	for o.id.Volatile == 0 || s.m[o.id.Volatile] != nil {
 		o.id.Volatile = newFileID().Volatile
-	}
-	if o.number == 0 {
-		o.number = o.srv.lastOpen.Add(1)
 	}
 	s.m[o.id.Volatile] = o
 	return true

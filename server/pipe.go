@@ -48,7 +48,7 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 		access |= smb2.FileGenericRead | smb2.FileGenericWrite
 	}
 	o := &open{
-		srv: r.srv, sess: r.sess, tree: r.tree,
+		number: r.srv.lastOpen.Add(1), srv: r.srv, sess: r.sess, tree: r.tree,
 		isPipe: true, access: access, options: req.CreateOptions,
 		pipe:    &pipe{p: p, wrote: make(chan struct{})},
 		closing: make(chan struct{}),

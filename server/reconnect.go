@@ -111,10 +111,8 @@ func (c *creation) initDurable(r *request, o *open) {
 // "Successful Open Initialization" of [MS-SMB2] 3.3.5.9.6 and 3.3.5.9.10.
 func (c *creation) grantDurable(r *request, o *open) {
 	d, q, limit := &o.durable, &c.ctxs.durable, r.srv.cfg.MaxDurableTimeout
-	if !q.v1 && !q.v2 || o.isDir || o.isLink || limit < 0 {
-		return
-	}
-	if d.owner = r.sess.userKey(); d.owner == "" {
+	owner := r.sess.userKey()
+	if !q.v1 && !q.v2 || o.isDir || o.isLink || limit < 0 || owner == "" {
 		return
 	}
 	kind, timeout := durableV1, durableV1Timeout
@@ -124,13 +122,16 @@ func (c *creation) grantDurable(r *request, o *open) {
 			timeout = durableV2Timeout
 		}
 	}
-	switch {
-	case q.persistent(r):
-		d.persistent = true
-	case r.tree.share.NoDurable || !o.cachesHandle():
+	persistent := q.persistent(r)
+	if !persistent && (r.tree.share.NoDurable || !o.cachesHandle()) {
 		return
 	}
-	d.kind, d.timeout = kind, min(timeout, limit)
+	r.srv.files.mu.Lock()
+	d.persistent = persistent
+	r.srv.durables.mu.Lock()
+	d.kind, d.timeout, d.owner = kind, min(timeout, limit), owner
+	r.srv.durables.mu.Unlock()
+	r.srv.files.mu.Unlock()
 }
 
 // durableContexts appends to the response what was granted, [MS-SMB2] 2.2.14.2.3 and
