@@ -232,8 +232,9 @@ func (s *site) empty(share string) error {
 	return nil
 }
 
-// runAll runs the tests, several at a time, and those that failed once more, alone.
-func (s *site) runAll(ctx context.Context, names []string) (map[string]result, error) {
+// runAll runs the tests, several at a time, and those that failed although they are
+// expected to pass once more, alone.
+func (s *site) runAll(ctx context.Context, names []string, expected func(name string) bool) (map[string]result, error) {
 	todo := make(chan string)
 	var mu sync.Mutex
 	results := make(map[string]result, len(names))
@@ -259,7 +260,7 @@ func (s *site) runAll(ctx context.Context, names []string) (map[string]result, e
 	workers.Wait()
 	again := 0
 	for _, n := range names {
-		if r, ok := results[n]; ok && r.failed() && again < maxAgain && ctx.Err() == nil && s.alive() {
+		if r, ok := results[n]; ok && r.failed() && expected(n) && again < maxAgain && ctx.Err() == nil && s.alive() {
 			again++
 			if r = s.one(ctx, n, 0); r.Outcome == pass {
 				r.Again = true
@@ -278,4 +279,4 @@ func (s *site) runAll(ctx context.Context, names []string) (map[string]result, e
 }
 
 // maxAgain bounds how many tests are run a second time.
-const maxAgain = 150
+const maxAgain = 50

@@ -10,8 +10,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -61,8 +63,12 @@ type setting struct {
 	prepare func(s *site, share string, worker int) error
 }
 
-// block has smbtorture hold a connection up, in its namespace.
-var block = []string{"torture:use_iptables=yes"}
+// block has smbtorture hold a connection up, by rules of the namespace that have the
+// same names in each of its processes: so one at a time.
+var (
+	block    = []string{"torture:use_iptables=yes"}
+	blocking sync.Mutex
+)
 
 // settings are looked through in this order; the first that fits counts. Samba's own
 // selftest gives these tests shares and options of the same kind.
@@ -108,6 +114,10 @@ func (s *site) one(ctx context.Context, name string, worker int) result {
 	if err := s.empty(share); err != nil {
 		r.Outcome, r.Why = broken, err.Error()
 		return r
+	}
+	if slices.Equal(set.options, block) {
+		blocking.Lock()
+		defer blocking.Unlock()
 	}
 	if set.prepare != nil {
 		if err := set.prepare(s, share, worker); err != nil {
