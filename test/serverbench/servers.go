@@ -136,6 +136,9 @@ func startOwn(_ context.Context, s *server, dir, port string) error {
 	if err := os.Mkdir(share, 0o777); err != nil {
 		return err
 	}
+	if err := os.Chmod(share, 0o777); err != nil { // whatever the umask
+		return err
+	}
 	bin := os.Getenv("SMBD_RDMA_BIN")
 	if bin == "" {
 		bin = "bin/smbd-rdma"
