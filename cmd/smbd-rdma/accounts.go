@@ -95,8 +95,9 @@ func (a *accounts) hash(ctx context.Context, domain, name string) (server.NTHash
 	}
 	l, err := a.load(c)
 	if err != nil {
-		// Also if there is no file that has to be there: its users are no guests then.
-		return h, fmt.Errorf("users: %w: %v", errNoUsers, err)
+		// Also if there is no file that has to be there, which is why err is not wrapped:
+		// users that are not known because of it are no guests.
+		return h, fmt.Errorf("users: %w: %s", errNoUsers, err.Error())
 	}
 	e := l.Find(name)
 	switch {
