@@ -272,7 +272,7 @@ func (s *site) look() (looks, error) {
 	return l, errors.New("/metrics has no go_goroutines")
 }
 
-// crowd logs sessions on that do nothing but hold a file open each.
+// crowd logs sessions on that are connected to the share and do nothing more.
 func (s *site) crowd(ctx context.Context, n int) ([]*client.Session, error) {
 	out := make([]*client.Session, n)
 	g, ctx := errgroup.WithContext(ctx)
