@@ -68,6 +68,7 @@ const (
 	InvalidSecurityDescr             Status = 0xC0000079 // STATUS_INVALID_SECURITY_DESCR
 	RangeNotLocked                   Status = 0xC000007E // STATUS_RANGE_NOT_LOCKED
 	DiskFull                         Status = 0xC000007F // STATUS_DISK_FULL
+	IntegerOverflow                  Status = 0xC0000095 // STATUS_INTEGER_OVERFLOW
 	InsufficientResources            Status = 0xC000009A // STATUS_INSUFFICIENT_RESOURCES
 	MediaWriteProtected              Status = 0xC00000A2 // STATUS_MEDIA_WRITE_PROTECTED
 	DeviceNotReady                   Status = 0xC00000A3 // STATUS_DEVICE_NOT_READY
@@ -142,6 +143,7 @@ const (
 	IOReparseTagInvalid              Status = 0xC0000276 // STATUS_IO_REPARSE_TAG_INVALID
 	IOReparseTagMismatch             Status = 0xC0000277 // STATUS_IO_REPARSE_TAG_MISMATCH
 	IOReparseDataInvalid             Status = 0xC0000278 // STATUS_IO_REPARSE_DATA_INVALID
+	IOReparseTagNotHandled           Status = 0xC0000279 // STATUS_IO_REPARSE_TAG_NOT_HANDLED
 	ReparsePointNotResolved          Status = 0xC0000280 // STATUS_REPARSE_POINT_NOT_RESOLVED
 	DirectoryIsAReparsePoint         Status = 0xC0000281 // STATUS_DIRECTORY_IS_A_REPARSE_POINT
 	DeviceRemoved                    Status = 0xC00002B6 // STATUS_DEVICE_REMOVED
@@ -231,6 +233,7 @@ var names = map[Status]string{
 	InvalidSecurityDescr:             "STATUS_INVALID_SECURITY_DESCR",
 	RangeNotLocked:                   "STATUS_RANGE_NOT_LOCKED",
 	DiskFull:                         "STATUS_DISK_FULL",
+	IntegerOverflow:                  "STATUS_INTEGER_OVERFLOW",
 	InsufficientResources:            "STATUS_INSUFFICIENT_RESOURCES",
 	MediaWriteProtected:              "STATUS_MEDIA_WRITE_PROTECTED",
 	DeviceNotReady:                   "STATUS_DEVICE_NOT_READY",
@@ -305,6 +308,7 @@ var names = map[Status]string{
 	IOReparseTagInvalid:              "STATUS_IO_REPARSE_TAG_INVALID",
 	IOReparseTagMismatch:             "STATUS_IO_REPARSE_TAG_MISMATCH",
 	IOReparseDataInvalid:             "STATUS_IO_REPARSE_DATA_INVALID",
+	IOReparseTagNotHandled:           "STATUS_IO_REPARSE_TAG_NOT_HANDLED",
 	ReparsePointNotResolved:          "STATUS_REPARSE_POINT_NOT_RESOLVED",
 	DirectoryIsAReparsePoint:         "STATUS_DIRECTORY_IS_A_REPARSE_POINT",
 	DeviceRemoved:                    "STATUS_DEVICE_REMOVED",

@@ -54,6 +54,7 @@ func TestValues(t *testing.T) {
 		{LogonFailure, 0xC000006D, "STATUS_LOGON_FAILURE"},
 		{RangeNotLocked, 0xC000007E, "STATUS_RANGE_NOT_LOCKED"},
 		{DiskFull, 0xC000007F, "STATUS_DISK_FULL"},
+		{IntegerOverflow, 0xC0000095, "STATUS_INTEGER_OVERFLOW"},
 		{InsufficientResources, 0xC000009A, "STATUS_INSUFFICIENT_RESOURCES"},
 		{MediaWriteProtected, 0xC00000A2, "STATUS_MEDIA_WRITE_PROTECTED"},
 		{IOTimeout, 0xC00000B5, "STATUS_IO_TIMEOUT"},

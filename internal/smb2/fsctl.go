@@ -312,6 +312,43 @@ func ParseCopyChunkResponse(b []byte) (CopyChunkResponse, error) {
 	return CopyChunkResponse{le.Uint32(b), le.Uint32(b[4:]), le.Uint32(b[8:])}, nil
 }
 
+// SnapshotArray is SRV_SNAPSHOT_ARRAY, [MS-SMB2] 2.2.32.2, the output of
+// FSCTL_SRV_ENUMERATE_SNAPSHOTS: NumberOfSnapShots (4), NumberOfSnapShotsReturned (4),
+// SnapShotArraySize (4), SnapShots, each of which ends with a NUL, as does the row.
+type SnapshotArray struct {
+	Total, Returned uint32
+	Size            uint32 // octets of the names of all, whether they are there or not
+	Names           []string
+}
+
+const snapshotArrayHeader = 12
+
+// ParseSnapshotArray decodes the structure.
+func ParseSnapshotArray(b []byte) (SnapshotArray, error) {
+	const name = "SRV_SNAPSHOT_ARRAY"
+	if len(b) < snapshotArrayHeader {
+		return SnapshotArray{}, short(name, len(b), snapshotArrayHeader)
+	}
+	m := SnapshotArray{Total: le.Uint32(b), Returned: le.Uint32(b[4:]), Size: le.Uint32(b[8:])}
+	rest := b[snapshotArrayHeader:]
+	// This bounds the allocation too: a name has one code unit and its NUL.
+	if fit := uint64(len(rest)) / 4; uint64(m.Returned) > fit || m.Returned > m.Total {
+		return SnapshotArray{}, bad(name, "NumberOfSnapShotsReturned", uint64(m.Returned), min(fit, uint64(m.Total)))
+	}
+	for range m.Returned {
+		end := 0
+		for end+1 < len(rest) && le.Uint16(rest[end:]) != 0 {
+			end += 2
+		}
+		if end+1 >= len(rest) || end == 0 {
+			return SnapshotArray{}, bad(name, "end of a name", uint64(end), uint64(len(rest)))
+		}
+		m.Names = append(m.Names, DecodeUTF16(rest[:end]))
+		rest = rest[end+2:]
+	}
+	return m, nil
+}
+
 // NetworkResiliencyRequest is the input of FSCTL_LMR_REQUEST_RESILIENCY,
 // [MS-SMB2] 2.2.31.3: Timeout (4), Reserved (4).
 type NetworkResiliencyRequest struct {

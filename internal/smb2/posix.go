@@ -49,29 +49,31 @@ func (m *PosixCreateResponse) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // ParsePosixCreateResponse decodes the context's data.
-func ParsePosixCreateResponse(b []byte) (PosixCreateResponse, error) {
-	m, _, err := parsePosixCreate(b)
-	return m, err
+func ParsePosixCreateResponse(b []byte) (m PosixCreateResponse, err error) {
+	if _, err := m.parse(b); err != nil {
+		return PosixCreateResponse{}, err
+	}
+	return m, nil
 }
 
-func parsePosixCreate(b []byte) (PosixCreateResponse, []byte, error) {
+// parse decodes the data at the start of b, and returns what is behind it. After an error
+// part of m is set.
+func (m *PosixCreateResponse) parse(b []byte) (rest []byte, err error) {
 	if len(b) < posixCreateSize {
-		return PosixCreateResponse{}, nil, short("POSIX create response", len(b), posixCreateSize)
+		return nil, short("POSIX create response", len(b), posixCreateSize)
 	}
-	m := PosixCreateResponse{
-		HardLinks:  le.Uint32(b),
-		ReparseTag: ReparseTag(le.Uint32(b[4:])),
-		Mode:       le.Uint32(b[8:]),
-	}
+	m.HardLinks = le.Uint32(b)
+	m.ReparseTag = ReparseTag(le.Uint32(b[4:]))
+	m.Mode = le.Uint32(b[8:])
 	b = b[posixCreateSize:]
-	for _, to := range [...]*SID{&m.Owner, &m.Group} {
-		sid, err := ParseSID(b)
-		if err != nil {
-			return PosixCreateResponse{}, nil, err
-		}
-		*to, b = sid, b[sid.Len():]
+	if m.Owner, err = ParseSID(b); err != nil {
+		return nil, err
 	}
-	return m, b, nil
+	b = b[m.Owner.Len():]
+	if m.Group, err = ParseSID(b); err != nil {
+		return nil, err
+	}
+	return b[m.Group.Len():], nil
 }
 
 // FilePosixInformation is the query class ClassFilePosixInformation:
@@ -113,31 +115,28 @@ func (m *FilePosixInformation) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // ParseFilePosixInformation decodes the structure.
-func ParseFilePosixInformation(b []byte) (FilePosixInformation, error) {
-	m, _, err := parseFilePosix(b)
-	return m, err
+func ParseFilePosixInformation(b []byte) (m FilePosixInformation, err error) {
+	if _, err := m.parse(b); err != nil {
+		return FilePosixInformation{}, err
+	}
+	return m, nil
 }
 
-func parseFilePosix(b []byte) (FilePosixInformation, []byte, error) {
+// parse is as that of PosixCreateResponse.
+func (m *FilePosixInformation) parse(b []byte) (rest []byte, err error) {
 	if len(b) < filePosixSize {
-		return FilePosixInformation{}, nil, short("FilePosixInformation", len(b), filePosixSize)
+		return nil, short("FilePosixInformation", len(b), filePosixSize)
 	}
-	c, rest, err := parsePosixCreate(b[filePosixSize:])
-	if err != nil {
-		return FilePosixInformation{}, nil, err
-	}
-	return FilePosixInformation{
-		CreationTime:        Filetime(le.Uint64(b)),
-		LastAccessTime:      Filetime(le.Uint64(b[8:])),
-		LastWriteTime:       Filetime(le.Uint64(b[16:])),
-		ChangeTime:          Filetime(le.Uint64(b[24:])),
-		EndOfFile:           le.Uint64(b[32:]),
-		AllocationSize:      le.Uint64(b[40:]),
-		DosAttributes:       FileAttributes(le.Uint32(b[48:])),
-		Inode:               le.Uint64(b[52:]),
-		DeviceID:            le.Uint32(b[60:]),
-		PosixCreateResponse: c,
-	}, rest, nil
+	m.CreationTime = Filetime(le.Uint64(b))
+	m.LastAccessTime = Filetime(le.Uint64(b[8:]))
+	m.LastWriteTime = Filetime(le.Uint64(b[16:]))
+	m.ChangeTime = Filetime(le.Uint64(b[24:]))
+	m.EndOfFile = le.Uint64(b[32:])
+	m.AllocationSize = le.Uint64(b[40:])
+	m.DosAttributes = FileAttributes(le.Uint32(b[48:]))
+	m.Inode = le.Uint64(b[52:])
+	m.DeviceID = le.Uint32(b[60:])
+	return m.PosixCreateResponse.parse(b[filePosixSize:])
 }
 
 // AppendPosixEntry adds a QUERY_DIRECTORY entry of ClassFilePosixInformation
@@ -170,7 +169,7 @@ func PosixEntries(b []byte) iter.Seq2[PosixEntry, error] {
 			var p PosixEntry
 			var rest []byte
 			if err == nil {
-				p.FilePosixInformation, rest, err = parseFilePosix(e[8:])
+				rest, err = p.FilePosixInformation.parse(e[8:])
 			}
 			if err == nil {
 				p.FileName, err = parseName32(rest, name, "FileName")

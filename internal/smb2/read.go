@@ -134,6 +134,22 @@ func (m *ReadResponse) AppendBinary(b []byte) ([]byte, error) {
 	return append(b, m.Data...), nil
 }
 
+// PeekReadResponse decodes as much of a response as comes before its data: msg is a
+// message that may have been cut off behind ReadDataOffset. Data is nil; offset is where
+// it begins in the message, not less than ReadDataOffset.
+func PeekReadResponse(msg []byte) (m ReadResponse, offset int, err error) {
+	const name = "READ response"
+	body, err := bodyOf(msg, name, 17, readResponseSize)
+	if err != nil {
+		return ReadResponse{}, 0, err
+	}
+	if body[2] < ReadDataOffset {
+		return ReadResponse{}, 0, bad(name, "Data offset", uint64(body[2]), ReadDataOffset)
+	}
+	return ReadResponse{DataRemaining: le.Uint32(body[8:]), Flags: le.Uint32(body[12:]), DataLength: le.Uint32(body[4:])},
+		int(body[2]), nil
+}
+
 // ParseReadResponse decodes a response; msg includes the header. It does not
 // allocate.
 func ParseReadResponse(msg []byte) (ReadResponse, error) {

@@ -94,6 +94,41 @@ func ParseSymbolicLinkReparseBuffer(b []byte) (SymbolicLinkReparseBuffer, error)
 	return SymbolicLinkReparseBuffer{DecodeUTF16(subst), DecodeUTF16(print), le.Uint32(d[8:])}, nil
 }
 
+const mountPointReparseSize = 8
+
+// MountPointReparseBuffer is the Mount Point Reparse Data Buffer, [MS-FSCC] 2.1.2.5: as
+// SymbolicLinkReparseBuffer, with another tag and without Flags.
+type MountPointReparseBuffer struct {
+	SubstituteName string
+	PrintName      string
+}
+
+// ParseMountPointReparseBuffer decodes the structure; another reparse tag is an error.
+func ParseMountPointReparseBuffer(b []byte) (MountPointReparseBuffer, error) {
+	const name = "mount point reparse buffer"
+	r, err := ParseReparseDataBuffer(b)
+	if err != nil {
+		return MountPointReparseBuffer{}, err
+	}
+	if r.ReparseTag != ReparseTagMountPoint {
+		return MountPointReparseBuffer{}, bad(name, "ReparseTag", uint64(r.ReparseTag), uint64(ReparseTagMountPoint))
+	}
+	d := r.Data
+	if len(d) < mountPointReparseSize {
+		return MountPointReparseBuffer{}, short(name, len(d), mountPointReparseSize)
+	}
+	path := d[mountPointReparseSize:]
+	subst, err := nameSection(path, name, "SubstituteName", uint64(le.Uint16(d)), uint64(le.Uint16(d[2:])), 0)
+	if err != nil {
+		return MountPointReparseBuffer{}, err
+	}
+	print, err := nameSection(path, name, "PrintName", uint64(le.Uint16(d[4:])), uint64(le.Uint16(d[6:])), 0)
+	if err != nil {
+		return MountPointReparseBuffer{}, err
+	}
+	return MountPointReparseBuffer{DecodeUTF16(subst), DecodeUTF16(print)}, nil
+}
+
 // NFSReparseLink is NFS_SPECFILE_LNK, [MS-FSCC] 2.1.2.6, the first eight octets of an
 // NFS reparse point that is a symbolic link.
 const NFSReparseLink = 0x00000000014B4E4C

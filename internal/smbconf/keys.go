@@ -20,8 +20,9 @@ type Key struct {
 	Words []string
 	// Min and Max bound an Int or Size.
 	Min, Max int64
-	// Dynamic: variables that depend on who connects may be used.
-	Dynamic bool
+	// Dynamic are the letters of the variables that depend on who connects and may be
+	// used.
+	Dynamic string
 	// Fixed are the only values that the server has: it does so whatever the file
 	// says, and another value is a warning.
 	Fixed []string
@@ -102,25 +103,25 @@ var Keys = []Key{
 	// Access.
 	{Name: "hosts allow", Synonyms: []string{"allow hosts"}, Share: true, Kind: List, Default: "", Group: gAccess,
 		Text:    "Addresses that may connect: an address, a network (`10.0.0.0/8`, `10.0.0.0/255.0.0.0`, `fe80::/10`), the beginning of an IPv4 address (`10.0.`), `localhost` or `ALL`; `EXCEPT` takes what follows from what stands before. In [global] it holds for the server before anybody logs on, and for shares that have no list of their own.",
-		Differs: "Names of hosts, domains and netgroups are errors: they are not looked up."},
+		Differs: "Names of hosts, domains and netgroups are errors: who answers for an address in the DNS would decide who may connect, and a name server that does not answer would hold up everybody who connects."},
 	{Name: "hosts deny", Synonyms: []string{"deny hosts"}, Share: true, Kind: List, Default: "", Group: gAccess,
 		Text:    "Addresses that may not connect, unless they are in `hosts allow`. This machine itself may unless it is denied by name.",
 		Differs: "As with `hosts allow`."},
-	{Name: "valid users", Share: true, Kind: List, Default: "", Group: gAccess,
-		Text:    "Who may connect to the share: names without a domain, and groups of UNIX as `@group`, `+group` or `&group`. Empty is everybody who could log on.",
+	{Name: "valid users", Share: true, Kind: List, Dynamic: inNames, Default: "", Group: gAccess,
+		Text:    "Who may connect to the share: names without a domain, and groups of UNIX as `@group`, `+group` or `&group`. Empty is everybody who could log on. As in all lists of users, variables are replaced for who connects; a name with one that has no value is nobody's.",
 		Differs: "There are no NIS netgroups: `&` and `@` mean what `+` does."},
-	{Name: "invalid users", Share: true, Kind: List, Default: "", Group: gAccess,
+	{Name: "invalid users", Share: true, Kind: List, Dynamic: inNames, Default: "", Group: gAccess,
 		Text: "Who may not, whatever `valid users` says."},
-	{Name: "read list", Share: true, Kind: List, Default: "", Group: gAccess, Text: "Who may only read."},
-	{Name: "write list", Share: true, Kind: List, Default: "", Group: gAccess, Text: "Who may write, even if the share is `read only`. It wins over `read list`."},
-	{Name: "admin users", Share: true, Kind: List, Default: "", Group: gAccess,
+	{Name: "read list", Share: true, Kind: List, Dynamic: inNames, Default: "", Group: gAccess, Text: "Who may only read."},
+	{Name: "write list", Share: true, Kind: List, Dynamic: inNames, Default: "", Group: gAccess, Text: "Who may write, even if the share is `read only`. It wins over `read list`."},
+	{Name: "admin users", Share: true, Kind: List, Dynamic: inNames, Default: "", Group: gAccess,
 		Text:    "Who is not held back by rights to files: they act as the user the server runs as, root usually, and what they create is root's.",
 		Differs: "On a server that does not run as root it changes nothing, as everybody acts as its user."},
 	{Name: "read only", Inverse: []string{"writeable", "writable", "write ok"}, Share: true, Kind: Bool, Default: "yes", Group: gAccess, Text: "Refuse every change."},
 	{Name: "guest ok", Synonyms: []string{"public"}, Share: true, Kind: Bool, Default: "no", Group: gAccess, Text: "Admit guests, if `map to guest` lets them in."},
 	{Name: "guest only", Synonyms: []string{"only guest"}, Share: true, Kind: Bool, Default: "no", Group: gAccess, Text: "With `guest ok`: everybody accesses files as the guest account."},
-	{Name: "force user", Share: true, Default: "", Group: gAccess, Text: "The UNIX user as whom everybody accesses files, once admitted under their own name."},
-	{Name: "force group", Synonyms: []string{"group"}, Share: true, Default: "", Group: gAccess,
+	{Name: "force user", Share: true, Dynamic: inNames, Default: "", Group: gAccess, Text: "The UNIX user as whom everybody accesses files, once admitted under their own name. If a variable in it has no value nobody can connect."},
+	{Name: "force group", Synonyms: []string{"group"}, Share: true, Dynamic: inNames, Default: "", Group: gAccess,
 		Text:    "The primary UNIX group of everybody.",
 		Differs: "`+group`, which only concerns members, is taken as `group` for members and ignored for others, as with Samba."},
 	{Name: "available", Share: true, Kind: Bool, Default: "yes", Group: gAccess, Text: "`no` takes the share out of service."},
@@ -133,17 +134,17 @@ var Keys = []Key{
 		Text:    "`mandatory` refuses what is not signed; `auto` leaves it to the client; `default` is mandatory but for clients of SMB Direct that cannot sign what RDMA moves, which would have to do without RDMA.",
 		Differs: "Samba's default is `auto`. `disabled` means `auto`, as signing is part of every dialect."},
 	{Name: "server smb encrypt", Synonyms: []string{"smb encrypt"}, Share: true, Kind: Enum, Words: []string{"default", "if_required|auto|enabled|yes|true|on|1", "desired", "required|mandatory|force|forced|enforced", "off|disabled|no|false|0"}, Default: "default", Group: gProtect,
-		Text: "In [global] for the server, in a share for that share. `required` refuses who cannot encrypt; `desired` encrypts everything of clients that can; `default` and `if_required`, which `yes` is, leave it to the client; `off` in [global] does not offer it."},
+		Text: "In [global] for the server, in a share for that share. `required` refuses who cannot encrypt; `desired` encrypts everything of clients that can; `default` and `if_required`, which `yes` is, leave it to the client; `off` in [global] does not offer it. In a share it holds for who connects after a reload; where no share asked for encryption before, SMB Direct clients that cannot encrypt RDMA data get large messages for their data only when the server is started again, and are slower until then."},
 	{Name: "server smb3 encryption algorithms", Kind: List, Default: "", Group: gProtect,
 		Text: "Ciphers in the order of preference: AES-128-GCM, AES-128-CCM, AES-256-GCM, AES-256-CCM, which is the default, too. With a + or - before the first one, more or fewer than by default."},
 	{Name: "server smb3 signing algorithms", Kind: List, Default: "", Group: gProtect,
 		Text: "Likewise AES-128-GMAC, AES-128-CMAC, HMAC-SHA256."},
 
 	// Files.
-	{Name: "path", Synonyms: []string{"directory"}, Share: true, Dynamic: true, Default: "", Group: gFiles,
+	{Name: "path", Synonyms: []string{"directory"}, Share: true, Dynamic: perClient, Default: "", Group: gFiles,
 		Text:    "The directory that the share is. It cannot be left, by `..` or by a symbolic link. `%S`, `%h` and `%$(NAME)` of the environment are replaced when the file is read; `%U`, `%u`, `%g`, `%D`, `%I`, `%R` and `%H` when somebody connects. `memory:` is an empty share in memory that is gone with the server, or when the share is taken out of the file; `memory:64M` bounds what it may hold, and stays as it was made: another size takes a start. A directory that is not there is a warning; the share is refused until it is.",
 		Differs: "A share without a path is an error (Samba: /tmp); that of [homes] is `%H`."},
-	{Name: "comment", Share: true, Default: "", Group: gFiles, Text: "Shown by listings."},
+	{Name: "comment", Share: true, Dynamic: inNames, Default: "", Group: gFiles, Text: "Shown by listings."},
 	{Name: "volume", Share: true, Default: "", Group: gFiles, Text: "The label of the volume that clients see; by default the share's name."},
 	{Name: "create mask", Synonyms: []string{"create mode"}, Share: true, Kind: Octal, Default: "0744", Group: gFiles, Text: "The permission bits that a new file may have. The umask of the server does not count."},
 	{Name: "force create mode", Share: true, Kind: Octal, Default: "0000", Group: gFiles, Text: "Those that it gets in any case."},
@@ -155,7 +156,9 @@ var Keys = []Key{
 	{Name: "acl allow execute always", Share: true, Kind: Bool, Default: "no", Group: gFiles, Text: "The right to execute is not checked where somebody asks for it by opening a file."},
 	{Name: "acl flag inherited canonicalization", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "The mark that a descriptor was inherited automatically is kept only where the client asks for it, as Windows does; `no` stores it as it came."},
 	{Name: "store dos attributes", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Store hidden, system, archive and the creation time, in the extended attribute `user.DOSATTRIB` as Samba does."},
-	{Name: "ea support", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Clients can read and write extended attributes."},
+	{Name: "smb3 unix extensions", Share: true, Kind: Bool, Default: "yes", Group: gFiles,
+		Text: "Clients of SMB 3.1.1 that ask for the POSIX extensions, as Linux does with the mount option `posix`, get them. `no` in [global] says so to all who connect; in a share its files are opened without them."},
+	{Name: "ea support", Share: true, Kind: Bool, Default: "yes", Group: gFiles, Text: "Clients can read and write extended attributes. Those that are marked as needed to be known are named in one of the server's own, `user.smbd-rdma.need_ea`, which Samba, that does not keep the mark, shows as any other."},
 	{Name: "vfs objects", Synonyms: []string{"vfs object"}, Share: true, Kind: List, Default: "", Group: gFiles,
 		Text:    "There are no modules; what some of Samba's do is built in. `streams_xattr` is understood: where the file has a list without it there are no alternate data streams, and without a list there are. `acl_xattr` is always so; `shadow_copy2` shows snapshots. Others are named in a warning.",
 		Differs: "Without a list Samba has no streams and keeps no Windows ACLs."},
@@ -186,6 +189,10 @@ var Keys = []Key{
 	{Name: "durable handles", Share: true, Kind: Bool, Default: "yes", Group: gCaching,
 		Text:    "Keep files open for clients that lost their connection.",
 		Differs: "Samba grants none while `kernel oplocks`, `kernel share modes` or `posix locking` are set."},
+	{Name: "smbd-rdma:durable time", Kind: Int, Min: 0, Max: 86400, Default: "300", Group: gCaching,
+		Text: "The longest time in seconds for which a file is kept open for a client that lost its connection, whatever the client asks for; 0 keeps none, in no share."},
+	{Name: "smbd-rdma:max durable files", Kind: Int, Min: 1, Max: 1 << 20, Default: "16384", Group: gCaching,
+		Text: "How many files are kept open for such clients at most; those of one user are at most a quarter of that."},
 	{Name: "change notify", Share: true, Kind: Bool, Default: "yes", Group: gCaching, Text: "Tell clients of changes in directories that they watch, made by clients or by local processes.",
 		Differs: "It may stand in a share, too."},
 
@@ -222,7 +229,6 @@ var Keys = []Key{
 	{Name: "hostname lookups", Kind: Bool, Fixed: []string{"no"}, Group: gFixed, Text: "addresses are not looked up"},
 	{Name: "disable netbios", Kind: Bool, Fixed: []string{"yes"}, Group: gFixed, Text: "there is no NetBIOS"},
 	{Name: "smb1 unix extensions", Synonyms: []string{"unix extensions"}, Kind: Bool, Fixed: []string{"yes", "no"}, Group: gFixed, Text: "there is no SMB1"},
-	{Name: "smb3 unix extensions", Share: true, Kind: Bool, Fixed: []string{"yes"}, Group: gFixed, Text: "clients of SMB 3.1.1 can have the POSIX extensions"},
 	{Name: "smb3 directory leases", Kind: Enum, Words: autoWords, Fixed: []string{"auto", "yes"}, Group: gFixed, Text: "leases of directories are granted where leases are"},
 	{Name: "unicode", Kind: Bool, Fixed: []string{"yes"}, Group: gFixed, Text: "names are UTF-16 on the wire"},
 	{Name: "unix charset", Fixed: []string{"utf-8", "utf8"}, Group: gFixed, Text: "names of files are UTF-8"},

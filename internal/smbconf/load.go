@@ -206,15 +206,15 @@ func (c *Config) finish(r *reader, s *Section) {
 		if k.Kind != String && k.Kind != List && k.Kind != Patterns || s == c.Global && k.Share {
 			continue
 		}
-		out, left := v.expand(value.Text)
-		if left != "" && !(k.Dynamic && Dynamic(left)) {
+		out, left := v.expand(value.Text, k.Dynamic)
+		if left != "" && !among(left, k.Dynamic) {
 			if !k.shownOnly() {
 				r.report(Error, value.Pos, "%s: %s has no meaning here", k.Name, left)
 				continue
 			}
 			r.report(Warning, value.Pos, "%s: %s has no meaning here, and is shown as it stands", k.Name, left)
 		}
-		if !k.Dynamic {
+		if k.Dynamic == "" {
 			out = strings.ReplaceAll(out, "%%", "%")
 		}
 		s.values[k] = Value{out, value.Pos}

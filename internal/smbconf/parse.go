@@ -195,7 +195,7 @@ func (r *reader) include(name string, pos Pos, depth int) error {
 		r.report(Warning, pos, "include = registry is not supported: there is no registry")
 		return nil
 	}
-	path, left := r.vars.expand(name)
+	path, left := r.vars.expand(name, perClient)
 	if left != "" {
 		r.report(Warning, pos, "include = %s is skipped: %s is not known before somebody connects", name, left)
 		return nil

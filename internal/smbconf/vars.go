@@ -23,9 +23,9 @@ func newVars() vars {
 	return vars{host: h, netbios: strings.ToUpper(short), env: os.LookupEnv}
 }
 
-// expand replaces the variables that are known. left is the first one that means
-// nothing, or else the first one that depends on who connects.
-func (v *vars) expand(s string) (out, left string) {
+// expand replaces the variables that are known. left is the first one that is neither that
+// nor one of later, or else the first one of those.
+func (v *vars) expand(s, later string) (out, left string) {
 	var b strings.Builder
 	for {
 		i := strings.IndexByte(s, '%')
@@ -62,7 +62,7 @@ func (v *vars) expand(s string) (out, left string) {
 		}
 		if !ok {
 			value = name
-			if left == "" || Dynamic(left) && !Dynamic(name) {
+			if left == "" || among(left, later) && !among(name, later) {
 				left = name
 			}
 		}
@@ -83,8 +83,28 @@ type Client struct {
 	Share   string // %S, in [homes]
 }
 
-// perClient are the variables that Expand knows.
-const perClient = "uUgGHIDRS"
+// perClient are the variables that Expand knows, inNames those that make sense in names of
+// users and groups, and in comments.
+const (
+	perClient = "uUgGHIDRSm"
+	inNames   = "uUgGIDSm"
+)
+
+// among reports whether a variable is one of those with these letters.
+func among(name, letters string) bool {
+	return len(name) == 2 && strings.IndexByte(letters, name[1]) >= 0
+}
+
+// machine is what %m says of a client, which does not tell its name by SMB 2: its address,
+// with _ for what is in no name.
+func machine(address string) string {
+	return strings.Map(func(r rune) rune {
+		if r == ':' || r == '%' || r == '/' {
+			return '_'
+		}
+		return r
+	}, address)
+}
 
 // Dynamic reports whether a value has variables that depend on who connects.
 func Dynamic(value string) bool {
@@ -123,6 +143,8 @@ func (c *Client) Expand(value string) (string, bool) {
 			v = c.Group
 		case 'I':
 			v = c.Address
+		case 'm':
+			v = machine(c.Address)
 		case 'D':
 			v = c.Domain
 		case 'R':

@@ -113,8 +113,13 @@ type Signer struct {
 // macKey is a key and what computes with it.
 type macKey struct {
 	key  []byte
-	gmac cipher.AEAD // nil but for AES-GMAC
-	pool sync.Pool   // of *macState
+	pool sync.Pool // of *macState
+
+	// Of AES-GMAC.
+	gmac    cipher.AEAD  // nil for the others
+	hashKey fieldElement // H
+	powers  [keptPowers]atomic.Pointer[hashPower]
+	oldest  atomic.Uint32 // of powers, if that is taken modulo their number
 }
 
 // macState is what computing one signature needs, kept to be used again.
@@ -122,7 +127,7 @@ type macState struct {
 	hash  hash.Hash // nil for AES-GMAC
 	sum   [sha256.Size]byte
 	nonce [12]byte
-	join  []byte // the message in one piece, for AES-GMAC
+	join  []byte // the message, or what is before its payload, in one piece for AES-GMAC
 }
 
 // maxPooledJoin is the largest joining buffer that a pool keeps: a maximal SMB2
@@ -178,6 +183,9 @@ func newMACKey(alg SigningAlgorithm, key []byte) (*macKey, error) {
 		if k.gmac, err = cipher.NewGCM(block); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)
 		}
+		var h [gcmBlock]byte
+		block.Encrypt(h[:], h[:])
+		k.hashKey = elementOf(h[:])
 		k.pool.New = func() any { return new(macState) }
 	default:
 		return nil, fmt.Errorf("%w: %v", ErrAlgorithm, alg)
@@ -217,7 +225,7 @@ func (s *Signer) Algorithm() SigningAlgorithm { return s.alg }
 // Signature. The message is what the parts are in a row; the first holds at least
 // the 64-byte header and is written to, the others are only read. In a compound
 // the message is one element with its padding. Only AES-GMAC joins the parts in a
-// buffer, and only where there is more than one.
+// buffer, where there is more than one, but for a last one of 32 KiB and more.
 func (s *Signer) Sign(parts ...[]byte) error {
 	if len(parts) == 0 || len(parts[0]) < HeaderSize {
 		return fmt.Errorf("%w: no SMB2 header to sign", ErrMessage)
@@ -366,15 +374,32 @@ func (k *macKey) sum(st *macState, from Role, parts [][]byte) {
 	h := parts[0]
 	cancel := binary.LittleEndian.Uint16(h[offsetCommand:]) == commandCancel
 	putNonce(&st.nonce, binary.LittleEndian.Uint64(h[offsetMessageID:]), from, cancel)
-	msg := parts[0]
-	if len(parts) > 1 {
-		st.join = st.join[:0]
-		for _, p := range parts {
-			st.join = append(st.join, p...)
-		}
-		msg = st.join
+	last := len(parts) - 1
+	if last == 0 {
+		k.gmac.Seal(st.sum[:0], st.nonce[:], nil, parts[0])
+		return
 	}
-	k.gmac.Seal(st.sum[:0], st.nonce[:], nil, msg)
+	n, rest := 0, []byte(nil)
+	for _, p := range parts {
+		n += len(p)
+	}
+	if len(parts[last]) >= minApart {
+		n -= len(parts[last])
+		n += -n & (gcmBlock - 1)
+	}
+	if n > cap(st.join) {
+		st.join = make([]byte, 0, n) // append would make it larger than the pool takes back
+	}
+	st.join = st.join[:0]
+	for _, p := range parts {
+		there := min(len(p), n-len(st.join))
+		st.join, rest = append(st.join, p[:there]...), p[there:]
+	}
+	if len(rest) > 0 {
+		k.sumApart(st, st.join, rest)
+		return
+	}
+	k.gmac.Seal(st.sum[:0], st.nonce[:], nil, st.join)
 }
 
 const (
