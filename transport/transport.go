@@ -32,8 +32,8 @@ import (
 // Conn is a connection that carries SMB2 messages in order, without loss.
 type Conn interface {
 	// Send sends one message. It returns when the buffers of m are free, which
-	// may be before the peer has it. ctx bounds the wait for the peer to take it;
-	// a message that was begun and cannot be finished ends the connection.
+	// may be before the peer has it. ctx bounds the wait for the peer to take it; of a
+	// message that was begun then the connection sends the rest from a copy, or it ends.
 	Send(ctx context.Context, m *Message) error
 	// Receive waits for the next message. io.EOF says that the peer ended the
 	// connection between messages.
@@ -68,6 +68,33 @@ type Delivery struct {
 	// Patience is how long the transport waits for an acknowledgment before it sends
 	// again.
 	Patience time.Duration
+	// Ended says that the peer has closed its end, though messages that it sent before may
+	// still be to be received.
+	Ended bool
+}
+
+// Batcher is a Conn on which messages that follow each other closely cost less than
+// each by itself.
+type Batcher interface {
+	// Buffered reports whether Receive has a whole message already, and will not wait.
+	// It is called by who calls Receive.
+	Buffered() bool
+	// Flush sends what Send has kept back for Message.More; its errors are those of
+	// Send. It may be called by many goroutines at once.
+	Flush(ctx context.Context) error
+}
+
+// Prompter is a Batcher whose receiver can wait on its own thread, for a peer that
+// answers at once.
+type Prompter interface {
+	Batcher
+	// ReceivePromptly is Receive, of which it counts as a call, that gives up after less
+	// than a millisecond, or at once if the peer has taken longer of late: then it
+	// returns nil without an error, and nothing is lost.
+	ReceivePromptly() (*Received, error)
+	// Prompt reports whether ReceivePromptly would wait. It is called by who calls
+	// Receive.
+	Prompt() bool
 }
 
 // FileLoader is a Conn that can send bytes of a file from the page cache, without
@@ -93,6 +120,9 @@ type Message struct {
 	// Tail, if not nil, follows the Parts; it is one that this Conn's LoadFile made.
 	// Send takes out of it what it sends.
 	Tail Tail
+	// More says that another Send or a Flush comes soon, and that a Batcher may keep a
+	// copy of a small message back for it.
+	More bool
 	// Invalidate is a remote token that the peer's adapter invalidates before
 	// the peer sees the message, if HasInvalidate and Conn has an RDMA side.
 	Invalidate    uint32
@@ -116,6 +146,9 @@ type Received struct {
 	// Data is the message, valid until Release. The receiver may write to it
 	// (decryption in place).
 	Data []byte
+	// Placed is how many octets of the message follow Data, in memory that a
+	// [PlaceFunc] has named; Copied is how many of them came there by a copy.
+	Placed, Copied int
 	// Invalidated is our token that the message invalidated, if HasInvalidated.
 	Invalidated    uint32
 	HasInvalidated bool

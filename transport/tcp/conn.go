@@ -3,15 +3,13 @@ package tcp
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/socket"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
@@ -25,7 +23,6 @@ const (
 	negativeResponse   = 0x83
 	unspecifiedError   = 0x8f // RFC 1002 §4.3.4
 	prefixSize         = 4
-	readAhead          = 512
 	maxKeepAliveLength = 0
 )
 
@@ -38,21 +35,17 @@ type Conn struct {
 	onClose func() // of the listener; runs once
 
 	sending   chan struct{} // the right to write; waiters are served in order
-	sendBufs  net.Buffers   // owned by who has sending
-	sendArray net.Buffers   // keeps the array of sendBufs
+	sendArray net.Buffers   // owned by who has sending
 	prefix    [prefixSize]byte
+	kept      *[]byte // owned by who has sending: messages that are kept back; nil if none are
+	keptCount int
 	sendCtx   interrupter
-	raw       syscall.RawConn // nil if nc has no descriptor
-	tail      tailSend        // owned by who has sending
+	sock      *socket.Conn    // nc, if it has a descriptor that is used here; else nil
+	raw       syscall.RawConn // of sock
+	tx        rawSend         // owned by who has sending
+	rest      []byte          // owned by who has sending: of a message that was given up; nil without
 
-	// Receive side, owned by the goroutine in Receive.
-	ahead   [readAhead]byte
-	r, w    int      // unread part of ahead
-	cur     *message // message being read; nil between messages
-	curLen  int
-	got     int // bytes of cur that are in
-	trust   int // length of the last complete message
-	seen    bool
+	rx      receiver // owned by who is in Receive
 	recvCtx interrupter
 
 	closeOnce sync.Once
@@ -60,6 +53,8 @@ type Conn struct {
 
 	mu    sync.Mutex
 	cause error // guarded by mu; set before closed is closed
+	// finished is closed when the rest was sent that was last left. guarded by mu
+	finished chan struct{}
 
 	sent, received, sentBytes, receivedBytes atomic.Uint64
 }
@@ -67,6 +62,7 @@ type Conn struct {
 var (
 	_ transport.Conn       = (*Conn)(nil)
 	_ transport.FileLoader = (*Conn)(nil)
+	_ transport.Batcher    = (*Conn)(nil)
 	_ transport.Deliverer  = (*Conn)(nil)
 )
 
@@ -90,20 +86,55 @@ func newConn(nc net.Conn, cfg Config, p *pool, onClose func()) *Conn {
 		sending: make(chan struct{}, 1),
 		closed:  make(chan struct{}),
 	}
-	c.sendCtx.set = nc.SetWriteDeadline
-	c.recvCtx.set = nc.SetReadDeadline
 	c.initRaw()
+	c.sendCtx.set = c.nc.SetWriteDeadline
+	c.recvCtx.set = c.nc.SetReadDeadline
+	c.rx.buf = c.rx.few[:]
 	return c
 }
 
-// Send implements transport.Conn. It returns when the system has the message.
-// Errors: ErrTooLarge (nothing was sent), that of ctx (if the message was begun
-// the connection is gone), one that matches net.ErrClosed.
+// Send implements transport.Conn. It returns when the system has the message, or at
+// once with a copy of a small one that says More.
+// The end of ctx after that beginning costs a copy: the rest of the message is sent
+// nevertheless, within half a minute, or the connection ends; one with a Tail ends it.
+// Errors: ErrTooLarge and that of ctx (nothing was sent), one that matches net.ErrClosed.
 func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 	n := m.Len()
 	if n == 0 || n > MaxMessageSize {
 		return fmt.Errorf("tcp: send of %d bytes: %w", n, ErrTooLarge)
 	}
+	if err := c.maySend(ctx); err != nil {
+		return err
+	}
+	defer c.doneSending()
+	if m.More && m.Tail == nil && n <= maxKept {
+		if c.kept != nil && len(*c.kept) >= enoughKept { // the send below was interrupted
+			if err := c.send(ctx, nil, nil, 0); err != nil {
+				return err
+			}
+		}
+		c.keep(m, n)
+		if len(*c.kept) >= enoughKept && c.rest == nil {
+			if err := c.send(ctx, nil, nil, 0); err != nil && c.err() != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c.send(ctx, m.Parts, m.Tail, n)
+}
+
+// Flush implements transport.Batcher.
+func (c *Conn) Flush(ctx context.Context) error {
+	if err := c.maySend(ctx); err != nil {
+		return err
+	}
+	defer c.doneSending()
+	return c.send(ctx, nil, nil, 0)
+}
+
+// maySend waits for the right to write, which the caller gives up.
+func (c *Conn) maySend(ctx context.Context) error {
 	if err := c.err(); err != nil {
 		return err
 	}
@@ -118,171 +149,94 @@ func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 			return c.err()
 		}
 	}
-	defer func() { <-c.sending }()
+	return nil
+}
+
+const (
+	// maxKept is the longest message that is kept back, in bytes: to copy it costs less
+	// than to send it by itself.
+	maxKept = 8 << 10
+	// enoughKept is how much is kept back at most, but for one message.
+	enoughKept = 48 << 10
+)
+
+// keptPool recycles what messages are kept back in.
+var keptPool = sync.Pool{New: func() any {
+	b := make([]byte, 0, enoughKept+maxKept+prefixSize)
+	return &b
+}}
+
+// keep copies a message of n bytes behind those that are kept already.
+func (c *Conn) keep(m *transport.Message, n int) {
+	if c.kept == nil {
+		c.kept = keptPool.Get().(*[]byte)
+	}
+	b := binary.BigEndian.AppendUint32(*c.kept, uint32(n))
+	for _, p := range m.Parts {
+		b = append(b, p...)
+	}
+	*c.kept = b
+	c.keptCount++
+}
+
+// send sends what is kept, then a message of n bytes, if n is not 0. The caller has
+// the right to write.
+func (c *Conn) send(ctx context.Context, parts [][]byte, tail transport.Tail, n int) error {
+	c.sendArray = c.sendArray[:0]
+	count := c.keptCount
+	total := n - count*prefixSize
+	if c.kept != nil {
+		c.sendArray = append(c.sendArray, *c.kept)
+		total += len(*c.kept)
+	}
+	if n > 0 {
+		binary.BigEndian.PutUint32(c.prefix[:], uint32(n))
+		c.sendArray = append(c.sendArray, c.prefix[:])
+		c.sendArray = append(c.sendArray, parts...)
+		count++
+	}
+	if count == 0 {
+		return nil
+	}
 	if err := c.sendCtx.arm(ctx); err != nil {
 		return fmt.Errorf("tcp: send: %w", err)
 	}
-	binary.BigEndian.PutUint32(c.prefix[:], uint32(n))
-	c.sendArray = append(c.sendArray[:0], c.prefix[:])
-	c.sendArray = append(c.sendArray, m.Parts...)
-	var written int64
-	var err error
-	if m.Tail != nil {
-		written, err = c.sendTail(c.sendArray, m.Tail)
-	} else {
-		c.sendBufs = c.sendArray
-		written, err = c.sendBufs.WriteTo(c.nc)
+	written, err := c.write(c.sendArray, tail)
+	var ended error
+	if err != nil {
+		if ended = c.sendCtx.ended(err); ended != nil {
+			if written == 0 {
+				clear(c.sendArray)
+				return fmt.Errorf("tcp: send: %w", ended)
+			}
+			if c.sock == nil { // writePlain
+				written = 0
+			}
+			if tail == nil && c.leave(c.sendArray, written) {
+				err = nil
+			}
+		}
 	}
 	clear(c.sendArray)
 	if err == nil {
-		c.sent.Add(1)
-		c.sentBytes.Add(uint64(n))
+		c.sent.Add(uint64(count))
+		c.sentBytes.Add(uint64(total))
+		if c.kept != nil {
+			*c.kept = (*c.kept)[:0]
+			keptPool.Put(c.kept)
+			c.kept, c.keptCount = nil, 0
+		}
 		return nil
 	}
-	if cerr := c.sendCtx.ended(err); cerr != nil {
-		err = cerr
-		if written == 0 {
-			return fmt.Errorf("tcp: send: %w", err)
-		}
+	if ended != nil {
+		err = ended
 	}
 	return c.fail(fmt.Errorf("write: %w", err))
 }
 
-// Receive implements transport.Conn. A call that ctx ended loses nothing: the
-// next one goes on where it stopped.
-func (c *Conn) Receive(ctx context.Context) (*transport.Received, error) {
-	if err := c.err(); err != nil {
-		return nil, err
-	}
-	if err := c.recvCtx.arm(ctx); err != nil {
-		return nil, fmt.Errorf("tcp: receive: %w", err)
-	}
-	err := c.readMessage()
-	if err == nil {
-		m := c.cur
-		m.rx.Data = m.buf[:c.curLen:c.curLen]
-		m.rx.Invalidated, m.rx.HasInvalidated = 0, false
-		c.trust = c.curLen
-		c.cur = nil
-		c.received.Add(1)
-		c.receivedBytes.Add(uint64(c.curLen))
-		return m.rx.Lend(), nil
-	}
-	if cerr := c.recvCtx.ended(err); cerr != nil {
-		return nil, fmt.Errorf("tcp: receive: %w", cerr)
-	}
-	if c.cur != nil {
-		c.pool.put(c.cur)
-		c.cur = nil
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-	}
-	var pe *ProtocolError
-	if errors.As(err, &pe) {
-		c.cfg.Logger.Debug("connection dropped", "conn", c.nc.RemoteAddr(), "err", err)
-	} else if !errors.Is(err, io.EOF) {
-		err = fmt.Errorf("read: %w", err)
-	}
-	if closed := c.fail(err); !errors.Is(err, io.EOF) {
-		return nil, closed
-	}
-	if own := c.err(); !errors.Is(own, io.EOF) {
-		return nil, own // somebody else ended it before
-	}
-	return nil, io.EOF
-}
-
-// readMessage reads until c.cur is complete.
-func (c *Conn) readMessage() error {
-	for c.cur == nil {
-		n, err := c.readPrefix()
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			continue
-		}
-		// The memory is bounded by what has arrived: 64 KiB, or as much as the
-		// last message really had.
-		c.cur, c.curLen, c.got = c.pool.get(min(n, max(firstClass, c.trust))), n, 0
-		k := copy(c.cur.buf[:min(n, len(c.cur.buf))], c.ahead[c.r:c.w])
-		c.r += k
-		c.got = k
-	}
-	for c.got < c.curLen {
-		if c.got == len(c.cur.buf) {
-			bigger := c.pool.get(min(c.curLen, 4*len(c.cur.buf)))
-			copy(bigger.buf, c.cur.buf)
-			c.pool.put(c.cur)
-			c.cur = bigger
-		}
-		n, err := c.nc.Read(c.cur.buf[c.got:min(c.curLen, len(c.cur.buf))])
-		c.got += n
-		if err != nil && c.got < c.curLen {
-			return err
-		}
-	}
-	return nil
-}
-
-// readPrefix reads one prefix and acts on it. It returns the length of the
-// message that follows, 0 if the frame was none.
-func (c *Conn) readPrefix() (int, error) {
-	for c.w-c.r < prefixSize {
-		if c.w > c.r && c.ahead[c.r] == typeMPA && !c.seen {
-			break // four octets may never come: the other side waits for us
-		}
-		if c.r > 0 {
-			c.w = copy(c.ahead[:], c.ahead[c.r:c.w])
-			c.r = 0
-		}
-		n, err := c.nc.Read(c.ahead[c.w:])
-		c.w += n
-		if err != nil && c.w < prefixSize {
-			if c.w > 0 && errors.Is(err, io.EOF) {
-				return 0, io.ErrUnexpectedEOF
-			}
-			return 0, err
-		}
-	}
-	typ := c.ahead[c.r]
-	n := 0
-	if c.w-c.r >= prefixSize {
-		n = int(binary.BigEndian.Uint32(c.ahead[c.r:]) & 0xffffff)
-	}
-	first := !c.seen
-	c.seen = true
-	c.r += min(prefixSize, c.w-c.r)
-	switch {
-	case typ == typeMessage && n == 0:
-		return 0, &ProtocolError{typ, n, errors.New("empty message")}
-	case typ == typeMessage && n > c.cfg.MaxReceiveSize:
-		return 0, &ProtocolError{typ, n, fmt.Errorf("%w, limit %d", ErrTooLarge, c.cfg.MaxReceiveSize)}
-	case typ == typeMessage:
-		return n, nil
-	case typ == typeKeepAlive && n == maxKeepAliveLength:
-		return 0, nil
-	case typ == typeRequest && first:
-		c.refuse()
-		return 0, &ProtocolError{typ, n, errors.New("NetBIOS session request refused")}
-	case typ == typeMPA && first:
-		return 0, &ProtocolError{typ, n, ErrMPA}
-	}
-	return 0, &ProtocolError{typ, n, errors.New("unknown frame")}
-}
-
-// refuse sends a negative session response if nobody is writing.
-func (c *Conn) refuse() {
-	select {
-	case c.sending <- struct{}{}:
-		// The connection is new, so the five octets fit; if not, so be it.
-		_ = c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = c.nc.Write([]byte{negativeResponse, 0, 0, 1, unspecifiedError})
-		<-c.sending
-	default:
-	}
-}
+// writePlain writes parts by the methods of net.Conn, and takes out of them what it has
+// written.
+func writePlain(nc net.Conn, parts net.Buffers) (int64, error) { return parts.WriteTo(nc) }
 
 // fail ends the connection with a cause, if nothing ended it before, and returns
 // the error that everybody gets from now on.
@@ -320,6 +274,7 @@ func (c *Conn) err() error {
 // Close implements transport.Conn.
 func (c *Conn) Close() error {
 	_ = c.fail(nil)
+	c.awaitFinish()
 	return nil
 }
 

@@ -224,8 +224,8 @@ func TestAnnouncedLengthCostsNothing(t *testing.T) {
 	if _, err := c.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	if len(c.cur.buf) != firstClass {
-		t.Errorf("%d bytes held after 1 octet, want %d", len(c.cur.buf), firstClass)
+	if len(c.rx.cur.buf) != firstClass {
+		t.Errorf("%d bytes held after 1 octet, want %d", len(c.rx.cur.buf), firstClass)
 	}
 	// The same call goes on where it stopped; four times the memory for each
 	// time it was filled.
@@ -248,7 +248,7 @@ func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
 	if _, err := c.Receive(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	if c.cur != nil {
+	if c.rx.cur != nil {
 		t.Error("a buffer is leased while nothing was announced")
 	}
 }
@@ -272,7 +272,7 @@ func TestReceiveContextThenMore(t *testing.T) {
 }
 
 func TestSendContext(t *testing.T) {
-	a, b := pair(t, Config{MaxReceiveSize: MaxMessageSize})
+	a, _ := pair(t, Config{MaxReceiveSize: MaxMessageSize})
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	small := &transport.Message{Parts: [][]byte{{'s'}}}
@@ -282,26 +282,94 @@ func TestSendContext(t *testing.T) {
 	if err := a.Send(t.Context(), small); err != nil {
 		t.Fatalf("the connection must live on: %v", err)
 	}
-	// Nobody reads: the send of 16 MiB blocks, and a second sender waits.
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	defer cancel()
-	first := make(chan error, 1)
+}
+
+// A message whose sender gives up in the middle of it arrives all the same, as it was when
+// he did, and what comes after it: on a connection that has its descriptor, and on one that
+// has not.
+func TestSendGivenUp(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		plain bool
+		kept  bool // a message was kept back before
+	}{{"descriptor", false, false}, {"after a message that was kept back", false, true}, {"net.Conn", true, false}, {"net.Conn, kept back", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b := pair(t, Config{MaxReceiveSize: MaxMessageSize})
+			if c.plain {
+				x, y := net.Pipe()
+				a = newConn(x, a.cfg, new(pool), nil)
+				b = newConn(y, b.cfg, new(pool), nil)
+				t.Cleanup(func() { a.Close(); b.Close() })
+			}
+			big := pattern(MaxMessageSize, 7)
+			var want [][]byte
+			if c.kept {
+				m := pattern(100, 3)
+				if err := a.Send(t.Context(), &transport.Message{Parts: [][]byte{m}, More: true}); err != nil {
+					t.Fatal(err)
+				}
+				want = append(want, m)
+			}
+			want = append(want, bytes.Clone(big), pattern(10, 5))
+			ctx, cancel := context.WithCancel(t.Context())
+			sent := make(chan error, 1)
+			go func() {
+				sent <- a.Send(ctx, &transport.Message{Parts: [][]byte{big[:1000], big[1000:5000], big[5000:]}})
+			}()
+			// It has begun, and comes no further: nobody reads.
+			if _, err := b.nc.Read(b.rx.few[:1]); err != nil {
+				t.Fatal(err)
+			}
+			b.rx.w = 1
+			cancel()
+			if err := <-sent; err != nil {
+				t.Fatalf("a message that was begun: %v", err)
+			}
+			clear(big) // it is ours again
+			short, stop := context.WithTimeout(t.Context(), time.Millisecond)
+			defer stop()
+			if err := a.Send(short, &transport.Message{Parts: [][]byte{{1}}}); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+				t.Errorf("one behind it, which has no time: %v", err)
+			}
+			go func() { sent <- a.Send(t.Context(), &transport.Message{Parts: [][]byte{pattern(10, 5)}}) }()
+			for i, w := range want {
+				m, err := b.Receive(t.Context())
+				if err != nil {
+					t.Fatalf("message %d: %v", i, err)
+				}
+				if !bytes.Equal(m.Data, w) {
+					t.Errorf("message %d of %d octets is not what was sent", i, len(w))
+				}
+				m.Release()
+			}
+			if err := <-sent; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Close ends the sending of the rest, and waits for it.
+func TestSendGivenUpAndClosed(t *testing.T) {
+	a, b := pair(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := make(chan error, 1)
 	go func() {
-		first <- a.Send(ctx, &transport.Message{Parts: [][]byte{make([]byte, MaxMessageSize)}})
+		sent <- a.Send(ctx, &transport.Message{Parts: [][]byte{make([]byte, MaxMessageSize)}})
 	}()
-	if err := <-first; !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, net.ErrClosed) {
-		t.Fatalf("begun message: %v", err)
-	}
-	if err := a.Send(t.Context(), small); !errors.Is(err, net.ErrClosed) {
-		t.Fatalf("after it: %v", err)
-	}
-	m, err := b.Receive(t.Context())
-	if err != nil {
+	if _, err := b.nc.Read(make([]byte, 4)); err != nil {
 		t.Fatal(err)
 	}
-	m.Release()
-	if _, err := b.Receive(t.Context()); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("peer of a broken message: %v", err)
+	cancel()
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	if a.rest != nil {
+		t.Error("the rest is still being sent")
+	}
+	if err := a.Send(t.Context(), &transport.Message{Parts: [][]byte{{1}}}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after Close: %v", err)
 	}
 }
 

@@ -8,9 +8,26 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
+// States of tcp(7), TCP_INFO, in which the peer has sent a FIN or a RST.
+const (
+	tcpTimeWait  = 6
+	tcpClose     = 7
+	tcpCloseWait = 8
+	tcpLastAck   = 9
+	tcpClosing   = 11
+)
+
+func ended(state uint8) bool {
+	switch state {
+	case tcpTimeWait, tcpClose, tcpCloseWait, tcpLastAck, tcpClosing:
+		return true
+	}
+	return false
+}
+
 // Delivery implements transport.Deliverer.
 func (c *Conn) Delivery() (d transport.Delivery, ok bool) {
-	if c.raw == nil {
+	if c.sock == nil {
 		return d, false
 	}
 	err := c.raw.Control(func(fd uintptr) {
@@ -32,6 +49,7 @@ func (c *Conn) Delivery() (d transport.Delivery, ok bool) {
 					Acknowledged: info.Bytes_acked,
 					Sent:         info.Bytes_acked + uint64(max(queued, 0)),
 					Patience:     time.Duration(info.Rto) * time.Microsecond,
+					Ended:        ended(info.State),
 				}
 				ok = true
 				return

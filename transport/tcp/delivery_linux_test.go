@@ -50,6 +50,18 @@ func TestDelivery(t *testing.T) {
 			t.Fatal("never acknowledged")
 		}
 	}
+	if sent.Ended {
+		t.Error("the peer has ended the connection before it has")
+	}
+	peer.Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if d, ok := c.Delivery(); ok && d.Ended { // nobody has received that
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the peer's end is never known")
+		}
+	}
 
 	a, b := net.Pipe()
 	defer b.Close()

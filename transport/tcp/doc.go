@@ -26,15 +26,16 @@
 // Messages live in buffers of fixed size classes that are recycled by the
 // Listener or Dialer. The memory for a message grows as its octets arrive: a
 // peer that announces 8 MiB and sends nothing costs 64 KiB. A connection that
-// waits for a message holds half a KiB.
+// waits for long holds half a KiB; while small messages follow each other closely it has up
+// to 64 KiB to read ahead, and as much for answers that are sent together.
 //
 // # Concurrency
 //
 // As [transport.Conn] states. Waiting senders are served in the order in which
-// they came. A Conn has no goroutines of its own; a Listener has one, which
-// Close ends and waits for. Lock order: none, no lock is held across another.
+// they came. A Conn has a goroutine only while it sends the rest of a message whose
+// sender has gone, and a Listener has one, which Close ends and waits for. Lock order: none, no lock is held across another.
 //
 // # Limits
 //
-// There is no read-ahead beyond 512 octets and no TLS or QUIC.
+// There is no TLS and no QUIC.
 package tcp

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +14,8 @@ import (
 // with one context sets nothing up. One goroutine at a time arms it; the end of
 // the connection releases it.
 type interrupter struct {
-	set func(time.Time) error // SetReadDeadline or SetWriteDeadline
+	set  func(time.Time) error // SetReadDeadline or SetWriteDeadline
+	over atomic.Bool           // the deadline has come: who never waits looks here
 
 	mu       sync.Mutex
 	ctx      context.Context // guarded by mu; watched; nil if none
@@ -39,6 +41,7 @@ func (i *interrupter) arm(ctx context.Context) error {
 		if !i.stop() {
 			<-i.fired
 			_ = i.set(time.Time{})
+			i.over.Store(false)
 		}
 		i.ctx = nil
 	}
@@ -48,6 +51,7 @@ func (i *interrupter) arm(ctx context.Context) error {
 	fired := make(chan struct{})
 	i.ctx, i.fired = ctx, fired
 	i.stop = context.AfterFunc(ctx, func() {
+		i.over.Store(true)
 		_ = i.set(aLongTimeAgo)
 		close(fired)
 	})

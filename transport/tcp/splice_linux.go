@@ -1,12 +1,10 @@
 package tcp
 
 import (
-	"errors"
 	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -104,7 +102,7 @@ func takePipe(n int) *pipe {
 
 // LoadFile implements transport.FileLoader.
 func (c *Conn) LoadFile(f *os.File, off int64, n int) (transport.Tail, error) {
-	if c.raw == nil || n <= 0 {
+	if c.sock == nil || n <= 0 {
 		return nil, nil
 	}
 	// A page that is touched takes a place of the pipe, however little of it.
@@ -139,90 +137,4 @@ func (c *Conn) LoadFile(f *os.File, off int64, n int) (transport.Tail, error) {
 	}
 	runtime.KeepAlive(f)
 	return p, nil
-}
-
-// tailSend is the sending of a message with a tail; it is owned by who has sending.
-type tailSend struct {
-	parts   [][]byte // what is left of them
-	pipe    *pipe
-	written int64
-	err     error
-	step    func(fd uintptr) bool // made once
-}
-
-// initRaw gets at the descriptor of the connection, if it has one.
-func (c *Conn) initRaw() {
-	t, ok := c.nc.(syscall.Conn)
-	if !ok {
-		return
-	}
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return
-	}
-	c.raw = raw
-	c.tail.step = c.tail.run
-}
-
-// run sends as much as the socket takes; false asks for more room in it.
-func (s *tailSend) run(fd uintptr) bool {
-	for len(s.parts) > 0 {
-		if len(s.parts[0]) == 0 {
-			s.parts = s.parts[1:]
-			continue
-		}
-		k, err := unix.SendmsgBuffers(int(fd), s.parts, nil, nil, unix.MSG_DONTWAIT|unix.MSG_MORE|unix.MSG_NOSIGNAL)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return false
-		case err != nil:
-			s.err = os.NewSyscallError("sendmsg", err)
-			return true
-		}
-		s.written += int64(k)
-		for k > 0 {
-			m := min(k, len(s.parts[0]))
-			s.parts[0] = s.parts[0][m:]
-			k -= m
-			if len(s.parts[0]) == 0 {
-				s.parts = s.parts[1:]
-			}
-		}
-	}
-	for s.pipe.n > 0 {
-		k, err := unix.Splice(s.pipe.r, nil, int(fd), nil, s.pipe.n, unix.SPLICE_F_NONBLOCK)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return false
-		case err != nil:
-			s.err = os.NewSyscallError("splice", err)
-			return true
-		case k == 0:
-			s.err = errors.New("the pipe of a file has lost bytes")
-			return true
-		}
-		s.written += k
-		s.pipe.n -= int(k)
-	}
-	return true
-}
-
-// sendTail sends parts, then the tail. Called with the right to write.
-func (c *Conn) sendTail(parts [][]byte, tail transport.Tail) (int64, error) {
-	p, ok := tail.(*pipe)
-	if !ok || c.raw == nil {
-		return 0, errors.New("a tail that is not of this connection's making")
-	}
-	s := &c.tail
-	s.parts, s.pipe, s.written, s.err = parts, p, 0, nil
-	err := c.raw.Write(s.step)
-	if s.err != nil {
-		err = s.err
-	}
-	s.parts, s.pipe = nil, nil
-	return s.written, err
 }

@@ -35,7 +35,7 @@ type adapter struct {
 
 func newAdapter(p *provider, local netip.Addr, v ndk.Version) *adapter {
 	a := &adapter{cfg: p.cfg, local: local, ports: ephemeral, tuples: &p.tuples}
-	a.Device.Init(soft.Config{Info: info(v, p.cfg.RequireReadSink), MaxObjects: p.cfg.MaxObjects})
+	a.Device.Init(soft.Config{Info: info(v, p.cfg.RequireReadSink), MaxObjects: p.cfg.MaxObjects, Pipes: true})
 	return a
 }
 

@@ -22,9 +22,10 @@
 //
 // # Goroutines
 //
-// A connected QP has one, which reads. Posts write to the socket themselves, as
+// A connected QP has one, which reads, or stands back while its consumer does so by
+// [ndk.PollerExtension]. Posts write to the socket themselves, as
 // far as it takes the octets without blocking; a second goroutine exists while it
-// does not. Notifications run on the reading goroutine or on one made for the
+// does not. Notifications run on the goroutine that reads or on one made for the
 // call. A message for which the shared receive queue has no buffer stops the
 // reading goroutine of its QP, and with it the peer, until there is one or the
 // connection ends. When the peer disconnects meanwhile the consumer hears of it,

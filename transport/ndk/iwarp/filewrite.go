@@ -18,6 +18,11 @@ const fileChunk = (maxULPDU - taggedLen) &^ (ndk.PageSize - 1)
 
 // fileTx is a Write from a file under way; owned by the transmitter.
 type fileTx struct {
+	begun   bool
+	done    uint32 // octets of the request in whole FPDUs
+	inFPDU  bool   // one is under way
+	segment uint32 // octets of payload in it
+
 	fd     int
 	off    int64 // in the file
 	left   int   // of the FPDU's payload
@@ -29,10 +34,14 @@ type fileTx struct {
 	more   bool
 	tail   int // octets of pad and CRC that the next FPDU of the QP starts with
 	errno  unix.Errno
+	probe  probe
 	sendFn func(fd uintptr) bool
 	fileFn func(fd uintptr) bool
 	zeroFn func(fd uintptr) bool
 }
+
+// directFile is about how much of a file is sent from within a post.
+const directFile = 1 << 20
 
 var (
 	filePool = sync.Pool{New: func() any { b := make([]byte, maxFPDU+crcField); return &b }}
@@ -105,20 +114,24 @@ func (q *qp) fileTrailer(b *txBatch) {
 	}
 }
 
-// sendFile executes the WriteFile at next, in the transmitter's goroutine.
-func (q *qp) sendFile() bool {
+// sendFile executes the WriteFile at next, or goes on with it. direct is set in a
+// goroutine that is posting: where the socket is full it leaves the rest, and full is set.
+func (q *qp) sendFile(direct bool) (ok, full bool) {
 	q.mu.Lock()
 	wr := *q.wr(q.next)
 	q.mu.Unlock()
 	var st ndk.Status
-	var ok bool
 	f := &q.file
-	f.fd, f.off, f.eof, f.real, f.refuse = int(wr.file.Fd()), wr.fileOff, false, 0, false
+	if !f.begun {
+		f.fd, f.off, f.eof, f.real, f.refuse = int(wr.file.Fd()), wr.fileOff, false, 0, false
+		f.begun, f.inFPDU, f.done = true, false, 0
+	}
 	if q.crc || q.markers {
 		st, ok = q.copyFile(&wr)
-	} else {
-		st, ok = q.spliceFile(&wr)
+	} else if st, ok, full = q.spliceFile(&wr, direct); full {
+		return true, true
 	}
+	f.begun = false
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w := q.wr(q.next) // the ring may have grown
@@ -127,11 +140,11 @@ func (q *qp) sendFile() bool {
 		// Nothing was promised to the peer yet, but a failed request ends the
 		// connection.
 		q.failRequest(w, st, 0)
-		return true
+		return true, false
 	}
 	w.done = true
 	q.next++
-	return ok
+	return ok, false
 }
 
 // noSendfile tells the cases in which the copying way still can work.
@@ -139,60 +152,86 @@ func noSendfile(e unix.Errno) bool {
 	return e == unix.EINVAL || e == unix.ENOSYS || e == unix.EOPNOTSUPP || e == unix.ESPIPE || e == unix.EBADF
 }
 
-// spliceFile sends without CRC: headers by send, payload by sendfile.
-func (q *qp) spliceFile(wr *sendWR) (st ndk.Status, ok bool) {
+// spliceFile sends without CRC: headers by send, payload by sendfile. full says that it
+// has stopped where the socket takes no more, as who is posting does not wait.
+func (q *qp) spliceFile(wr *sendWR, direct bool) (st ndk.Status, ok, full bool) {
 	f := &q.file
-	s := segment{ddp: ddpTagged | ddpVersion, rdmap: rdmapVersion | opWrite, stag: wr.token}
-	trailer := f.tail // of a file before this one
-	f.tail = 0
-	for off := uint32(0); off < wr.length; {
-		n := q.fileSegment(wr.fileOff+int64(off), wr.length-off)
-		s.to = wr.raddr + uint64(off)
-		if off+n == wr.length {
-			s.ddp |= ddpLast
+	if direct && wr.length > 0 && !f.probe.cached(f.fd, wr.fileOff+int64(wr.length)-1) {
+		return 0, true, true // who is posting does not wait for storage either
+	}
+	for f.done < wr.length {
+		if direct && f.done >= directFile {
+			return 0, true, true
 		}
-		u := taggedLen + int(n)
-		clear(f.head[:trailer])
-		f.hp, f.hn, f.more, f.errno = 0, trailer, true, 0
-		binary.BigEndian.PutUint16(f.head[f.hn:], uint16(u))
-		f.hn += lenField
-		f.hn += s.put(f.head[f.hn:])
-		if q.tapped != nil {
-			q.tapped.fileFPDU(f.head[:f.hn], trailer, wr.file, wr.fileOff+int64(off), int(n))
+		if !f.inFPDU {
+			q.fileHeader(wr)
 		}
-		if q.raw.Write(f.sendFn) != nil || f.errno != 0 {
-			return ntstatus.Cancelled, false
+		if f.hp < f.hn {
+			if !q.rawWrite(f.sendFn, direct) || f.errno != 0 {
+				return ntstatus.Cancelled, false, false
+			}
+			if f.hp < f.hn {
+				return 0, true, true
+			}
 		}
-		f.left = int(n)
-		if !f.eof && !f.refuse {
-			if q.raw.Write(f.fileFn) != nil {
-				return ntstatus.Cancelled, false
+		if !f.eof && !f.refuse && f.left > 0 {
+			if !q.rawWrite(f.fileFn, direct) {
+				return ntstatus.Cancelled, false, false
 			}
 			switch {
 			case f.errno == 0:
 			case noSendfile(f.errno):
 				f.refuse, f.errno = true, 0
 			case f.errno == unix.EPIPE || f.errno == unix.ECONNRESET:
-				return ntstatus.Cancelled, false
+				return ntstatus.Cancelled, false, false
 			default:
-				return ntstatus.IODeviceError, false // the header is out already
+				return ntstatus.IODeviceError, false, false // the header is out already
 			}
+			if !q.stepped {
+				return 0, true, true
+			}
+		}
+		if f.left > 0 && direct {
+			return 0, true, true // what is done by copies may wait
 		}
 		if f.left > 0 && !f.eof && f.refuse {
 			if st, ok := q.copyPayload(wr); !ok {
-				return st, false
+				return st, false, false
 			}
 		}
 		if f.left > 0 {
-			if q.raw.Write(f.zeroFn) != nil || f.errno != 0 {
-				return ntstatus.Cancelled, false
+			if !q.rawWrite(f.zeroFn, false) || f.errno != 0 {
+				return ntstatus.Cancelled, false, false
 			}
 		}
-		trailer = padLen(u) + crcField
-		off += n
+		f.tail = padLen(taggedLen+int(f.segment)) + crcField
+		f.done += f.segment
+		f.inFPDU = false
 	}
-	f.tail = trailer
-	return ntstatus.Success, true
+	return ntstatus.Success, true, false
+}
+
+// fileHeader begins the next FPDU of a file, behind the end of the one before it.
+func (q *qp) fileHeader(wr *sendWR) {
+	f := &q.file
+	s := segment{ddp: ddpTagged | ddpVersion, rdmap: rdmapVersion | opWrite, stag: wr.token}
+	off := wr.fileOff + int64(f.done)
+	f.segment = q.fileSegment(off, wr.length-f.done)
+	s.to = wr.raddr + uint64(f.done)
+	if f.done+f.segment == wr.length {
+		s.ddp |= ddpLast
+	}
+	trailer := f.tail
+	f.tail = 0
+	clear(f.head[:trailer])
+	f.hp, f.hn, f.more, f.errno = 0, trailer, true, 0
+	binary.BigEndian.PutUint16(f.head[f.hn:], uint16(taggedLen+int(f.segment)))
+	f.hn += lenField
+	f.hn += s.put(f.head[f.hn:])
+	if q.tapped != nil {
+		q.tapped.fileFPDU(f.head[:f.hn], trailer, wr.file, off, int(f.segment))
+	}
+	f.left, f.inFPDU = int(f.segment), true
 }
 
 // fileSegment is how much of a file goes into the FPDU that starts at off.
@@ -221,14 +260,14 @@ func (q *qp) copyPayload(wr *sendWR) (ndk.Status, bool) {
 	f.eof = n < len(buf)
 	for buf = buf[:n]; len(buf) > 0; {
 		k := 0
-		werr := q.raw.Write(func(fd uintptr) bool {
+		ok := q.rawWrite(func(fd uintptr) bool {
 			k, f.errno = send(fd, buf, true)
 			return f.errno != unix.EAGAIN
-		})
+		}, false)
 		if f.errno == unix.EINTR {
 			continue
 		}
-		if werr != nil || f.errno != 0 {
+		if !ok || f.errno != 0 {
 			return ntstatus.Cancelled, false
 		}
 		buf = buf[k:]

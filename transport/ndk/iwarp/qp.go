@@ -3,13 +3,13 @@ package iwarp
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/socket"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
@@ -92,13 +92,15 @@ type readJob struct {
 	seg segment // of the request, for a Terminate
 }
 
-// qp implements ndk.QP, ndk.FileWriter, ndk.CopyCounter and ndk.PeerCounter.
+// qp implements ndk.QP, ndk.FileWriter, ndk.CopyCounter, ndk.PeerCounter, ndk.Poller and
+// ndk.Hangup.
 //
 // Lock order: rmu and mu are never held together; cq.mu and mr.mu may be taken
 // under either. No lock is held across a system call.
 //
-// The connection has two engines. The receiver (rx) is one goroutine from the
-// moment the connection is up until its end. The transmitter is whoever set
+// The connection has two engines. The receiver (rx) has one goroutine from the
+// moment the connection is up until its end, in whose place consumers may run it for
+// moments (poller.go). The transmitter is whoever set
 // txBusy: a posting goroutine that tries a write without blocking, or a goroutine
 // that lives while there is more than the socket takes at once. A buffer of a
 // posted request is touched by them only, so requests are flushed when
@@ -171,7 +173,7 @@ type qp struct {
 	timedOut    bool // the peer did not end its half in time
 
 	// Set when the connection is made and constant from then on.
-	conn      *net.TCPConn
+	conn      *socket.Conn
 	raw       syscall.RawConn
 	connector *connector
 	crc       bool
@@ -186,10 +188,13 @@ type qp struct {
 	txDone    chan struct{} // closed by the transmitter after its last octet
 	ended     chan struct{} // closed when both engines are gone
 	rx        *receiver
+	who       turn // runs rx
 	txFn      func()
 	writeFn   func(fd uintptr) bool
-	writeErr  error // owned by the transmitter
-	writeOnce bool  // owned by the transmitter: give up when the socket is full
+	writeErr  error                 // owned by the transmitter
+	step      func(fd uintptr) bool // owned by the transmitter, as stepped: see rawWrite
+	stepped   bool                  // it is done
+	stepFn    func(fd uintptr) bool
 	file      fileTx
 	tapped    *tapped // nil without a Tap
 }
@@ -237,6 +242,7 @@ func (p *pd) createQP(op string, c ndk.QPConfig, srq *soft.SRQ) (ndk.QP, error) 
 		maxRecvSGE: c.MaxReceiveSGE, maxInitSGE: c.MaxInitiatorSGE, inlineMax: c.InlineDataSize,
 		recvDepth: uint32(c.ReceiveQueueDepth), initDepth: uint32(c.InitiatorQueueDepth),
 		sendMSN: 1, readMSN: 1,
+		who: turn{resume: make(chan struct{}, 1), shut: true},
 	}
 	last := func() {
 		rcq.Detach(q)
@@ -260,8 +266,8 @@ func (p *pd) createQP(op string, c ndk.QPConfig, srq *soft.SRQ) (ndk.QP, error) 
 	return q, nil
 }
 
-// Extension implements ndk.Object: ndk.FileWriterExtension,
-// ndk.CopyCounterExtension and ndk.PeerCounterExtension, all 1.0.
+// Extension implements ndk.Object: ndk.FileWriterExtension, ndk.CopyCounterExtension,
+// ndk.PeerCounterExtension, ndk.PollerExtension and ndk.HangupExtension, all 1.0.
 func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
 	if !(ndk.Version{Major: 1}).Less(v) {
 		switch id {
@@ -271,6 +277,10 @@ func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
 			return ndk.CopyCounter(q), nil
 		case ndk.PeerCounterExtension:
 			return ndk.PeerCounter(q), nil
+		case ndk.PollerExtension:
+			return ndk.Poller(q), nil
+		case ndk.HangupExtension:
+			return ndk.Hangup(q), nil
 		}
 	}
 	return q.Object.Extension(id, v)
@@ -278,6 +288,18 @@ func (q *qp) Extension(id ndk.GUID, v ndk.Version) (any, error) {
 
 // PeerBytes implements ndk.PeerCounter.
 func (q *qp) PeerBytes() (written, read uint64) { return q.peerWrote.Load(), q.peerRead.Load() }
+
+// HungUp implements ndk.Hangup.
+func (q *qp) HungUp() (gone bool) {
+	q.mu.Lock()
+	state, raw := q.state, q.raw
+	q.mu.Unlock()
+	if state != qpActive {
+		return state == qpEnded
+	}
+	err := raw.Control(func(fd uintptr) { gone = ending(fd) })
+	return gone || err != nil
+}
 
 // BytesCopied implements ndk.CopyCounter.
 func (q *qp) BytesCopied() uint64 { return q.copied.Load() }
@@ -335,14 +357,15 @@ func (q *qp) BufferPosted() {
 // nudgeLocked makes the receiver look again, if it waits for a buffer.
 func (q *qp) nudgeLocked() {
 	if q.rxWaits {
-		_ = q.conn.SetReadDeadline(time.Unix(1, 0)) // its own again behind the wait
+		_ = q.conn.SetReadDeadline(longPast) // its own again behind the wait
 	}
 }
 
 // wakeLocked makes both engines look at the state of the QP.
 func (q *qp) wakeLocked() {
 	if q.conn != nil {
-		_ = q.conn.SetDeadline(time.Unix(1, 0)) // long past; a closed socket needs no waking
+		_ = q.conn.SetDeadline(longPast) // a closed socket needs no waking
+		q.who.interrupt()
 	}
 	q.kickLocked()
 }

@@ -17,7 +17,7 @@ import (
 // raw is a peer that is a bare TCP connection: it says what a test wants.
 type raw struct {
 	t    *testing.T
-	conn *net.TCPConn
+	conn net.Conn
 	crc  bool
 }
 

@@ -105,8 +105,16 @@ func (rx *receiver) waitShared() error {
 	fin := rx.fin
 	rx.err = nil
 	rx.notify()
-	if wait {
-		_ = q.raw.Read(rx.waitFn) // who ends it by the deadline said why, under mu
+	for waited := error(nil); wait && waited == nil; {
+		if waited = q.raw.Read(rx.waitFn); waited != nil || rx.err != nil || rx.fin && !fin {
+			break
+		}
+		// Who ends it by the deadline said why, under mu.
+		if fin {
+			waited = q.conn.WaitError()
+		} else {
+			waited = q.conn.WaitHangup()
+		}
 	}
 	q.mu.Lock()
 	q.rxWaits = false
@@ -127,18 +135,14 @@ func (rx *receiver) waitShared() error {
 	return nil
 }
 
-// watch is the body of the wait: it is called again when something came.
+// watch looks whether the peer has ended the connection.
 func (rx *receiver) watch(fd uintptr) bool {
 	fin, errno := hungUp(fd)
 	if errno != 0 {
 		rx.err = errno
-		return true
 	}
-	if fin && !rx.fin {
-		rx.fin = true
-		return true
-	}
-	return false
+	rx.fin = rx.fin || fin && errno == 0
+	return true
 }
 
 // failReceive ends the current receive in error, and returns why. The Terminate is
@@ -155,6 +159,7 @@ func (rx *receiver) failReceive(st ndk.Status, perr uint32, why *protocolError) 
 
 func (rx *receiver) completeReceive(e ndk.ResultEx, solicited bool) {
 	q := rx.q
+	rx.news = true
 	q.rmu.Lock()
 	fire := false
 	switch {

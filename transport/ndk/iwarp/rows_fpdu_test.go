@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"testing"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/socket"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"golang.org/x/sys/unix"
@@ -661,7 +661,7 @@ func rowAnyLength(t *testing.T) {
 }
 
 func rowOneWrite(t *testing.T) {
-	nodelay := func(c *net.TCPConn) int {
+	nodelay := func(c *socket.Conn) int {
 		t.Helper()
 		raw, err := c.SyscallConn()
 		must(t, err)
@@ -670,7 +670,7 @@ func rowOneWrite(t *testing.T) {
 		must(t, err)
 		return v
 	}
-	segments := func(c *net.TCPConn) uint32 {
+	segments := func(c *socket.Conn) uint32 {
 		t.Helper()
 		raw, err := c.SyscallConn()
 		must(t, err)

@@ -512,7 +512,9 @@ func rowIRDExceeded(t *testing.T) {
 		e := newEnd(t, Config{CRC: crc}, size)
 		addr, got := listenTo(t, e)
 		w := dialWire(t, addr)
-		must(t, w.c.SetReadBuffer(4096))
+		// Less than a Response, and more than a segment of loopback's 64 KiB: of a smaller
+		// one TCP drops segments, and sends them again after longer and longer times.
+		must(t, w.c.SetReadBuffer(1<<20))
 		w.crc = crc
 		w.write(wStart(false, 0x10, 2, wEnhanced(4, 2)...))
 		e.c = <-got

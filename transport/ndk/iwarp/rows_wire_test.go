@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -162,11 +163,16 @@ func (w *wire) write(b ...[]byte) {
 	}
 }
 
-// trickle writes octet by octet.
+// trickle writes octet by octet, as far as the other end lets it: what it has read may
+// have made it end the connection.
 func (w *wire) trickle(b []byte) {
 	w.t.Helper()
 	for i := range b {
-		w.write(b[i : i+1])
+		if _, err := w.c.Write(b[i : i+1]); errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			return
+		} else if err != nil {
+			w.t.Fatalf("write: %v", err)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/socket"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
@@ -29,6 +30,9 @@ const (
 	// message: the next one is tagged most likely, and so its payload starts in
 	// a call of its own, at the place where it belongs.
 	nextHeader = lenField + taggedLen
+	// maxQuiet is how many messages in a row have the receiver forget that there were
+	// transfers: of small ones it reads as many at a time as there are then.
+	maxQuiet = 64
 	// maxPatience is how many FPDUs in a row with less than tinyPayload are read
 	// one by one: a flood of them, which no peer in its senses sends, shall not
 	// cost a call each.
@@ -43,20 +47,52 @@ type target struct {
 	region *soft.Region // tagged: one region, under the remote token
 	gen    uint32
 	addr   uint64
+	piped  bool       // the region has a pipe
 	sges   []soft.SGE // else: local buffers
 	idx    int
 	off    uint32
 }
 
-// receiver parses the incoming stream of a QP. It is owned by one goroutine.
+// phase is how far the receiver is with an FPDU. Where there is nothing to read it stops,
+// with errAgain, and goes on from there.
+type phase uint8
+
+const (
+	phaseStart   phase = iota // between FPDUs
+	phaseHeader               // of which some may be there
+	phaseSegment              // seg is parsed, and not judged by its kind
+	phasePayload              // left octets go to dst
+	phaseTrailer              // pad and CRC
+)
+
+// receiver parses the incoming stream of a QP. It is owned by who has the turn, see
+// poller.go.
 type receiver struct {
 	q     *qp
+	phase phase
+	seg   segment // from phaseSegment on, as what follows
+	ulpdu int
+	size  int     // octets of payload
+	to    *target // of the payload
+	left  int     // octets of it that are to come
+
+	polled   bool // who has the turn is the consumer
+	moved    bool // something came in, since that was cleared
+	news     bool // and completed something
+	taken    int  // octets that the consumer has had come in, since that was cleared
+	kicked   bool // a transmitter may have been started
+	again    bool // there was nothing to read
+	briefly  socket.Brisk
+	waitStep func(fd uintptr) bool
+	came     bool // of waitStep
+
 	stage []byte // small or big
 	small []byte
 	big   *[stageBig]byte
 	r, w  int // stage[r:w] is unread
 	bulk  bool
-	wary  bool // there were transfers to us on this connection
+	wary  bool // there were transfers to us of late
+	quiet int  // FPDUs that were none, in a row
 	fine  bool // the peer cuts its transfers into small FPDUs
 	tiny  int  // FPDUs with next to nothing in them, in a row
 
@@ -69,10 +105,11 @@ type receiver struct {
 	n      int
 	err    error
 	readFn func(fd uintptr) bool
+	pipeFn func(fd uintptr) bool
 	waitFn func(fd uintptr) bool
 	fin    bool // noted while a message waited for a shared receive
 
-	dst      *target  // of the read under way
+	dst      *target  // of the read under way, nil for the stage
 	broken   ndk.Rule // why the memory of dst is not to be had
 	writeDst target   // of a Write segment
 
@@ -105,9 +142,17 @@ type receiver struct {
 func newReceiver(q *qp) *receiver {
 	rx := &receiver{q: q, small: make([]byte, stageSmall), msn: 1, readMSN: 1, first: true}
 	rx.stage = rx.small
-	rx.readFn, rx.waitFn = rx.read, rx.watch
+	rx.readFn, rx.pipeFn, rx.waitFn = rx.read, rx.splice, rx.watch
+	rx.waitStep = func(fd uintptr) bool {
+		rx.came, _ = rx.briefly.Wait(fd)
+		return true
+	}
 	return rx
 }
+
+// errAgain says that the receiver can go on when there is more to read, or, if it is run by
+// the consumer, that there is something for him to look at.
+var errAgain = errors.New("iwarp: nothing to read now")
 
 // errTerminated ends the receive loop without anything to tell the peer.
 var errTerminated = errors.New("iwarp: the peer sent a Terminate")
@@ -120,7 +165,8 @@ type protocolError struct {
 
 func (e *protocolError) Error() string { return "iwarp: " + e.cause.String() }
 
-// run parses until the stream ends. io.EOF is a FIN between FPDUs.
+// run parses until there is nothing to read, with errAgain, or the stream ends. io.EOF is
+// a FIN between FPDUs.
 func (rx *receiver) run() error {
 	for {
 		if err := rx.fpdu(); err != nil {
@@ -150,11 +196,60 @@ func (rx *receiver) notify() {
 	}
 }
 
-// fpdu handles one FPDU.
+// fpdu handles one FPDU, or goes on with one.
 func (rx *receiver) fpdu() error {
-	if d := rx.q.tapped; d != nil && !d.rx.on {
-		d.between(rx.stage[rx.r:rx.w])
+	switch rx.phase {
+	case phaseStart:
+		if d := rx.q.tapped; d != nil && !d.rx.on {
+			d.between(rx.stage[rx.r:rx.w])
+		}
+		rx.phase = phaseHeader
+		fallthrough
+	case phaseHeader:
+		if err := rx.header(); err != nil {
+			return err
+		}
+		rx.phase = phaseSegment
+		fallthrough
+	case phaseSegment:
+		if err := rx.segment(); err != nil {
+			return err
+		}
+		rx.phase = phasePayload
+		fallthrough
+	case phasePayload:
+		if rx.left > 0 {
+			if err := rx.payload(); err != nil {
+				return err
+			}
+		}
+		if rx.copied > 0 {
+			if rx.seg.tagged() {
+				rx.q.copied.Add(uint64(rx.copied))
+			}
+			rx.copied = 0
+		}
+		rx.bulk = rx.size >= 2*directMin
+		rx.phase = phaseTrailer
 	}
+	k := padLen(rx.ulpdu) + crcField
+	if rx.w-rx.r < k {
+		if err := rx.fill(k, k+nextHeader); err != nil {
+			return err
+		}
+	}
+	rx.r += k
+	rx.phase = phaseStart
+	if rx.first {
+		// Before the consumer hears of it, who may answer, and close behind that.
+		rx.first = false
+		rx.q.accepted()
+	}
+	return rx.finish(&rx.seg, rx.size)
+}
+
+// header parses the header of an FPDU, and checks what depends on no state but the CRC.
+func (rx *receiver) header() error {
 	if err := rx.fill(lenField, nextHeader); err != nil {
 		if err == io.ErrUnexpectedEOF && rx.r == rx.w {
 			return io.EOF
@@ -187,35 +282,17 @@ func (rx *receiver) fpdu() error {
 		return &protocolError{cause: causeMPALen} // MPA-34
 	}
 	rx.r += lenField + s.length()
-	payload := n - s.length()
-	if c, bad := rx.check(&s); bad {
-		return &protocolError{c, &offender{valid: true, seg: s, ulpdu: n}}
+	rx.seg, rx.ulpdu, rx.size = s, n, n-s.length()
+	if c, bad := rx.check(&rx.seg); bad {
+		return rx.offence(c)
 	}
-	rx.observe(&s, payload)
-	if err := rx.segment(&s, payload, n); err != nil {
-		return err
-	}
-	if rx.copied > 0 {
-		if s.tagged() {
-			rx.q.copied.Add(uint64(rx.copied))
-		}
-		rx.copied = 0
-	}
-	rx.bulk = payload >= 2*directMin
-	if k := padLen(n) + crcField; rx.w-rx.r >= k {
-		rx.r += k
-	} else {
-		if err := rx.fill(k, k+nextHeader); err != nil {
-			return err
-		}
-		rx.r += k
-	}
-	if rx.first {
-		// Before the consumer hears of it, who may answer, and close behind that.
-		rx.first = false
-		rx.q.accepted()
-	}
-	return rx.finish(&s, payload)
+	rx.observe(&rx.seg, rx.size)
+	return nil
+}
+
+// offence is a mistake of the peer's in the current segment.
+func (rx *receiver) offence(c cause) error {
+	return &protocolError{c, &offender{valid: true, seg: rx.seg, ulpdu: rx.ulpdu}}
 }
 
 // check tests versions, opcode and queue, which depend on no state.
@@ -249,10 +326,11 @@ func (rx *receiver) check(s *segment) (cause, bool) {
 	return cause{}, false
 }
 
-// segment checks a segment against the state of its kind, and places its
-// payload.
-func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
-	fail := func(c cause) error { return &protocolError{c, &offender{valid: true, seg: *s, ulpdu: ulpdu}} }
+// segment checks the current segment against the state of its kind, and says where its
+// payload goes, if it is not that of a request, which is taken.
+func (rx *receiver) segment() error {
+	s, payload := &rx.seg, rx.size
+	rx.to, rx.left = nil, 0
 	switch s.op() {
 	case opWrite:
 		if payload == 0 {
@@ -260,36 +338,27 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		}
 		r, gen, _, a := rx.q.pd.Remote(rx.q, s.stag, s.to, uint64(payload), soft.RemoteWrite)
 		if a != soft.AccessOK {
-			return fail(writeCauses[a])
+			return rx.offence(writeCauses[a])
 		}
+		piped := r.Piped()
 		r.Unpin()
-		rx.writeDst = target{region: r, gen: gen, addr: s.to}
-		err := rx.place(&rx.writeDst, payload, ulpdu, s.last())
-		if err == errRegionGone {
-			return fail(causeTaggedSTag)
-		}
-		if err == nil {
-			rx.q.peerWrote.Add(uint64(payload))
-		}
-		return err
+		rx.writeDst = target{region: r, gen: gen, addr: s.to, piped: piped}
+		rx.to, rx.left = &rx.writeDst, payload
+		return nil
 	case opReadResponse:
 		if c, bad := rx.startRead(s, payload); bad {
-			return fail(c)
+			return rx.offence(c)
 		}
-		err := rx.place(&rx.sinkDst, payload, ulpdu, s.last())
-		if err == errRegionGone {
-			rx.q.failRead(rx.readSeq, rx.broken)
-			return &protocolError{cause: causeLocal}
-		}
-		return err
+		rx.to, rx.left = &rx.sinkDst, payload
+		return nil
 	case opReadRequest:
 		if c, bad := rx.checkReadRequest(s, payload); bad {
-			return fail(c)
+			return rx.offence(c)
 		}
 		if err := rx.fill(payload, payload); err != nil {
 			return err
 		}
-		return rx.readRequest(s, ulpdu)
+		return rx.readRequest(s, rx.ulpdu)
 	case opTerminate:
 		if err := rx.fill(min(payload, 4), 0); err != nil {
 			return err
@@ -303,11 +372,32 @@ func (rx *receiver) segment(s *segment, payload, ulpdu int) error {
 		return err
 	}
 	if bad {
-		return fail(c)
+		return rx.offence(c)
 	}
-	err = rx.place(&rx.recvDst, payload, ulpdu, s.last())
-	if err == errRegionGone {
-		return rx.failReceive(ntstatus.AccessViolation, uint32(rx.broken), &protocolError{cause: causeLocal})
+	rx.to, rx.left = &rx.recvDst, payload
+	return nil
+}
+
+// payload places the rest of the current segment.
+func (rx *receiver) payload() error {
+	err := rx.place(rx.to, rx.ulpdu, rx.seg.last())
+	switch rx.seg.op() {
+	case opWrite:
+		if err == errRegionGone {
+			return rx.offence(causeTaggedSTag)
+		}
+		if err == nil {
+			rx.q.peerWrote.Add(uint64(rx.size))
+		}
+	case opReadResponse:
+		if err == errRegionGone {
+			rx.q.failRead(rx.readSeq, rx.broken)
+			return &protocolError{cause: causeLocal}
+		}
+	default:
+		if err == errRegionGone {
+			return rx.failReceive(ntstatus.AccessViolation, uint32(rx.broken), &protocolError{cause: causeLocal})
+		}
 	}
 	return err
 }
@@ -369,6 +459,7 @@ func (rx *receiver) readRequest(s *segment, ulpdu int) error {
 	q.jobCount++
 	// In the first FPDU it may still be fenced off; accepted kicks then.
 	if !q.fenced {
+		rx.kicked = true
 		q.kickLocked()
 	}
 	q.mu.Unlock()
@@ -452,11 +543,13 @@ func (rx *receiver) completeRead() {
 		wr = q.wr(rx.readSeq)
 	}
 	wr.done = true
+	rx.news = true
 	q.readHead = (q.readHead + 1) % q.ord
 	q.readsOut--
 	q.reading.Store(int32(q.readsOut))
 	fire := q.completeLocked()
 	if q.next != q.tail {
+		rx.kicked = true
 		q.kickLocked() // it may have waited for this
 	}
 	q.mu.Unlock()
@@ -474,6 +567,9 @@ func (rx *receiver) observe(s *segment, payload int) {
 	case !s.last():
 		rx.fine = true
 	}
+	if rx.quiet++; s.tagged() {
+		rx.wary, rx.quiet = true, 0
+	}
 	if rx.tiny++; payload >= tinyPayload {
 		rx.tiny = 0
 	}
@@ -483,25 +579,32 @@ func (rx *receiver) observe(s *segment, payload int) {
 // stream, and is worth a call of its own: no more than the header in front of it
 // is then read into the stage. Where there was one transfer there will be more,
 // so it does not go back and forth with each registration: one that is made
-// between this answer and the call to the kernel would come too late.
+// between this answer and the call to the kernel would come too late. But when many
+// messages have come and no transfer, and nothing is registered for one, it ends.
 func (rx *receiver) careful() bool {
 	q := rx.q
-	if !rx.wary {
-		rx.wary = !q.crc && (q.reading.Load() > 0 || q.pd.PeerMayWrite())
+	if q.crc {
+		return false
 	}
+	open := q.reading.Load() > 0 || q.pd.PeerMayWrite()
+	if open {
+		rx.wary, rx.quiet = true, 0
+	}
+	rx.wary = rx.wary && rx.quiet < maxQuiet
 	return rx.wary && !rx.fine && rx.tiny < maxPatience
 }
 
-// place moves n octets of payload to t: what is in the stage by copy, much of
-// the rest straight from the socket.
-func (rx *receiver) place(t *target, n, ulpdu int, last bool) error {
-	for n > 0 {
+// place moves the octets of payload that are left to t: what is in the stage by copy,
+// much of the rest straight from the socket.
+func (rx *receiver) place(t *target, ulpdu int, last bool) error {
+	for rx.left > 0 {
+		n := rx.left
 		if k := min(n, rx.w-rx.r); k > 0 {
 			if !rx.copyTo(t, rx.stage[rx.r:rx.r+k]) {
 				return errRegionGone
 			}
 			rx.r += k
-			n -= k
+			rx.left -= k
 			continue
 		}
 		rx.r, rx.w = 0, 0
@@ -513,8 +616,9 @@ func (rx *receiver) place(t *target, n, ulpdu int, last bool) error {
 				rx.ahead = stageSmall
 			}
 			rx.direct = n
-			err = rx.readSocket(t)
-			n -= min(n, rx.n)
+			if err = rx.readSocket(t); err == nil {
+				rx.left -= min(n, rx.n)
+			}
 		} else {
 			rx.ahead = rx.room()
 			rx.least += n
@@ -571,10 +675,11 @@ func (rx *receiver) enlarge() {
 	rx.stage = rx.big[:]
 }
 
-// reduce gives the big stage back, when it is empty.
+// reduce gives the big stage back, if it is empty.
 func (rx *receiver) reduce() {
-	if rx.big != nil {
+	if rx.big != nil && rx.r == rx.w {
 		rx.stage = rx.small
+		rx.r, rx.w = 0, 0
 		stagePool.Put(rx.big)
 		rx.big = nil
 	}
@@ -584,15 +689,32 @@ func (rx *receiver) reduce() {
 // into the stage. rx.n is how many came in all.
 func (rx *receiver) readSocket(t *target) error {
 	rx.notify()
+	if rx.polled && (rx.news || rx.taken >= pollOctets) {
+		return errAgain // who runs this is waited for, or waits himself
+	}
 	if t == nil {
 		rx.direct = 0
 	}
-	rx.dst, rx.err = t, nil
-	if err := rx.q.raw.Read(rx.readFn); err != nil {
+	rx.dst, rx.err, rx.again = t, nil, false
+	if rx.q.conn.ReadOverdue() {
+		return os.ErrDeadlineExceeded
+	}
+	step := rx.readFn
+	if t != nil && t.piped {
+		step = rx.pipeFn
+	}
+	if err := rx.q.raw.Read(step); err != nil {
 		return err
 	}
-	if rx.err != nil {
+	switch {
+	case rx.again:
+		return errAgain
+	case rx.err != nil:
 		return rx.err
+	}
+	rx.moved = true
+	if rx.polled {
+		rx.taken += rx.n
 	}
 	if t != nil {
 		k := min(rx.n, rx.direct)
@@ -605,7 +727,7 @@ func (rx *receiver) readSocket(t *target) error {
 }
 
 // read is the body of readSocket. The regions are looked up and pinned anew for
-// each call to the kernel, and never while it waits.
+// each call to the kernel, which does not wait.
 func (rx *receiver) read(fd uintptr) bool {
 	for {
 		n := 0
@@ -636,12 +758,7 @@ func (rx *receiver) read(fd uintptr) bool {
 		case errno == unix.EINTR:
 			continue
 		case errno == unix.EAGAIN:
-			rx.tiny = 0
-			if rx.w == 0 && rx.direct == 0 && rx.big != nil {
-				rx.reduce()
-				rx.ahead, rx.least = min(rx.ahead, len(rx.stage)), min(rx.least, len(rx.stage))
-			}
-			return false
+			rx.tiny, rx.again = 0, true
 		case errno != 0:
 			rx.err = errno
 		case k == 0:
@@ -724,6 +841,11 @@ func (rx *receiver) copyTo(t *target, p []byte) bool {
 		if !t.region.Repin(t.gen) {
 			return false
 		}
+		if t.piped {
+			n := rx.fillPipe(t, p)
+			t.addr += uint64(n)
+			p = p[n:]
+		}
 		mem, ok := t.region.Within(t.addr, uint64(len(p)))
 		if ok {
 			copy(mem, p)
@@ -764,7 +886,11 @@ func (rx *receiver) discard(until time.Time) (late bool) {
 	rx.bulk = false
 	for {
 		rx.r, rx.w, rx.ahead, rx.least = 0, 0, len(rx.stage), len(rx.stage)
-		if err := rx.readSocket(nil); err != nil {
+		err := rx.readSocket(nil)
+		if err == errAgain {
+			err = rx.q.conn.WaitIn()
+		}
+		if err != nil {
 			return errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}

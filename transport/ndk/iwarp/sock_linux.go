@@ -41,6 +41,26 @@ func sendfile(fd uintptr, file int, off *int64, n int) (int, syscall.Errno) {
 	return int(k), e
 }
 
+// probe is memory for cached.
+type probe struct {
+	iov unix.Iovec
+	b   [1]byte
+	fs  unix.Statfs_t
+}
+
+// cached reports whether the octet at off of a file, or its end, can be had without
+// waiting for storage; where the file system does not tell, it is not. tmpfs, which knows
+// no RWF_NOWAIT, is in memory but for what was swapped out.
+func (p *probe) cached(file int, off int64) bool {
+	p.iov.Base = &p.b[0]
+	p.iov.SetLen(1)
+	_, _, e := syscall.Syscall6(unix.SYS_PREADV2, uintptr(file), uintptr(unsafe.Pointer(&p.iov)), 1, uintptr(off), uintptr(off>>32), unix.RWF_NOWAIT)
+	if e == unix.EOPNOTSUPP && unix.Fstatfs(file, &p.fs) == nil {
+		return p.fs.Type == unix.TMPFS_MAGIC
+	}
+	return e == 0
+}
+
 // segmentSize is the TCP segment size of the connection in octets, 0 if unknown.
 func segmentSize(raw syscall.RawConn) (emss int) {
 	_ = raw.Control(func(fd uintptr) {
@@ -111,6 +131,13 @@ func hungUp(fd uintptr) (fin bool, errno syscall.Errno) {
 		return true, syscall.ECONNRESET
 	}
 	return p[0].Revents&unix.POLLRDHUP != 0, 0
+}
+
+// ending is hungUp for who only asks: an error is left for who receives.
+func ending(fd uintptr) bool {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(p[:], 0)
+	return err == nil && n > 0
 }
 
 // peerGone reports whether the peer closed or reset the connection, without

@@ -10,6 +10,7 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/internal/soft"
+	"golang.org/x/sys/unix"
 )
 
 // hall is a server whose QPs take their receives from one SRQ. Each has a
@@ -205,7 +206,12 @@ func TestResetWhileSRQIsEmpty(t *testing.T) {
 	c.mu.Unlock()
 	must(t, g.peer.qp.Send(nil, []ndk.SGE{g.peer.sge(0, 5)}, 0))
 	g.waits(h)
-	must(t, g.peer.qp.(*qp).conn.SetLinger(0)) // so that its close is a reset
+	raw, err := g.peer.qp.(*qp).conn.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) { // so that its close is a reset
+		err = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}))
+	must(t, err)
 	g.peer.qp.Close()
 	<-reasons
 	must(t, c.Disconnect(context.Background()))

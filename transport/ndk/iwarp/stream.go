@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/socket"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
 )
@@ -41,6 +42,9 @@ func sameHost(c *net.TCPConn) bool {
 	l, r := c.LocalAddr().(*net.TCPAddr), c.RemoteAddr().(*net.TCPAddr)
 	return r.IP.IsLoopback() || r.IP.Equal(l.IP)
 }
+
+// longPast is a deadline that makes who waits for the socket look at once.
+var longPast = time.Unix(1, 0)
 
 // reserve takes the QP for a connector.
 func (q *qp) reserve() ndk.Status {
@@ -87,14 +91,25 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 		}
 	}
 	emss = min(emss, cfg.MaxFPDU)
+	sock, err := socket.New(p.conn)
+	if err != nil {
+		cfg.Logger.Warn("no descriptor for a connection", slog.Any("err", err))
+		return ntstatus.InsufficientResources
+	}
+	if raw, err = sock.SyscallConn(); err != nil {
+		_ = sock.Close()
+		return ntstatus.ConnectionAborted
+	}
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.state != qpConnecting {
+		_ = sock.Close()
 		return ntstatus.ConnectionAborted
 	}
+	_ = p.conn.Close() // sock has the connection
 	q.state = qpActive
-	q.conn, q.raw, q.connector = p.conn, raw, c
+	q.conn, q.raw, q.connector = sock, raw, c
 	q.crc, q.markers, q.maxSeg = p.crc, p.markers, mulpdu(emss, p.markers)
 	q.ird, q.ord, q.noReads = p.ird, p.ord, p.noReads || p.ord == 0
 	q.jobs, q.reads = make([]readJob, 2*p.ird), make([]uint32, p.ord)
@@ -106,16 +121,23 @@ func (q *qp) start(c *connector, p streamParams) ndk.Status {
 	}
 	q.firstFPDU, q.txDone, q.ended = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	q.txFn, q.writeFn = q.transmit, q.writeBatch
+	q.stepFn = func(fd uintptr) bool {
+		q.stepped = q.step(fd)
+		return true
+	}
 	q.initFile()
 	if cfg.Tap != nil {
 		reply := &c.frame
 		if c.passive {
 			reply = &c.ours
 		}
-		q.tapped = cfg.Tap.open(c, p.conn, reply, p.markers)
+		q.tapped = cfg.Tap.open(c, sock, reply, p.markers)
 	}
 	q.rx = newReceiver(q)
 	q.rxPlacing = true
+	q.who.mu.Lock()
+	q.who.taken, q.who.shut = true, q.srq != nil // which a message may have to wait for
+	q.who.mu.Unlock()
 	q.Retain()
 	c.Retain()
 	go q.receive() // ends with the connection; QP and connector wait for it
@@ -189,7 +211,8 @@ func (q *qp) failLocked(c cause, o *offender) {
 	// A fence that still stands at an error means that the first FPDU was bad.
 	// Its sender is in full operation, which is what the fence waits for.
 	q.fenced = false
-	_ = q.conn.SetReadDeadline(time.Unix(1, 0)) // gets the receiver out of the buffers
+	_ = q.conn.SetReadDeadline(longPast) // gets the receiver out of the buffers
+	q.who.interrupt()
 	_ = q.conn.SetWriteDeadline(time.Now().Add(q.adapter.cfg.LingerTimeout))
 	q.kickLocked()
 }
@@ -219,7 +242,7 @@ func (q *qp) terminated(c cause, known bool) {
 			}
 		}
 	}
-	_ = q.conn.SetWriteDeadline(time.Unix(1, 0))
+	_ = q.conn.SetWriteDeadline(longPast)
 }
 
 // blamesRequest reports whether the cause is a request of ours that reached for
@@ -254,7 +277,7 @@ func ParseReason(r uint32) (layer, etype, code uint8, local, ok bool) {
 
 // receive is the goroutine of the receiver: it runs the stream and winds it up.
 func (q *qp) receive() {
-	err := q.rx.run()
+	err := q.stream()
 	cfg := &q.adapter.cfg
 	if err != io.EOF && err != errTerminated {
 		cfg.Logger.Debug("connection ended", slog.Any("err", err))
@@ -286,7 +309,7 @@ func (q *qp) receive() {
 		if q.reason == 0 && err == io.ErrUnexpectedEOF {
 			q.reason = reason(causeMPALost, true) // MPA-35
 		}
-		_ = q.conn.SetWriteDeadline(time.Unix(1, 0))
+		_ = q.conn.SetWriteDeadline(longPast)
 	}
 	q.rxPlacing = false
 	linger := !wasGraceful && !q.hardClose

@@ -129,7 +129,7 @@ type tapped struct {
 
 // open enters a connection whose startup frames were exchanged. A frame that is nil
 // was not.
-func (t *Tap) open(c *connector, conn *net.TCPConn, reply *startup, markers bool) *tapped {
+func (t *Tap) open(c *connector, conn net.Conn, reply *startup, markers bool) *tapped {
 	request := &c.ours
 	if c.passive {
 		request = &c.frame
@@ -175,7 +175,7 @@ func (d *tapped) close() {
 
 // ended shows a connection that came to nothing: it was refused, or the peer did
 // not answer.
-func (t *Tap) ended(c *connector, conn *net.TCPConn, reply *startup) {
+func (t *Tap) ended(c *connector, conn net.Conn, reply *startup) {
 	if t != nil {
 		t.open(c, conn, reply, false).close()
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"sync"
-	"time"
 	"unsafe"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -223,7 +222,8 @@ func (q *qp) pump(direct bool) {
 			q.Release()
 			return
 		}
-		if direct && (step != stepWrite || q.batch.size > directBytes) {
+		if direct && (step == stepInvalidate || step == stepWrite && q.batch.size > directBytes ||
+			step == stepFile && (q.crc || q.markers)) {
 			q.mu.Unlock()
 			q.notifyInitiator(fire, direct)
 			go q.txFn() // takes over txBusy and the reference
@@ -245,7 +245,11 @@ func (q *qp) pump(direct bool) {
 				return
 			}
 		case stepFile:
-			ok = q.sendFile()
+			var full bool
+			if ok, full = q.sendFile(direct); full {
+				go q.txFn() // takes over
+				return
+			}
 		case stepInvalidate:
 			q.runInvalidate()
 			continue
@@ -303,7 +307,8 @@ func (q *qp) lostLocked() {
 	if q.state == qpActive {
 		q.state = qpEnded
 	}
-	_ = q.conn.SetReadDeadline(time.Unix(1, 0))
+	_ = q.conn.SetReadDeadline(longPast)
+	q.who.interrupt()
 }
 
 // endTxLocked sends FIN once nothing more will be sent.
@@ -327,6 +332,9 @@ func (q *qp) buildLocked() txStep {
 	}
 	if q.stopTx {
 		return stepIdle
+	}
+	if q.file.begun {
+		return stepFile // of which an FPDU may be half sent
 	}
 	b := q.batch
 	if b != nil && b.pos < b.n {
@@ -702,15 +710,28 @@ func (q *qp) breakLocked() {
 // the batch is no longer there.
 func (q *qp) write(direct bool) bool {
 	q.writeErr = nil
-	q.writeOnce = direct
 	if d := q.tapped; d != nil && !q.batch.shown {
 		q.batch.shown = true
 		d.batch(q.batch)
 	}
-	if err := q.raw.Write(q.writeFn); err != nil {
-		return false
+	return q.rawWrite(q.writeFn, direct) && q.writeErr == nil
+}
+
+// rawWrite runs a step of writing until it is done, and waits in between for the socket
+// to take more, or does so once. It fails with the deadline and the connection.
+func (q *qp) rawWrite(step func(fd uintptr) bool, once bool) bool {
+	q.step = step
+	for {
+		if q.conn.WriteOverdue() || q.raw.Write(q.stepFn) != nil {
+			return false
+		}
+		if q.stepped || once {
+			return true
+		}
+		if q.conn.WaitOut() != nil {
+			return false
+		}
 	}
-	return q.writeErr == nil
 }
 
 // writeBatch is the body of write: it returns false to be called again when the
@@ -743,7 +764,7 @@ func (q *qp) writeBatch(fd uintptr) bool {
 			q.writeErr = errRegionGone
 			return true
 		case errno == unix.EAGAIN:
-			return q.writeOnce
+			return false
 		case errno == unix.EINTR:
 			continue
 		case errno != 0:

@@ -66,7 +66,18 @@ func (t *T) specimens() (s, p *Side, all []specimen) {
 var _ = row("NDK_FN_QUERY_EXTENSION_INTERFACE", extensionUnknown, extensionTooNew, extensionEverywhere)
 
 // extensions are those that this API defines; the NDK header has none.
-var extensions = map[string]ndk.GUID{"FileWriter": ndk.FileWriterExtension, "CopyCounter": ndk.CopyCounterExtension, "PeerCounter": ndk.PeerCounterExtension}
+var extensions = map[string]ndk.GUID{
+	"FileWriter": ndk.FileWriterExtension, "CopyCounter": ndk.CopyCounterExtension, "PeerCounter": ndk.PeerCounterExtension,
+	"Poller": ndk.PollerExtension, "Hangup": ndk.HangupExtension, "Piper": ndk.PipeExtension,
+}
+
+// extended is the kind of object that an extension is of.
+func extended(id ndk.GUID) ndk.ObjectKind {
+	if id == ndk.PipeExtension {
+		return ndk.ObjectMR
+	}
+	return ndk.ObjectQP
+}
 
 // An object that has no extension of that name says NotSupported, and nothing
 // else.
@@ -77,8 +88,8 @@ func extensionUnknown(t *T) {
 			o.noExtension(id, ndk.Version{Major: 1})
 			o.noExtension(id, ndk.Version{})
 		}
-		if o.kind != ndk.ObjectQP { // the defined ones are of QPs
-			for _, id := range extensions {
+		for _, id := range extensions {
+			if o.kind != extended(id) {
 				o.noExtension(id, ndk.Version{Major: 1})
 			}
 		}

@@ -2,6 +2,8 @@ package ndktest
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -191,7 +193,7 @@ func reservedLayer(t *T) {
 var _ = row("NDK_EXTENSION_INTERFACE", extensionNone, extensionFilled)
 
 // The header defines no extension. Those that a provider has are the ones that
-// this API documents, on QPs.
+// this API documents, each on one kind of object.
 func extensionNone(t *T) {
 	s, _, all := t.specimens()
 	known := make(map[ndk.GUID]bool)
@@ -211,7 +213,7 @@ func extensionNone(t *T) {
 					o.noExtension(other, ndk.Version{})
 				}
 			}
-			if o.kind != ndk.ObjectQP {
+			if o.kind != extended(id) {
 				o.noExtension(id, ndk.Version{})
 			}
 		}
@@ -227,14 +229,29 @@ func extensionNone(t *T) {
 			t.Errorf("the copy counter is a %T", x)
 		}
 	}
+	if x, err := s.QP.Extension(ndk.HangupExtension, ndk.Version{Major: 1}); err == nil {
+		if h, ok := x.(ndk.Hangup); !ok {
+			t.Errorf("the hangup is a %T", x)
+		} else if h.HungUp() {
+			t.Errorf("a connection that is up has hung up")
+		}
+	}
+	for _, o := range all {
+		if x, err := o.Extension(ndk.PipeExtension, ndk.Version{Major: 1}); err == nil {
+			if _, ok := x.(ndk.Piper); !ok {
+				t.Errorf("the piper is a %T", x)
+			}
+		}
+	}
 }
 
 // The interface is there on success and nil otherwise, for every name and
 // version.
 func extensionFilled(t *T) {
 	_, _, all := t.specimens()
+	ids := slices.AppendSeq([]ndk.GUID{{}, {15: 1}}, maps.Values(extensions))
 	for _, o := range all {
-		for _, id := range []ndk.GUID{{}, {15: 1}, ndk.FileWriterExtension, ndk.CopyCounterExtension, ndk.PeerCounterExtension} {
+		for _, id := range ids {
 			for _, v := range []ndk.Version{{}, {Major: 0, Minor: 9}, {Major: 1}, {Major: 1, Minor: 1}, {Major: 2, Minor: 1}, {Major: 0xFFFF, Minor: 0xFFFF}} {
 				x, err := o.Extension(id, v)
 				if (x == nil) == (err == nil) {

@@ -46,7 +46,9 @@ type Config struct {
 	// MaxTokens bounds the tokens in use, of which a PD and a window have one and
 	// an MR has two; 0 is 1 Mi, and more is not possible.
 	MaxTokens int
-	Env       Env
+	// Pipes says that the provider knows ndk.PipeExtension.
+	Pipes bool
+	Env   Env
 }
 
 const defaultMaxObjects = 1 << 16
@@ -64,12 +66,13 @@ type Device struct {
 	tokens        tokenTable
 	lams          lamTable
 	sinkAnywhere  bool // FlagRDMAReadSinkNotRequired
+	pipes         bool
 	maxMappedSize uint64
 }
 
 // Init readies d. Close of the adapter that embeds it is that of d.
 func (d *Device) Init(c Config) {
-	d.info, d.env = c.Info, c.Env
+	d.info, d.env, d.pipes = c.Info, c.Env, c.Pipes
 	if d.env.Go == nil {
 		d.env.Go = func(f func()) { go f() } // f says who waits for it
 	}

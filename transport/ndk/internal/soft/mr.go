@@ -25,7 +25,9 @@ type MR struct {
 	rtoken     uint32 // what RemoteToken shows
 	base       uint64 // what Base shows
 	memory     ndk.Memory
-	windows    int // bound
+	windows    int   // bound
+	pipe       *Sink // of the next registration
+	lastPipe   *Sink // that there was
 }
 
 // CreateMR implements ndk.PD.
@@ -108,7 +110,7 @@ func (m *MR) Register(_ context.Context, mem ndk.Memory, length int, f ndk.MRFla
 		return refuse(op, ndk.ErrStillValid)
 	}
 	token := d.tokens.fresh(m.remote)
-	if !m.region.publish(contents{pd: m.pd, mem: b, base: AddressOf(b), rights: rights, rtoken: token}) {
+	if !m.region.publish(contents{pd: m.pd, mem: b, base: AddressOf(b), rights: rights, rtoken: token, pipe: m.pipe}) {
 		return refuse(op, ndk.ErrStillValid)
 	}
 	m.registered, m.rtoken, m.base, m.memory = true, token, AddressOf(b), mem
@@ -189,6 +191,7 @@ type Registration struct {
 	token  uint32
 	rights Right
 	gen    uint32 // of a Bind: the registration that it was checked against
+	pipe   *Sink
 }
 
 // Token is what the peer will present.
@@ -230,14 +233,14 @@ func (m *MR) PrepareFast(pages []ndk.LogicalAddress, fbo uint32, n, base uint64,
 		return reg, ndk.ErrPages
 	}
 	m.rtoken, m.base = d.tokens.fresh(m.remote), base
-	return Registration{mem: mem, base: base, token: m.rtoken, rights: rights}, nil
+	return Registration{mem: mem, base: base, token: m.rtoken, rights: rights, pipe: m.pipe}, nil
 }
 
 // PublishFast makes a prepared registration valid. RuleStillValid is broken if
 // the one before was not invalidated; the status of such a completion is
 // InvalidDeviceRequest.
 func (m *MR) PublishFast(reg *Registration) (broken ndk.Rule) {
-	if !m.region.publish(contents{pd: m.pd, mem: reg.mem, base: reg.base, rights: reg.rights, rtoken: reg.token, fast: true}) {
+	if !m.region.publish(contents{pd: m.pd, mem: reg.mem, base: reg.base, rights: reg.rights, rtoken: reg.token, fast: true, pipe: reg.pipe}) {
 		return ndk.RuleStillValid
 	}
 	return 0

@@ -49,6 +49,7 @@ type contents struct {
 	rtoken uint32 // the remote token in force
 	owner  any    // of a window: whose peer alone may use it
 	under  *MR    // of a window: what it is bound to, held
+	pipe   *Sink  // for what a peer writes; nil without
 }
 
 const (

@@ -22,7 +22,8 @@ func TestTokenTable(t *testing.T) {
 	if !ok {
 		t.Fatal("no slot")
 	}
-	for last := a.token; ; {
+	last := a.token
+	for {
 		next := tt.fresh(a)
 		if next == last || next&0xFF == 0 || next>>8 != last>>8 {
 			t.Fatalf("token %#x after %#x", next, last)
@@ -39,7 +40,7 @@ func TestTokenTable(t *testing.T) {
 		t.Error("found after release")
 	}
 	b, _ := tt.alloc(d.newRegion(), tokenRemote)
-	if b.slot == a.slot && b.token == a.token {
+	if b.slot == a.slot && b.token == last {
 		t.Error("a reused slot has the same token") // RFC 5042 §6.1.1
 	}
 }
