@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"net/netip"
@@ -38,6 +37,8 @@ type Conn struct {
 	file      ndk.FileWriter  // nil if the provider has none
 	copies    ndk.CopyCounter // nil if the provider never copies
 	peers     ndk.PeerCounter // nil if the provider does not see what the peer moves
+	poller    ndk.Poller      // nil if the provider moves everything itself
+	hangup    ndk.Hangup      // nil if the provider tells of the end with the event alone
 	connector ndk.Connector
 	local     Addr
 	remote    Addr
@@ -55,6 +56,8 @@ type Conn struct {
 
 	wake      chan struct{} // to the connection's goroutine: drive
 	recvReady chan struct{}
+	brisk     bool        // who receives polls; owned by it
+	woken     atomic.Bool // somebody was told that his transfer is done, and may not run yet
 
 	mu      sync.Mutex
 	driving bool           // guarded by mu, as all below: loop has an owner
@@ -66,6 +69,7 @@ type Conn struct {
 	recvq   ring[*message] // complete messages
 	backlog int            // bytes in recvq
 	resume  bool           // the owner wants to know when backlog has shrunk
+	waits   bool           // who receives wants to know when the owner leaves
 	tally   tally          // as others see it
 
 	// Registrations. See register.go.
@@ -78,6 +82,7 @@ type Conn struct {
 }
 
 var (
+	_ transport.Prompter       = (*Conn)(nil)
 	_ transport.Negotiator     = (*Conn)(nil)
 	_ transport.FlightRecorder = (*Conn)(nil)
 )
@@ -92,7 +97,9 @@ type Addr struct {
 func (a Addr) Network() string { return a.Net }
 
 // Send implements transport.Conn. It returns when the message is in registered
-// buffers and posted. Errors: ErrTooLong (nothing was sent), that of ctx, one that
+// buffers and posted; the adapter is told later of one that says More. One whose ctx
+// ends when it was begun is finished from a copy, for which the peer has
+// Config.CreditTimeout. Errors: ErrTooLong and that of ctx (nothing was sent), one that
 // matches net.ErrClosed.
 func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 	n := m.Len()
@@ -103,7 +110,7 @@ func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 		return fmt.Errorf("smbdirect: send: %w", context.Cause(ctx))
 	}
 	r := c.dev.requests.get(reqSend)
-	r.parts, r.n = m.Parts, n
+	r.parts, r.n, r.more = m.Parts, n, m.More
 	if m.HasInvalidate && c.invalidation {
 		r.token, r.hasToken = m.Invalidate, true
 	}
@@ -124,6 +131,9 @@ func (c *Conn) do(ctx context.Context, r *request) (int, error) {
 		n, err := r.fromFile, r.err
 		r.free()
 		return n, err
+	}
+	if r.wait != nil {
+		r.wait()
 	}
 	select {
 	case <-r.done:
@@ -159,56 +169,6 @@ func (c *Conn) soon(r *request) bool {
 		return true
 	case <-t.C:
 		return false
-	}
-}
-
-// Receive implements transport.Conn. Messages that came before the end of the
-// connection are returned before the error; those that nobody took before Close
-// are gone.
-func (c *Conn) Receive(ctx context.Context) (*transport.Received, error) {
-	for {
-		c.mu.Lock()
-		if c.flags.closing {
-			c.mu.Unlock()
-			<-c.closed
-			return nil, c.err()
-		}
-		if c.recvq.n > 0 {
-			m := c.recvq.pop()
-			c.backlog -= len(m.rx.Data)
-			wake := c.resume && c.backlog <= c.cfg.ReceiveBacklog/2
-			if wake {
-				c.resume = false
-			}
-			c.mu.Unlock()
-			if wake {
-				c.poke()
-			}
-			return m.rx.Lend(), nil
-		}
-		c.mu.Unlock()
-		select {
-		case <-c.recvReady:
-			continue
-		default:
-		}
-		select {
-		case <-c.recvReady:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("smbdirect: receive: %w", context.Cause(ctx))
-		case <-c.closed:
-			c.mu.Lock()
-			n := c.recvq.n
-			c.mu.Unlock()
-			if n > 0 {
-				continue
-			}
-			err := c.err()
-			if errors.Is(err, io.EOF) {
-				return nil, io.EOF
-			}
-			return nil, err
-		}
 	}
 }
 

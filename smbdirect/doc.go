@@ -36,7 +36,8 @@
 //
 // ReceiveCreditMax receives of the negotiated size and SendDepth send buffers:
 // 255 x 1364 + 128 x 1364 bytes with a Windows or Linux peer, 255 x 2048 + 128 x
-// 1364 at most with the default settings, which is below 0.7 MiB. It is reserved
+// 1364 at most with the default settings, which is below 0.7 MiB; with a software
+// provider (160 + 64) x 4352 at most, which is below 1 MiB. It is reserved
 // when the negotiation ends; with a software provider pages that were never
 // used cost nothing. Before that a connection has one page.
 //
@@ -54,7 +55,8 @@
 // # Contexts
 //
 // A context that ends while Send waits takes the message back if none of it was
-// sent; otherwise it ends the connection. One that ends while Write, WriteFile
+// sent; otherwise Send returns at once, and the rest of it is sent from a copy, of which
+// a connection has one at most. One that ends while Write, WriteFile
 // or Read waits is obeyed until the first request is posted: after that the
 // buffer belongs to the adapter, and the call waits for its completion or the end of the
 // connection. Deregister ends the connection when its context has ended and

@@ -24,6 +24,7 @@ type flags struct {
 	cqStatus ndk.Status // or has failed
 	timer    bool       // the timer of the engine fired
 	stall    bool       // that of transfers did
+	flush    bool       // what is kept back is to be posted
 	closing  bool       // Close was called
 	lost     bool       // the disconnect event came
 	reason   uint32     // its reason
@@ -33,7 +34,7 @@ type flags struct {
 // news reports whether there is something that the owner has not seen. What ends
 // the connection stays set.
 func (f *flags) news() bool {
-	return f.notified || f.timer || f.stall || f.closing || f.lost || f.failure != nil
+	return f.notified || f.timer || f.stall || f.flush || f.closing || f.lost || f.failure != nil
 }
 
 // run is the connection's goroutine: it has the timers, goes on where others
@@ -84,6 +85,7 @@ func (c *Conn) poke() {
 	c.driving = true
 	c.mu.Unlock()
 	c.tick()
+	c.l.lazy = false
 	c.drive(driveRounds)
 }
 
@@ -115,6 +117,7 @@ func (c *Conn) request(r *request) bool {
 		return true
 	}
 	c.tick()
+	c.l.lazy = !behind && r.more
 	if !behind {
 		c.take(r)
 	}
@@ -135,9 +138,26 @@ func (c *Conn) drive(rounds int) {
 		}
 		c.submitWaiting()
 		c.pushTransfers()
-		c.flush()
+		if !l.lazy || l.out[classSend] > l.depth[classSend]/2 || l.keptBytes > enoughKept {
+			c.flush()
+			if rounds > 0 && l.transfersOut() > 0 && c.poll() > 0 {
+				continue // some are done at once
+			}
+		}
 		if c.leave(rounds) {
 			return
+		}
+	}
+}
+
+// disown says that there is no owner. Called with mu held.
+func (c *Conn) disown() {
+	c.driving = false
+	if c.waits {
+		c.waits = false
+		select {
+		case c.recvReady <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -164,19 +184,20 @@ func (c *Conn) leave(rounds int) (left bool) {
 	}
 	resumed := l.holding && !c.resume
 	if l.armed && len(c.inbox) == 0 && !resumed && !c.flags.news() {
-		c.driving = false
+		c.disown()
 		c.mu.Unlock()
 		return true
 	}
 	if rounds <= 0 {
-		c.driving = false
+		c.disown()
 		c.mu.Unlock()
 		c.wakeRun()
 		return true
 	}
 	in, f := c.inbox, c.flags
 	c.inbox, c.spare = c.spare[:0], nil
-	c.flags.notified, c.flags.timer, c.flags.stall = false, false, false
+	l.lazy = l.lazy && !resumed && !c.flags.news()
+	c.flags.notified, c.flags.timer, c.flags.stall, c.flags.flush = false, false, false, false
 	c.mu.Unlock()
 
 	c.tick()
@@ -187,6 +208,7 @@ func (c *Conn) leave(rounds int) (left bool) {
 		}
 	}
 	for i, r := range in {
+		l.lazy = l.lazy && r.more
 		c.take(r)
 		in[i] = nil
 	}

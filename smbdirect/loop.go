@@ -103,6 +103,10 @@ type loop struct {
 
 	held    work // posted when it is known whether another follows
 	hasHeld bool
+	// lazy: nobody is to wait for what is kept back, but for a Flush; keptBytes are those
+	// of messages that the adapter was not told to send yet.
+	lazy      bool
+	keptBytes int
 
 	results [64]ndk.ResultEx
 	sgl     [1]ndk.SGE
@@ -111,6 +115,9 @@ type loop struct {
 	graceful bool
 	ran      bool // run was called: there was a connection
 }
+
+// enoughKept is how many bytes of messages are kept back at most, but for one.
+const enoughKept = 64 << 10
 
 // flushPatience is how long the disconnect event may take after the adapter
 // flushed.
@@ -256,8 +263,8 @@ func (c *Conn) submitWaiting() {
 }
 
 // cancel gives up a request if nothing of it was posted. A message that was begun
-// cannot be taken back, so it ends the connection; transfers and registrations
-// go on.
+// cannot be taken back: the rest of it is sent from a copy, so that the caller has his
+// memory again. Transfers and registrations go on.
 func (c *Conn) cancel(r *request, why error) {
 	l := &c.l
 	switch r.kind {
@@ -275,7 +282,14 @@ func (c *Conn) cancel(r *request, why error) {
 			c.act()
 			return
 		}
-		c.die(fmt.Errorf("a message that was begun is given up: %w", why), false)
+		if l.dead {
+			return // the engine may have sent what was not, and the teardown ends all of it
+		}
+		l.sends.head = r.rest() // it is the first, as no other was begun
+		if l.sends.tail == r {
+			l.sends.tail = l.sends.head
+		}
+		r.finish(nil)
 	case reqWrite, reqWriteFile:
 		if r.pos == 0 && l.writes.remove(r) {
 			r.finish(errCancelled)
@@ -534,6 +548,11 @@ func (c *Conn) postHeld(f ndk.OpFlags) {
 	}
 	l.hasHeld = false
 	w := &l.held
+	if f&ndk.Defer == 0 {
+		l.keptBytes = 0
+	} else {
+		l.keptBytes += int(w.sge.Length)
+	}
 	if !w.signal {
 		f |= ndk.SilentSuccess
 	}
@@ -657,8 +676,8 @@ func (c *Conn) settle(e *entry, st ndk.Status, bytes uint32) {
 	case r.out > 0 || !r.posted():
 	case r.err == errFlushed:
 		l.flushed.push(r)
-	default:
-		r.finish(r.err)
+	case r.finish(r.err):
+		c.woken.Store(true)
 	}
 }
 

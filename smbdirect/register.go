@@ -23,6 +23,8 @@ type part struct {
 	fbo   uint32
 	built bool      // lam is
 	token ndk.Token // remote
+	piper ndk.Piper // nil where the provider has none
+	pipe  ndk.Pipe  // of the registration, if it has one
 
 	// Guarded by registrations.mu.
 	active bool // the peer may know the token
@@ -34,6 +36,27 @@ type part struct {
 func (p *part) hold(mem []byte) {
 	p.mem[0], p.n = mem, len(mem)
 	p.base = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(mem))))
+}
+
+// pipeTo has the next registration use a pipe, or none.
+func (p *part) pipeTo(pipe *transport.Pipe) {
+	switch {
+	case p.piper == nil:
+	case pipe == nil:
+		p.piper.PipeTo(nil)
+	default:
+		p.pipe = ndk.Pipe{W: pipe.W}
+		p.piper.PipeTo(&p.pipe)
+	}
+}
+
+// tell says what has gone into the pipe of a registration that has ended.
+func (r *registration) tell() {
+	if r.pipe == nil || r.parts[0].piper == nil {
+		return
+	}
+	p := &r.parts[0].pipe
+	r.pipe.N, r.pipe.Over, r.pipe.Torn = p.N, p.Over, p.Torn
 }
 
 // registrations are the memory regions of a connection that its peer may reach.
@@ -102,7 +125,11 @@ func (g *registrations) get(ctx context.Context, d *device) (*part, error) {
 			return nil, err
 		}
 	}
-	return &part{mr: mr}, nil
+	p := &part{mr: mr}
+	if x, err := mr.Extension(ndk.PipeExtension, ndk.Version{Major: 1}); err == nil {
+		p.piper, _ = x.(ndk.Piper)
+	}
+	return p, nil
 }
 
 // put gives back a part that nobody can reach.
@@ -155,7 +182,8 @@ type registration struct {
 	parts []*part
 	descs []transport.Descriptor
 	flags ndk.OpFlags
-	out   bool // guarded by registrations.mu
+	pipe  *transport.Pipe // nil without
+	out   bool            // guarded by registrations.mu
 }
 
 // Descriptors implements transport.Registration.
@@ -165,15 +193,21 @@ func (r *registration) Descriptors() []transport.Descriptor { return r.descs }
 // the messages sent after Register returned. Errors: ErrTooLarge, that of ctx,
 // one that matches net.ErrClosed, that of the provider.
 func (s *rdmaSide) Register(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
-	return s.register(ctx, p, a, true)
+	return s.register(ctx, p, a, true, nil)
+}
+
+// RegisterPiped implements transport.PipeRegisterer, likewise. Where the provider knows no
+// pipes, or p takes several memory regions, everything goes into p.
+func (s *rdmaSide) RegisterPiped(ctx context.Context, p []byte, pipe *transport.Pipe) (transport.Registration, error) {
+	return s.register(ctx, p, transport.PeerWrites, true, pipe)
 }
 
 // TryRegister implements transport.TryRegisterer.
 func (s *rdmaSide) TryRegister(ctx context.Context, p []byte, a transport.Access) (transport.Registration, error) {
-	return s.register(ctx, p, a, false)
+	return s.register(ctx, p, a, false, nil)
 }
 
-func (s *rdmaSide) register(ctx context.Context, p []byte, a transport.Access, wait bool) (transport.Registration, error) {
+func (s *rdmaSide) register(ctx context.Context, p []byte, a transport.Access, wait bool, pipe *transport.Pipe) (transport.Registration, error) {
 	c := s.c
 	g := &c.regs
 	if len(p) == 0 || len(p) > c.maxReadWrite {
@@ -203,6 +237,9 @@ func (s *rdmaSide) register(ctx context.Context, p []byte, a transport.Access, w
 		return nil, c.err()
 	}
 	r := g.take(c)
+	if n == 1 {
+		r.pipe = pipe
+	}
 	err := r.make(ctx, p, a)
 	if err != nil {
 		g.sem.Release(n)
@@ -240,7 +277,7 @@ func (g *registrations) take(c *Conn) *registration {
 
 // drop gives the registration object back. Its parts are gone already.
 func (r *registration) drop() {
-	r.parts, r.descs = r.parts[:0], r.descs[:0]
+	r.parts, r.descs, r.pipe = r.parts[:0], r.descs[:0], nil
 	g := &r.c.regs
 	g.mu.Lock()
 	if !g.closed {
@@ -299,6 +336,7 @@ func (r *registration) build(ctx context.Context, p []byte, a transport.Access) 
 		}
 		r.parts = append(r.parts, t)
 		t.hold(p)
+		t.pipeTo(r.pipe)
 		t.active, t.dead = false, false
 		if !g.fast {
 			return nil
@@ -447,7 +485,9 @@ func (r *registration) Deregister(ctx context.Context, _ uint32, _ bool) error {
 		// The end of the connection takes the access away.
 		<-c.done
 		err = c.err()
+		r.tell()
 	} else {
+		r.tell()
 		for _, p := range r.parts {
 			g.put(p, c.dev)
 		}

@@ -75,6 +75,7 @@ type request struct {
 	partOff  int
 	token    uint32
 	hasToken bool
+	more     bool // it may be kept back until a Flush
 
 	// transfers
 	buf      *lease
@@ -86,6 +87,7 @@ type request struct {
 	pos      int    // bytes posted
 	out      int    // requests posted and not completed
 	fromFile int
+	wait     func() // called before its caller waits; may be nil
 
 	// reqRegister, reqInvalidate
 	reg   *registration
@@ -119,12 +121,14 @@ func (r *request) free() {
 	r.home.of.Put(r)
 }
 
-// finish hands a request back to its caller.
-func (r *request) finish(err error) {
+// finish hands a request back to its caller, and reports whether he waits.
+func (r *request) finish(err error) (woken bool) {
 	r.err = err
-	if r.state.Swap(stateOver) == stateWaiting {
+	woken = r.state.Swap(stateOver) == stateWaiting
+	if woken {
 		r.done <- struct{}{}
 	}
+	return woken
 }
 
 // finished reports whether the request is over. If not, done is signalled when
@@ -141,6 +145,22 @@ func (r *request) copyTo(dst []byte) {
 			r.partOff = 0
 		}
 	}
+}
+
+// rest is a message in the place of one that was begun: what is left of that, copied, and
+// nobody waits for it. It is left to the garbage collector.
+func (r *request) rest() *request {
+	q := &request{kind: reqSend, id: r.id, n: r.n, token: r.token, hasToken: r.hasToken, next: r.next}
+	left := make([]byte, 0, r.n)
+	for i := r.part; i < len(r.parts); i++ {
+		p := r.parts[i]
+		if i == r.part {
+			p = p[r.partOff:]
+		}
+		left = append(left, p...)
+	}
+	q.parts = [][]byte{left}
+	return q
 }
 
 // posted reports whether all requests of a transfer or invalidation were posted.

@@ -76,6 +76,20 @@ func newConn(ctx context.Context, dev *device, cfg Config, role core.Role) (c *C
 	if x, err := c.qp.Extension(ndk.CopyCounterExtension, ndk.Version{Major: 1}); err == nil {
 		c.copies, _ = x.(ndk.CopyCounter)
 	}
+	if x, err := c.qp.Extension(ndk.PollerExtension, ndk.Version{Major: 1}); err == nil {
+		c.poller, _ = x.(ndk.Poller)
+	}
+	if c.poller != nil { // which an adapter in hardware has no use for
+		c.cfg = cfg.software()
+		if l.eng, err = core.New(c.cfg.engine(role)); err != nil {
+			return c, err
+		}
+		eng = l.eng
+		l.depth[classSend] = min(l.depth[classSend], c.cfg.SendDepth)
+	}
+	if x, err := c.qp.Extension(ndk.HangupExtension, ndk.Version{Major: 1}); err == nil {
+		c.hangup, _ = x.(ndk.Hangup)
+	}
 	if x, err := c.qp.Extension(ndk.PeerCounterExtension, ndk.Version{Major: 1}); err == nil {
 		c.peers, _ = x.(ndk.PeerCounter)
 	}

@@ -254,8 +254,8 @@ func TestSD26ResponseOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := p.next()
-	// Versions, credits 255 and 10, status 0, 8 MiB, 1024, 2048, 1 MiB and 64 KiB.
-	want, _ := hex.DecodeString("0001000100010000" + "ff000a0000000000" + "0000800000040000" + "0008000000001100")
+	// Versions, credits 255 and 10, status 0, 8 MiB, 1024, 4352, 1 MiB and 64 KiB.
+	want, _ := hex.DecodeString("0001000100010000" + "ff000a0000000000" + "0000800000040000" + "0011000000001100")
 	if !bytes.Equal(got, want) {
 		t.Errorf("got  % x\nwant % x", got, want)
 	}
@@ -546,7 +546,16 @@ func TestConfig(t *testing.T) {
 	}
 	// The bound of the package comment.
 	c, _ := Config{}.check()
-	if n := 255*((c.MaxReceiveSize+63)&^63) + c.SendDepth*((c.MaxSendSize+63)&^63) + 4096; n > 1<<20 {
-		t.Errorf("an idle connection may hold %d bytes", n)
+	for _, c := range []Config{c, c.software()} {
+		if n := c.ReceiveCreditMax*((c.MaxReceiveSize+63)&^63) + c.SendDepth*((c.MaxSendSize+63)&^63) + 4096; n > 1<<20 {
+			t.Errorf("an idle connection may hold %d bytes", n)
+		}
+	}
+	// What is given is what is used.
+	for _, given := range []Config{{MaxSendSize: 1364}, {MaxReceiveSize: 8192}, {ReceiveCreditMax: 10}, {SendDepth: 128}} {
+		c, err := given.check()
+		if got := c.software(); err != nil || got.MaxSendSize > 1364 || got.ReceiveCreditMax != c.ReceiveCreditMax {
+			t.Errorf("%+v in software: messages of %d, %d credits, %v", given, got.MaxSendSize, got.ReceiveCreditMax, err)
+		}
 	}
 }

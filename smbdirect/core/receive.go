@@ -25,6 +25,9 @@ func (e *Engine) Received(now time.Duration, msg []byte, token uint32, has bool)
 	case Established:
 		e.idleAt = now + e.conn.KeepaliveInterval
 		e.conn.KeepaliveRequested = None
+		if !e.urgent() {
+			e.creditAt = 0 // a probe alone has waited; what waits from now on has not yet
+		}
 		if d, ok = e.receiveData(now, msg, token, has); e.conn.Role == Established {
 			e.step(now)
 		}

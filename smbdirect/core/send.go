@@ -79,13 +79,17 @@ func (e *Engine) sendOne(now time.Duration) {
 	e.act(a)
 }
 
-// noteCreditWait starts the credit timer if something waits for the peer's
-// credits, and stops it if not. A bare grant counts only if the peer can do
-// nothing without it.
-func (e *Engine) noteCreditWait(now time.Duration) {
+// urgent reports whether something is to be sent that may not wait for ever. A bare grant
+// counts only if the peer can do nothing without it.
+func (e *Engine) urgent() bool {
 	c := &e.conn
-	urgent := e.queue.n > 0 || c.SendImmediate || c.KeepaliveRequested == Pending || e.grantWanted && e.granted() == 0
-	blocked := urgent && e.posting == 0 && e.sendsOut < e.cfg.SendDepth
+	return e.queue.n > 0 || c.SendImmediate || c.KeepaliveRequested == Pending || e.grantWanted && e.granted() == 0
+}
+
+// noteCreditWait starts the credit timer if something urgent waits for the peer's
+// credits, and stops it if not.
+func (e *Engine) noteCreditWait(now time.Duration) {
+	blocked := e.urgent() && e.posting == 0 && e.sendsOut < e.cfg.SendDepth
 	if e.queue.n == 0 || !blocked {
 		e.stalls.end(now) // what waited was sent or given up
 	}

@@ -41,7 +41,7 @@ func (f fabric) local(t *testing.T, hook ndkhook.Config, run func(t *T, s *Strea
 	peer := openAdapter(t, p, host)
 	hook.Audit = true
 	under := ndkhook.Wrap(openAdapter(t, p, underHost), hook)
-	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", smbdirect.Config{})
+	l, err := smbdirect.NewListener(context.Background(), under, f.name, underHost.String()+":0", smbdirect.Config{MaxSendSize: 1364})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,6 +100,9 @@ func (f openedSMB2) Close() error { return f.s.Close() }
 
 // openSMB2 is OpenSMB2 with our client.
 func openSMB2(ctx context.Context, c transport.Conn, o SMB2Config) (SMB2File, error) {
+	if o.Threshold == 0 {
+		o.Threshold = client.DefaultRDMAThreshold // whatever the adapter
+	}
 	cfg := client.Config{User: o.User, Password: o.Password, MinDialect: client.Dialect(o.Dialect),
 		MaxDialect: client.Dialect(o.Dialect), RDMAThreshold: o.Threshold}
 	if o.Sign {
