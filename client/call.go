@@ -49,6 +49,17 @@ type call struct {
 	// once marks one that must not be sent again on another channel, stay one that
 	// must not be sent on another even if it never left.
 	long, hold, once, stay bool
+	// lease is what a CREATE asks for; session is 1 more than the generation of the
+	// session that the request is about, 0 for any.
+	lease   *Lease
+	session uint64
+	// sh and file are what its numbers are of, if that is known; see address. uncertain
+	// marks one that must not be sent again in a session that was made anew.
+	sh        *Share
+	file      *File
+	opening   *opening // of a CREATE
+	uncertain bool
+	changes   bool // it changes the data of file
 	// left says that it was given to a transport, so that the server may have it.
 	left bool
 	// resent says that it was sent again after its channel was lost.
@@ -66,7 +77,7 @@ type call struct {
 	// before onWire is set, and not changed after.
 	signed, encrypted bool
 
-	// The fields up to next are guarded by conn.mu.
+	// The fields up to after are guarded by conn.mu.
 	state    callState
 	id       uint64
 	sequence uint16 // ChannelSequence
@@ -78,6 +89,18 @@ type call struct {
 	expired  bool // deadline passed
 	deadline time.Time
 	next     *call // in the queue for credits
+	// parked: its caller waits and does not receive; it is between before and after.
+	// woken: it was answered then, and counts in conn.woken until it runs. turn: it is
+	// to receive.
+	parked, woken, turn bool
+	before, after       *call
+
+	// into is the caller's memory, of room octets, for the data of a READ; placed is how
+	// many octets the connection has found for it, guarded by conn.mu. spoiled: the call
+	// is not used again.
+	into         transport.Placement
+	room, placed int
+	spoiled      bool
 
 	ready chan struct{} // capacity 1: state or expired has changed
 
@@ -129,6 +152,7 @@ func (s *Session) newCall(cmd smb2.Command) *call {
 	c.cmd = cmd
 	c.flags, c.treeID, c.charge, c.protect = 0, 0, 1, 0
 	c.long, c.hold, c.once, c.stay, c.left, c.resent = false, false, false, false, false, false
+	c.lease, c.session, c.sh, c.file, c.opening, c.uncertain, c.changes = nil, 0, nil, nil, nil, false, false
 	c.buf = append(c.buf[:0], zeroHeader[:]...)
 	c.payload = nil
 	c.state = callIdle
@@ -153,10 +177,18 @@ func (c *call) free() {
 		return
 	}
 	c.dropAnswer()
+	if c.spoiled {
+		return
+	}
+	if c.room > 0 {
+		c.into.Revoke()
+		c.room, c.placed = 0, 0
+	}
 	select {
 	case <-c.ready:
 	default:
 	}
+	c.lease, c.sh, c.file, c.opening = nil, nil, nil, nil
 	c.payload, c.out.Parts, c.parts, c.conn = nil, nil, [4][]byte{}, nil
 	if cap(c.sealed) > maxKept {
 		c.sealed = nil

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -78,6 +79,9 @@ func (s *Session) join(c *conn) error {
 	if err := c.failed(); err != nil {
 		return err
 	}
+	if s.down != nil || c.generation != s.generation.Load() || c.sec.Load().sessionID != s.sessionID.Load() {
+		return errSessionChanged // it was bound to the session of before
+	}
 	var list []*conn
 	if set := s.set.Load(); set != nil {
 		list = slices.Clone(set.all)
@@ -113,9 +117,13 @@ func (s *Session) drop(c *conn) int {
 	list := slices.Delete(slices.Clone(set.all), i, i+1)
 	s.publish(list)
 	if len(list) == 0 {
-		if s.err == nil {
-			s.err = c.failed()
+		if cause := c.failed(); s.err == nil && s.reconnects() && !s.leaving.Load() {
+			s.goDown(cause)
+			return 0
+		} else if s.err == nil {
+			s.err = cause
 		}
+		s.suspendLeases()
 		close(s.done)
 	} else if s.err == nil {
 		s.counters.failovers.Add(1)
@@ -160,9 +168,14 @@ func (s *Session) reap() {
 // under it. Every time one channel is gone, and new ones come slowly.
 const maxReplays = 16
 
+// maxRenewals bounds likewise how often one request is lost with the whole session.
+const maxRenewals = 64
+
 // retry is what do keeps about a request that may have to be sent again.
 type retry struct {
 	replays  int
+	renewals int       // the same, in sessions that were made anew
+	err      error     // what the caller is told in place of the loss of the connection
 	busy     int       // how often the server said FILE_NOT_AVAILABLE
 	deadline time.Time // for that; zero until the first
 }
@@ -170,28 +183,57 @@ type retry struct {
 // failover says where to send requests again that conn c took down with it; nil if
 // they must not be, or cannot.
 func (s *Session) failover(ctx context.Context, c *conn, r *retry, calls ...*call) *conn {
+	r.err = nil
 	cause := c.failed()
-	if cause == nil || ctx.Err() != nil || errors.Is(cause, ErrClosed) || s.Err() != nil || r.replays >= maxReplays {
+	if cause == nil || ctx.Err() != nil || errors.Is(cause, ErrClosed) || r.replays >= maxReplays {
+		return nil
+	}
+	if err := s.Err(); err != nil {
+		if s.reconnects() { // it has ended for another reason, later
+			r.err = err
+		}
 		return nil
 	}
 	// It is gone for everybody before anybody is told of the failure.
 	s.lost(c)
 	for _, k := range calls {
 		if k.stay || k.once && k.left || k.gone {
+			if k.once && k.cmd == smb2.CommandCreate {
+				r.err = fmt.Errorf("%w: %w", ErrUncertain, cause)
+			}
 			return nil
 		}
 	}
 	next := s.main()
 	for next.failed() != nil { // as several may have, of which none was taken out yet
-		if s.lost(next); s.main() == next {
-			return nil // the last
+		if s.lost(next); s.main() == next { // the last
+			if !s.reconnects() {
+				return nil
+			}
+			if r.err = repeatable(cause, calls); r.err == nil {
+				r.err = s.awaitUp(ctx, cause)
+			}
+			if r.err != nil {
+				return nil
+			}
 		}
 		next = s.main()
 	}
-	r.replays++
+	anew := next.generation != c.generation
+	if !anew {
+		r.replays++
+	} else if r.err = repeatable(cause, calls); r.err != nil {
+		return nil // nor if it took no time to make the session anew
+	} else if r.renewals++; r.renewals > maxRenewals {
+		return nil
+	}
 	for _, k := range calls {
 		k.dropAnswer()
-		k.replay()
+		if !anew || k.opening != nil && k.opening.persistent {
+			k.replay()
+		} else if k.opening != nil {
+			k.opening.rename(k)
+		}
 		k.resent = true
 	}
 	s.counters.replays.Add(uint64(len(calls)))
@@ -281,5 +323,5 @@ func (s *Session) several() bool {
 func (s *Session) multichannel() bool {
 	n := s.main().neg
 	return s.cfg.Channels.Dial != nil && n.dialect >= SMB300 && n.capabilities&smb2.GlobalCapMultiChannel != 0 &&
-		s.base != nil
+		s.base.Load() != nil
 }

@@ -76,9 +76,10 @@ const (
 
 // Defaults of Config.
 const (
-	DefaultRDMAThreshold = 4096
+	DefaultRDMAThreshold = 4096 // the value of Windows
 	DefaultMaxCredits    = 1024
 	DefaultWindow        = 8
+	DefaultReadAhead     = 2 << 20
 	DefaultTimeout       = 60 * time.Second
 	DefaultCancelGrace   = 5 * time.Second
 )
@@ -89,6 +90,8 @@ type Config struct {
 	// User, Password and Domain are the NTLM credentials, at most 256 characters
 	// each. An empty User logs on anonymously. Domain may be empty.
 	User, Password, Domain string
+	// Auth logs on in place of User, Password and Domain; nil means these, with NTLM.
+	Auth Authenticator
 	// Workstation is the client's name in NTLM; empty means the host name.
 	Workstation string
 	// ServerName is the server in UNC paths, \\ServerName\share, and in the NTLM
@@ -113,8 +116,9 @@ type Config struct {
 	RDMATransforms []RDMATransform
 
 	// RDMAThreshold is the length in bytes of a READ or WRITE from which it goes
-	// by RDMA, if the connection has it. 0 means DefaultRDMAThreshold, the value
-	// of Windows; 1 means everything; negative means nothing.
+	// by RDMA, if the connection has it. 0 means what suits the connection's adapter
+	// (transport.Thresholder), or else DefaultRDMAThreshold; 1 means everything;
+	// negative means nothing.
 	RDMAThreshold int
 	// MaxIOSize bounds one READ or WRITE request, in bytes, beside the server's
 	// own limits. 0 means no further bound.
@@ -122,9 +126,20 @@ type Config struct {
 	// Window is how many requests of one ReadAt or WriteAt that is longer than
 	// one request may take are in flight together: 1 to 64, 0 means DefaultWindow.
 	Window int
+	// ReadAhead is how many bytes of a file File.Read and File.WriteTo read before they are
+	// asked for, where it is read from front to back: up to 64 MiB, in steps of 256 KiB. 0
+	// means DefaultReadAhead, negative means none. ReadAt reads what it is asked for.
+	// Over SMB Direct, where reads go straight to the caller's buffer, File.Read reads
+	// nothing ahead and File.WriteTo 1 MiB.
+	ReadAhead int
 	// MaxCredits is how many credits the client asks the server for: 1 to 65535,
 	// 0 means DefaultMaxCredits. A credit pays for 64 KiB in flight.
 	MaxCredits int
+
+	// POSIX says whether the POSIX extensions of dialect 3.1.1 are used.
+	POSIX POSIXMode
+	// Symlinks says how symbolic links, FIFOs, sockets and devices are made.
+	Symlinks SymlinkForm
 
 	// Timeout bounds a request whose context has no deadline, except those that
 	// wait for somebody else (Lock with Wait, Watcher.Next). 0 means
@@ -133,6 +148,9 @@ type Config struct {
 	// Channels says how a session gets more connections; the zero value means that
 	// it has one.
 	Channels ChannelConfig
+	// Reconnect says what is done when the last connection is lost; the zero value means
+	// that the session ends.
+	Reconnect ReconnectConfig
 	// CancelGrace bounds how long a cancelled request waits for its answer where
 	// giving it up costs something: memory that the server may reach by RDMA has to
 	// be revoked, a lock may be granted after all, changes may be on their way. 0
@@ -206,20 +224,31 @@ func (c Config) withDefaults() (Config, error) {
 			return bad("RDMATransforms", v, "known")
 		}
 	}
-	if c.RDMAThreshold == 0 {
-		c.RDMAThreshold = DefaultRDMAThreshold
-	}
 	if c.MaxIOSize < 0 {
 		return bad("MaxIOSize", c.MaxIOSize, "0 or more")
 	}
 	if c.MaxIOSize == 0 {
 		c.MaxIOSize = math.MaxInt32
 	}
+	if c.POSIX > POSIXRequired {
+		return bad("POSIX", c.POSIX, "a POSIXMode")
+	}
+	if c.Symlinks > SymlinkWSL {
+		return bad("Symlinks", c.Symlinks, "a SymlinkForm")
+	}
 	if c.Window == 0 {
 		c.Window = DefaultWindow
 	}
 	if c.Window < 1 || c.Window > maxWindow {
 		return bad("Window", c.Window, "in 1..64")
+	}
+	switch {
+	case c.ReadAhead == 0:
+		c.ReadAhead = DefaultReadAhead
+	case c.ReadAhead < 0:
+		c.ReadAhead = 0
+	case c.ReadAhead > 64<<20:
+		return bad("ReadAhead", c.ReadAhead, "at most 64 MiB")
 	}
 	if c.MaxCredits == 0 {
 		c.MaxCredits = DefaultMaxCredits
@@ -234,6 +263,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.CancelGrace = DefaultCancelGrace
 	}
 	if err := c.Channels.setDefaults(); err != nil {
+		return c, err
+	}
+	if err := c.Reconnect.setDefaults(); err != nil {
 		return c, err
 	}
 	if c.Logger == nil {

@@ -34,6 +34,8 @@ type conn struct {
 	sess       *Session
 	tr         transport.Conn
 	rdma       transport.RDMA
+	rdmaFrom   int                // bytes from which data goes by it; negative: none
+	prompt     transport.Prompter // tr, if it is one
 	log        *slog.Logger
 	maxCredits int
 	timeout    time.Duration // <= 0: none
@@ -44,6 +46,8 @@ type conn struct {
 	multiCredit bool
 	// neg is what NEGOTIATE has settled. Written once, as multiCredit.
 	neg *negotiated
+	// generation is that of the session when the connection was made for it.
+	generation uint64
 	// speed weighs this channel against others; set before it joins the session.
 	speed  atomic.Int64  // Mbit/s
 	flying atomic.Int64  // bytes in READ and WRITE requests under way
@@ -66,11 +70,20 @@ type conn struct {
 	head     *call            // queue for credits, in order
 	tail     *call
 	orphans  []orphan // opens whose CREATE was abandoned
-	err      error    // why the connection ended
+	recv     reception
+	err      error // why the connection ended
 	failedCh chan struct{}
 
 	closing context.CancelFunc // ends Receive
-	wg      sync.WaitGroup     // the two goroutines
+	wg      sync.WaitGroup     // its goroutines
+
+	// resume tells the goroutine in receive that it has the turn; capacity 1, sent by
+	// who takes the turn for it, with mu held.
+	resume chan struct{}
+	// woken counts callers who were told of their answers and have not run yet.
+	woken    atomic.Int32
+	flushing atomic.Bool // somebody is about to flush
+	clogged  atomic.Bool // the last CANCEL could not leave in time
 
 	counters counters
 }
@@ -101,13 +114,25 @@ func newConn(tr transport.Conn, s *Session) *conn {
 	c := &conn{
 		sess: s, tr: tr, rdma: tr.RDMA(), log: cfg.Logger,
 		maxCredits: cfg.MaxCredits, timeout: cfg.Timeout, grace: cfg.CancelGrace,
-		credits: 1, // [MS-SMB2] 3.2.4.1.2: the window begins as {0}
-		pending: make(map[uint64]*call), failedCh: make(chan struct{}), closing: cancel,
+		credits:    1, // [MS-SMB2] 3.2.4.1.2: the window begins as {0}
+		generation: s.generation.Load(),
+		pending:    make(map[uint64]*call), failedCh: make(chan struct{}), closing: cancel,
+		resume: make(chan struct{}, 1), recv: reception{taken: true},
+	}
+	c.prompt, _ = tr.(transport.Prompter)
+	if c.rdmaFrom = cfg.RDMAThreshold; c.rdmaFrom == 0 {
+		c.rdmaFrom = DefaultRDMAThreshold
+		if t, ok := c.rdma.(transport.Thresholder); ok {
+			c.rdmaFrom = t.Threshold()
+		}
+	}
+	if p, ok := tr.(transport.Placer); ok {
+		p.SetPlace(c.placeFor)
 	}
 	c.speed.Store(unknownSpeed)
 	c.wg.Add(1)
 	go c.receive(ctx) // ended by closing and tr.Close; Close waits
-	if c.timeout > 0 || cfg.Channels.Dial != nil {
+	if c.timeout > 0 || c.listens() {
 		c.wg.Add(1)
 		go c.watch() // ended by failedCh; Close waits
 	}
@@ -131,6 +156,9 @@ func (c *conn) fail(cause error) error {
 	}
 	c.err = cause
 	for _, p := range c.pending {
+		if p.gone {
+			p.forsaken()
+		}
 		p.err, p.state = cause, callAnswered
 		p.wake()
 	}
@@ -213,7 +241,11 @@ func (c *conn) start(ctx context.Context, calls []*call) error {
 	first := calls[0]
 	need := 0
 	for _, k := range calls {
-		k.conn = c
+		if k.conn = c; c.sess.reconnects() {
+			if err := k.address(c); err != nil {
+				return err
+			}
+		}
 		need += int(k.charge)
 	}
 	if err := c.acquire(ctx, first, need, calls); err != nil {
@@ -224,7 +256,7 @@ func (c *conn) start(ctx context.Context, calls []*call) error {
 		for _, k := range calls {
 			k.left = true
 		}
-		err = c.tr.Send(ctx, msg)
+		err = c.send(ctx, msg)
 	}
 	for _, k := range calls {
 		k.payload = nil
@@ -317,6 +349,7 @@ func (c *conn) acquire(ctx context.Context, first *call, need int, calls []*call
 		c.tail.next = first
 	}
 	c.tail = first
+	c.needReceiver()
 	c.mu.Unlock()
 	c.counters.creditWaits.Add(1)
 	for {
@@ -503,8 +536,10 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 		if c.multiCredit {
 			h.CreditCharge = k.charge
 		}
-		if c.neg != nil { // [MS-SMB2] 3.2.4.1.1; 0 for dialects without channels
+		if c.neg != nil && c.neg.dialect >= SMB300 { // [MS-SMB2] 3.2.4.1.1
 			h.ChannelSequence = k.sequence
+		} else {
+			h.Flags &^= smb2.FlagReplayOperation
 		}
 		if k.cmd == smb2.CommandCancel {
 			h.CreditCharge = 0
@@ -568,24 +603,51 @@ func (c *conn) seal(calls []*call) (*transport.Message, error) {
 // there is one, whatever its status. An error means that the connection is lost,
 // that ctx ended, or that the time is over; then the call is abandoned.
 func (c *conn) wait(ctx context.Context, k *call) error {
-	var cause error
-	for cause == nil {
+	c.mu.Lock()
+	for {
+		switch {
+		case k.state == callAnswered:
+			c.mu.Unlock()
+			return k.err
+		case k.expired:
+			c.mu.Unlock()
+			return c.abandon(k, fmt.Errorf("no answer within %v: %w", c.timeout, os.ErrDeadlineExceeded))
+		case c.prompt != nil && !c.recv.taken && ctx.Err() == nil:
+			c.recv.taken = true
+			c.mu.Unlock()
+			c.receiveFor(ctx, k)
+			c.mu.Lock()
+			continue
+		}
+		c.park(k)
+		c.mu.Unlock()
+		over := false
 		select {
 		case <-k.ready:
 		case <-ctx.Done():
-			cause = context.Cause(ctx)
+			over = true
 		}
 		c.mu.Lock()
-		if k.state == callAnswered {
+		c.unpark(k)
+		if k.woken {
+			k.woken = false
+			c.woken.Add(-1)
+		}
+		if k.turn {
+			k.turn = false
+			if over || k.state == callAnswered || k.expired {
+				c.passOn()
+			} else {
+				c.mu.Unlock()
+				c.receiveFor(ctx, k)
+				c.mu.Lock()
+			}
+		}
+		if over && k.state != callAnswered {
 			c.mu.Unlock()
-			return k.err
+			return c.abandon(k, context.Cause(ctx))
 		}
-		if k.expired && cause == nil {
-			cause = fmt.Errorf("no answer within %v: %w", c.timeout, os.ErrDeadlineExceeded)
-		}
-		c.mu.Unlock()
 	}
-	return c.abandon(k, cause)
 }
 
 // abandon cancels a call. It returns nil if an answer came meanwhile that is more
@@ -595,6 +657,9 @@ func (c *conn) abandon(k *call, cause error) error {
 	if (k.hold || k.long) && c.grace > 0 {
 		t := time.NewTimer(c.grace)
 		defer t.Stop()
+		c.mu.Lock()
+		c.needReceiver()
+		c.mu.Unlock()
 		for over := false; !over; {
 			select {
 			case <-k.ready:
@@ -614,7 +679,7 @@ func (c *conn) abandon(k *call, cause error) error {
 	if k.state == callAnswered {
 		return k.outcome(cause)
 	}
-	k.gone = true
+	k.forsake()
 	return cause
 }
 
@@ -627,7 +692,7 @@ func (k *call) outcome(cause error) error {
 }
 
 // cancelTimeout bounds how long a CANCEL may take to leave.
-const cancelTimeout = time.Second
+const cancelTimeout = 200 * time.Millisecond
 
 // cancel sends SMB2 CANCEL for a call, [MS-SMB2] 3.2.4.24. It has no answer and
 // costs no credit.
@@ -644,9 +709,14 @@ func (c *conn) cancel(k *call) {
 	}
 	msg, err := c.seal([]*call{x})
 	if err == nil {
-		ctx, stop := context.WithTimeout(context.Background(), cancelTimeout)
+		limit := cancelTimeout
+		if c.clogged.Load() { // many may be cancelled at once
+			limit = time.Millisecond
+		}
+		ctx, stop := context.WithTimeout(context.Background(), limit)
 		err = c.tr.Send(ctx, msg)
 		stop()
+		c.clogged.Store(err != nil)
 	}
 	if err != nil {
 		c.log.Debug("cancel not sent", "mid", x.id, "err", err)
@@ -655,13 +725,16 @@ func (c *conn) cancel(k *call) {
 	c.counters.cancels.Add(1)
 }
 
+// listens says whether a connection that is silent is given up for another.
+func (c *conn) listens() bool { return c.sess.cfg.Channels.Dial != nil || c.sess.reconnects() }
+
 // watch ends calls whose time is over, and the connection if its peer takes no
 // message for that long. It looks four times in each Timeout. Of a session that has
 // another channel it ends the connection too if that is silent.
 func (c *conn) watch() {
 	defer c.wg.Done()
 	every := c.timeout / 4
-	if stall := c.sess.cfg.Channels.Stall; c.sess.cfg.Channels.Dial != nil && (every <= 0 || stall/4 < every) {
+	if stall := c.sess.cfg.Channels.Stall; c.listens() && (every <= 0 || stall/4 < every) {
 		every = stall / 4
 	}
 	t := time.NewTicker(max(every, time.Millisecond))
@@ -672,7 +745,7 @@ func (c *conn) watch() {
 		case <-c.failedCh:
 			return
 		case now := <-t.C:
-			if c.sess.cfg.Channels.Dial != nil && c.silent(now, &p) && c.sess.giveUp(c) {
+			if c.listens() && c.silent(now, &p) && c.sess.giveUp(c) {
 				return
 			}
 			if c.timeout > 0 && c.expire(now) {

@@ -2,9 +2,10 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -29,6 +30,7 @@ const (
 	AccessWriteDAC        Access = 0x00040000
 	AccessWriteOwner      Access = 0x00080000
 	AccessSynchronize     Access = 0x00100000
+	AccessSystemSecurity  Access = 0x01000000
 	AccessMaximumAllowed  Access = 0x02000000
 	AccessGenericAll      Access = 0x10000000
 	AccessGenericExecute  Access = 0x20000000
@@ -39,7 +41,7 @@ const (
 // Rights of the opens that this package makes by itself.
 const (
 	accessRead  = AccessReadData | AccessReadAttributes | AccessReadEA | AccessSynchronize
-	accessWrite = AccessWriteData | AccessAppendData | AccessWriteAttributes | AccessReadAttributes | AccessSynchronize
+	accessWrite = AccessWriteData | AccessAppendData | AccessWriteAttributes | AccessWriteEA | AccessReadAttributes | AccessSynchronize
 )
 
 // ShareAccess is what other opens of the file may do meanwhile.
@@ -95,6 +97,15 @@ type CreateOptions struct {
 	Share       ShareAccess
 	Disposition Disposition
 	Options     Option
+	// Lease is asked for with the open; it is one of the same share. Servers refuse the
+	// lease of another file with fs.ErrInvalid. Nil asks for none.
+	Lease *Lease
+	// Perm are the permission bits of what is created, if HasPerm is set and the session
+	// has the POSIX extensions; else the server says.
+	Perm    os.FileMode
+	HasPerm bool
+	// Snapshot opens what the name was at that time, one of Share.Snapshots; zero means now.
+	Snapshot time.Time
 }
 
 // CreateAction says what CREATE did, [MS-SMB2] 2.2.14.
@@ -135,8 +146,11 @@ func openFlags(flag int, perm os.FileMode) CreateOptions {
 	if o.Disposition != OpenExisting || o.Access&AccessWriteData != 0 {
 		o.Options |= OptNonDirectory
 	}
-	if flag&os.O_CREATE != 0 && perm&0o200 == 0 {
-		o.Attributes = AttrReadOnly
+	if flag&os.O_CREATE != 0 {
+		o.Perm, o.HasPerm = perm, true
+		if perm&0o200 == 0 {
+			o.Attributes = AttrReadOnly
+		}
 	}
 	if flag&os.O_SYNC != 0 {
 		o.Options |= OptWriteThrough
@@ -144,58 +158,26 @@ func openFlags(flag int, perm os.FileMode) CreateOptions {
 	return o
 }
 
-// request makes a CREATE request.
+// createCall makes a CREATE request for an open that lasts for one compound.
 func (sh *Share) createCall(name string, o CreateOptions) (*call, error) {
-	wire, err := wireName(name)
+	p, err := sh.newOpening(name, o)
 	if err != nil {
 		return nil, err
 	}
-	if o.Access == 0 {
-		o.Access = accessRead
-	}
-	share := o.Share & ShareAll
-	if o.Share == 0 {
-		share = ShareAll
-	}
-	if int(o.Disposition) >= len(wireDisposition) {
-		return nil, ntstatus.InvalidParameter
-	}
-	contexts, err := sh.createContexts()
-	if err != nil {
-		return nil, err
-	}
+	p.durable, p.persistent = 0, false
+	return sh.openingCall(p)
+}
+
+func (sh *Share) openingCall(p *opening) (*call, error) {
 	k := sh.call(smb2.CommandCreate)
-	err = k.encode(&smb2.CreateRequest{
-		ImpersonationLevel: smb2.ImpersonationImpersonation,
-		DesiredAccess:      smb2.AccessMask(o.Access),
-		FileAttributes:     smb2.FileAttributes(o.Attributes),
-		ShareAccess:        smb2.ShareAccess(share),
-		CreateDisposition:  wireDisposition[o.Disposition],
-		CreateOptions:      smb2.CreateOptions(o.Options),
-		Name:               smb2.EncodeUTF16(wire),
-		Contexts:           contexts,
-	})
-	if err != nil {
+	if err := sh.encodeCreate(k, sh.s.main(), p, nil); err != nil {
 		k.free()
 		return nil, err
 	}
+	// One that makes what must not exist finds what it has made itself, unless the
+	// server knows it again.
+	k.uncertain = !p.persistent && (p.o.Disposition == CreateNew || p.o.Options&OptDeleteOnClose != 0)
 	return k, nil
-}
-
-// createContexts gives a CREATE the number by which a server knows it again when it
-// is sent once more because a channel was lost ([MS-SMB2] 3.3.5.9). That number is
-// in the request for a durable handle, which is not granted without an oplock.
-func (sh *Share) createContexts() ([]byte, error) {
-	if sh.kind != smb2.ShareTypeDisk || !sh.s.multichannel() {
-		return nil, nil
-	}
-	var m smb2.DurableHandleRequestV2
-	rand.Read(m.CreateGUID[:]) // never fails: it ends the program first
-	data, err := m.AppendBinary(nil)
-	if err != nil {
-		return nil, err
-	}
-	return smb2.AppendCreateContext(nil, smb2.CreateContextDurableHandleV2, data)
 }
 
 // CreateFile opens or creates as o says: the CREATE request of [MS-SMB2] 2.2.13.
@@ -204,26 +186,84 @@ func (sh *Share) CreateFile(ctx context.Context, name string, o CreateOptions) (
 	return f, wrap("open", name, err)
 }
 
-func (sh *Share) create(ctx context.Context, name string, o CreateOptions) (*File, error) {
-	k, err := sh.createCall(name, o)
+// create follows symbolic links on which the server stops.
+func (sh *Share) create(ctx context.Context, name string, o CreateOptions) (f *File, err error) {
+	return sh.createAs(ctx, name, o, func(to string, o CreateOptions) (*File, error) { return sh.createOnce(ctx, to, o) })
+}
+
+// createAs is create where once opens one name.
+func (sh *Share) createAs(ctx context.Context, name string, o CreateOptions, once func(to string, o CreateOptions) (*File, error)) (f *File, err error) {
+	if o.Lease == nil {
+		o.Lease = sh.hiddenLease(&o)
+	} else if o.Lease.sh != sh {
+		return nil, ntstatus.InvalidParameter
+	}
+	sh.s.useLease(o.Lease) // before a break can come
+	err = following(name, func(to string) error {
+		f, err = once(to, o)
+		return err
+	})
+	if err != nil {
+		sh.s.leaveLease(o.Lease)
+		return nil, err
+	}
+	f.name = name
+	return f, nil
+}
+
+func (sh *Share) createOnce(ctx context.Context, name string, o CreateOptions) (*File, error) {
+	p, err := sh.newOpening(name, o)
 	if err != nil {
 		return nil, err
 	}
-	defer k.free()
+	for {
+		k, err := sh.openingCall(p)
+		if err != nil {
+			return nil, err
+		}
+		f, err := sh.createWith(ctx, k, name, p)
+		k.free()
+		if f != nil || err != nil {
+			return f, err
+		}
+		if !p.persistent {
+			p.renumber() // the server may have that open still
+		}
+	}
+}
+
+// createWith sends a CREATE. Both results are nil if the session was made anew since
+// the answer, and it may be sent again.
+func (sh *Share) createWith(ctx context.Context, k *call, name string, p *opening) (*File, error) {
 	if err := sh.s.do(ctx, k); err != nil {
-		return nil, err
+		return nil, sh.stopped(name, k, err)
 	}
 	m, err := smb2.ParseCreateResponse(k.msg)
 	if err != nil {
 		return nil, k.badBody(err)
 	}
-	return newFile(sh, name, &m), nil
+	f := newFile(sh, name, &m)
+	f.lease = p.o.Lease
+	if sh.s.reconnects() {
+		q := *p
+		if err := q.take(&m); err != nil {
+			return nil, k.badBody(err)
+		}
+		f.opening = &q
+	}
+	switch {
+	case sh.s.enter(k.conn, nil, f):
+		return f, nil
+	case k.uncertain:
+		return nil, fmt.Errorf("the connection was lost when it was open: %w", ErrUncertain)
+	}
+	return nil, nil
 }
 
 // OpenFile opens with the flags of package os: one of O_RDONLY, O_WRONLY and
 // O_RDWR, with O_CREATE, O_EXCL, O_TRUNC, O_APPEND and O_SYNC. Of perm only the
 // owner's write bit has a meaning: without it a new file gets the read-only
-// attribute. Without O_CREATE, O_TRUNC or writing a directory is opened too.
+// attribute; with Config.POSIX all have. Without O_CREATE, O_TRUNC or writing a directory is opened too.
 func (sh *Share) OpenFile(ctx context.Context, name string, flag int, perm os.FileMode) (*File, error) {
 	f, err := sh.create(ctx, name, openFlags(flag, perm))
 	if err != nil {
@@ -252,6 +292,10 @@ func (sh *Share) Create(ctx context.Context, name string) (*File, error) {
 // if nothing was done with that since ([MS-SMB2] 3.3.5.9.10), and the rest does no
 // harm twice.
 func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *call) error {
+	return following(name, func(to string) error { return sh.onOnce(ctx, to, o, middle) })
+}
+
+func (sh *Share) onOnce(ctx context.Context, name string, o CreateOptions, middle *call) error {
 	open, err := sh.createCall(name, o)
 	if err != nil {
 		return err
@@ -259,7 +303,7 @@ func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *c
 	defer open.free()
 	changes := o.Disposition != OpenExisting || o.Options&OptDeleteOnClose != 0 || middle != nil && middle.cmd == smb2.CommandSetInfo
 	if changes && sh.s.several() {
-		return sh.inSteps(ctx, open, middle)
+		return sh.stopped(name, open, sh.inSteps(ctx, open, middle))
 	}
 	closing := sh.call(smb2.CommandClose)
 	defer closing.free()
@@ -269,6 +313,7 @@ func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *c
 	closing.flags |= smb2.FlagRelatedOperations
 	calls := []*call{open, closing}
 	if middle != nil {
+		middle.dropAnswer() // of the link that was followed
 		middle.flags |= smb2.FlagRelatedOperations
 		calls = []*call{open, middle, closing}
 	}
@@ -280,7 +325,7 @@ func (sh *Share) on(ctx context.Context, name string, o CreateOptions, middle *c
 	if open.resp.Status == ntstatus.Success && closing.resp.Status != ntstatus.Success {
 		_ = sh.closeAfter(ctx, open) // the failure before is what the caller is told
 	}
-	return first
+	return sh.stopped(name, open, first)
 }
 
 // inSteps opens a file, sends the request in middle about it, and closes it, one
@@ -296,11 +341,15 @@ func (sh *Share) inSteps(ctx context.Context, open, middle *call) error {
 			return open.badBody(perr)
 		}
 		middle.setFileID(m.FileID)
+		middle.session = open.conn.generation + 1
 		err = sh.s.do(ctx, middle)
 	}
 	cerr := sh.closeAfter(ctx, open)
 	if err == nil { // a deletion happens only now
 		err = cerr
+	}
+	if errors.Is(err, errSessionChanged) {
+		err = fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
 	return err
 }
@@ -327,6 +376,9 @@ again:
 			if next := s.failover(ctx, c, &r, calls...); next != nil {
 				c = next
 				continue
+			}
+			if r.err != nil {
+				return nil, r.err
 			}
 			return nil, err
 		}
@@ -377,15 +429,6 @@ func (sh *Share) closeAfter(ctx context.Context, open *call) error {
 	if err := k.encode(&smb2.CloseRequest{FileID: m.FileID}); err != nil {
 		return err
 	}
+	k.session = open.conn.generation + 1
 	return sh.s.do(ctx, k)
-}
-
-// setFileID puts the file into a request that was made with smb2.AnyFileID.
-func (k *call) setFileID(id smb2.FileID) {
-	at := smb2.HeaderSize + 16 // SET_INFO, [MS-SMB2] 2.2.39
-	if k.cmd == smb2.CommandQueryInfo {
-		at = smb2.HeaderSize + 24 // 2.2.37
-	}
-	binary.LittleEndian.PutUint64(k.buf[at:], id.Persistent)
-	binary.LittleEndian.PutUint64(k.buf[at+8:], id.Volatile)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 )
@@ -11,6 +12,11 @@ import (
 // ErrClosed is what calls fail with after the session, share or file that they
 // need was closed by this program. It matches net.ErrClosed.
 var ErrClosed = fmt.Errorf("client: closed: %w", net.ErrClosed)
+
+// ErrDFS is what calls fail with whose name leads to another server, or that mount a share
+// which is made of such names ([MS-DFSC]): DFS referrals are not followed. Mount the share
+// on the server that has it.
+var ErrDFS = errors.New("client: the name leads to another server by DFS, which is not followed: use the server and share that have it")
 
 // Error is a failed operation.
 type Error struct {
@@ -63,3 +69,18 @@ func (e *ProtocolError) Error() string {
 
 // Unwrap gives the cause.
 func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// Errors of a session that was made anew, see ReconnectConfig.
+var (
+	// ErrStale: the open was lost with its connection, and could not be had again. It
+	// matches syscall.ESTALE.
+	ErrStale = fmt.Errorf("client: the open was lost with its connection: %w", syscall.ESTALE)
+	// ErrUncertain: the connection was lost before the answer came. The server may
+	// have done what it was asked for, or may still.
+	ErrUncertain = errors.New("client: it is not known whether the server has done it")
+	// ErrLocksLost: the open's locks were lost with its connection. Others may have
+	// changed what they protected. It lasts until all of them were unlocked.
+	ErrLocksLost = errors.New("client: the locks of the open were lost with its connection")
+
+	errSessionChanged = fmt.Errorf("client: what it is about was lost with its connection: %w", net.ErrClosed)
+)

@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
 	"github.com/smbd-rdma/smbd-rdma/server"
@@ -78,8 +79,8 @@ func Example() {
 	if _, err := f.WriteAt(p, 0); err != nil {
 		log.Fatal(err)
 	}
-	// The server puts the bytes into p[:4096] by RDMA.
-	if _, err := f.ReadAt(p[:4096], 16); err != nil {
+	// The server puts the bytes into p[:65536] by RDMA.
+	if _, err := f.ReadAt(p[:65536], 16); err != nil {
 		log.Fatal(err)
 	}
 	st := s.Stats()
@@ -87,7 +88,7 @@ func Example() {
 	fmt.Println(st.RDMABytesWritten, "bytes written and", st.RDMABytesRead, "read by RDMA,", st.BytesCopied, "copied")
 	// Output:
 	// dialect 3.1.1
-	// 1048576 bytes written and 4096 read by RDMA, 0 copied
+	// 1048576 bytes written and 65536 read by RDMA, 0 copied
 }
 
 func ExampleShare_FS() {
@@ -202,4 +203,76 @@ func ExampleFile_ReadFrom() {
 	// Output:
 	// one
 	// two
+}
+
+// A file is cached under a lease, which says when the cache must not be used any more.
+func ExampleShare_NewLease() {
+	dialer, addr, stop := example()
+	defer stop()
+	ctx := context.Background()
+	session, err := client.Dial(ctx, dialer, addr, client.Config{User: "ann", Password: "secret"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer session.Close()
+	share, err := session.Mount(ctx, "data")
+	if err != nil {
+		log.Fatal(err)
+	}
+	var mu sync.Mutex
+	var dirty []byte // kept back, guarded by mu
+	var f *client.File
+	lease := share.NewLease(client.LeaseOptions{
+		Want: client.LeaseRead | client.LeaseWrite | client.LeaseHandle,
+		OnBreak: func(ctx context.Context, b client.LeaseBreak) client.LeaseState {
+			mu.Lock()
+			defer mu.Unlock()
+			if b.To&client.LeaseWrite == 0 && dirty != nil {
+				if _, err := f.WriteAtContext(ctx, dirty, 0); err != nil {
+					log.Print(err)
+				}
+				dirty = nil
+			}
+			return b.To
+		},
+	})
+	f, err = share.CreateFile(ctx, "cached", client.CreateOptions{
+		Access: client.AccessGenericRead | client.AccessGenericWrite, Disposition: client.OpenIf, Lease: lease})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	fmt.Println(lease.State())
+	mu.Lock()
+	dirty = []byte("written when somebody looks")
+	mu.Unlock()
+	data, err := share.ReadFile(ctx, "cached") // an open without the lease: it is broken
+	fmt.Println(string(data), err)
+	// Output:
+	// RWH
+	// written when somebody looks <nil>
+}
+
+// A session that outlives its connections, and the server.
+func ExampleReconnectConfig() {
+	dialer, addr, stop := example()
+	defer stop()
+	session, err := client.Dial(context.Background(), dialer, addr, client.Config{
+		User: "ann", Password: "secret",
+		Reconnect: client.ReconnectConfig{
+			Enabled: true,
+			Reopen:  client.ReopenSame,
+			OnEvent: func(e client.ReconnectEvent) {
+				if e.Up {
+					log.Printf("connected again after %v: %d opens kept, %d opened again, %d lost",
+						e.Downtime, e.Reclaimed, e.Reopened, e.Stale)
+				}
+			},
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(session.Stats().Reconnects, session.Logoff(context.Background()))
+	// Output: 0 <nil>
 }

@@ -87,6 +87,22 @@ func (d *dying) Receive(ctx context.Context) (*transport.Received, error) {
 	return r, err
 }
 
+// Prompt: with a gate it is the connection's goroutine that is to be held up.
+func (d *dying) Prompt() bool { return d.gate == nil && d.link.Prompt() }
+
+func (d *dying) ReceivePromptly() (*transport.Received, error) {
+	r, err := d.link.ReceivePromptly()
+	select {
+	case <-d.eof:
+		err = io.EOF
+	default:
+	}
+	if r != nil && err == nil && d.received != nil {
+		d.received(r.Data)
+	}
+	return r, err
+}
+
 func (d *dying) Close() error {
 	if d.gate != nil {
 		<-d.gate
@@ -150,6 +166,20 @@ func mortal(m *multiSite) *[]*dying {
 	return all
 }
 
+// gated makes Close of the channel with that number return only when the channel that
+// is returned is closed. Called before the session is made.
+func gated(m *multiSite, links *[]*dying, n int) chan struct{} {
+	wrap, gate := m.wrap, make(chan struct{})
+	m.wrap = func(l *link) transport.Conn {
+		d := wrap(l).(*dying)
+		if len(*links) == n+1 {
+			d.gate = gate
+		}
+		return d
+	}
+	return gate
+}
+
 // stayingLost is for a session that does not make its channels again.
 func stayingLost(rdma int) Config {
 	return Config{Window: 3, MaxIOSize: 60_000, Channels: ChannelConfig{Max: rdma, Retry: time.Hour, Stall: time.Hour}}
@@ -207,15 +237,15 @@ func TestFailoverFromWhereItIsNoticed(t *testing.T) {
 func TestFailoverPassesOverDeadChannels(t *testing.T) {
 	m := newMultiSite(t, nil)
 	links := mortal(m)
+	gate := gated(m, links, 1)
 	sh := m.share(t, stayingLost(2))
+	t.Cleanup(func() { close(gate) })
 	s := sh.Session()
 	all := s.set.Load().all
 	if len(all) != 3 {
 		t.Fatalf("%d channels, want 3", len(all))
 	}
 	second := (*links)[1]
-	second.gate = make(chan struct{})
-	t.Cleanup(func() { close(second.gate) })
 	close(second.eof)
 	for all[1].failed() == nil {
 		time.Sleep(100 * time.Microsecond)
@@ -268,10 +298,10 @@ func TestFailoverOfWhatNeverLeft(t *testing.T) {
 func TestFailoverOfPipe(t *testing.T) {
 	m := newMultiSite(t, nil)
 	links := mortal(m)
+	gate := gated(m, links, 0)
 	s := m.start(t, stayingLost(1))
+	t.Cleanup(func() { close(gate) })
 	first := (*links)[0]
-	first.gate = make(chan struct{})
-	t.Cleanup(func() { close(first.gate) })
 	first.at.Store(&deathPoint{name: "send", cmd: smb2.CommandIoctl})
 	list, err := s.ListShares(context.Background())
 	must(t, err)
@@ -410,11 +440,11 @@ func TestSilentChannelsAreNotAllGivenUp(t *testing.T) {
 func TestSilentChannelBesideDeadOne(t *testing.T) {
 	m := newMultiSite(t, nil)
 	links := mortal(m)
+	gate := gated(m, links, 1)
 	s := m.start(t, stayingLost(1))
+	t.Cleanup(func() { close(gate) })
 	all := s.set.Load().all
 	second := (*links)[1]
-	second.gate = make(chan struct{})
-	t.Cleanup(func() { close(second.gate) })
 	close(second.eof)
 	for all[1].failed() == nil {
 		time.Sleep(100 * time.Microsecond)

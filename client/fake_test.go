@@ -67,7 +67,7 @@ func newFake(t testing.TB, lc linkConfig) (*fake, *link) {
 }
 
 // start runs the fake and returns a session with it.
-func (f *fake) start(c *link, cfg Config) (*Session, error) {
+func (f *fake) start(c transport.Conn, cfg Config) (*Session, error) {
 	go f.serve() // ends with the connection; the cleanup waits
 	f.t.Cleanup(func() { f.l.Close(); <-f.done })
 	if cfg.User == "" {
@@ -81,7 +81,7 @@ func (f *fake) start(c *link, cfg Config) (*Session, error) {
 }
 
 // open starts the fake and opens its file.
-func (f *fake) open(c *link, cfg Config) *File {
+func (f *fake) open(c transport.Conn, cfg Config) *File {
 	f.t.Helper()
 	s, err := f.start(c, cfg)
 	must(f.t, err)

@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"math/bits"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
+	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
 // File is an open file or directory. It implements io.ReaderAt, io.WriterAt,
@@ -24,10 +26,26 @@ type File struct {
 	action CreateAction
 	dir    bool
 	append bool // Write goes to the end
+	lease  *Lease
+	order  uint64 // of fileOrder
 
 	mu     sync.Mutex
 	id     smb2.FileID // guarded by mu
 	closed bool        // guarded by mu
+	// opening is how it is had again when its connection is lost; nil if it is not.
+	// What it points to does not change. guarded by mu
+	opening *opening
+	lost    error // guarded by mu: why it could not be had again
+	// locks is how many ranges are locked, locksLost says that they were, by an open
+	// that is no more; doubt, that what was written may be. guarded by mu
+	locks     int
+	locksLost bool
+	doubt     bool
+	// changes counts the requests that changed the data through this open, as their answers
+	// arrive: when it is opened again those that were lost with the server are among them,
+	// be their callers told of them yet or not. synced is those before the last FLUSH.
+	changes, synced atomic.Uint64
+	unsettled       unsettled
 	// lockBusy has a bit for each of the 64 LockSequence buckets of the open that is
 	// in use, lockNumber their numbers: Open.OperationBuckets of [MS-SMB2] 3.2.1.4.
 	lockBusy   uint64    // guarded by mu
@@ -35,13 +53,21 @@ type File struct {
 
 	posMu sync.Mutex // held while a Read, Write or Seek is under way
 	pos   int64      // guarded by posMu
+	// readEnd is where the last Read ended, inRow how many began where the one before
+	// did. guarded by posMu
+	readEnd int64
+	inRow   int
+	ahead   *ahead // guarded by mu: what was read ahead; nil while a Read has it
 
 	listing listing
 }
 
+// fileOrder numbers Files, which gives the order in which two positions are locked.
+var fileOrder atomic.Uint64
+
 func newFile(sh *Share, name string, m *smb2.CreateResponse) *File {
 	return &File{
-		sh: sh, name: name, action: CreateAction(m.CreateAction), id: m.FileID,
+		sh: sh, name: name, action: CreateAction(m.CreateAction), id: m.FileID, order: fileOrder.Add(1),
 		dir: m.FileAttributes&smb2.FileAttributeDirectory != 0,
 	}
 }
@@ -62,6 +88,14 @@ var errFileClosed = fmt.Errorf("%w: %w", ErrClosed, fs.ErrClosed)
 // Name is the name as given to the opening call.
 func (f *File) Name() string { return f.name }
 
+// Lease is the lease that the file was opened with; nil without one.
+func (f *File) Lease() *Lease {
+	if f.lease == nil || f.lease.hidden {
+		return nil
+	}
+	return f.lease
+}
+
 // Share is the share that the file is on.
 func (f *File) Share() *Share { return f.sh }
 
@@ -77,6 +111,18 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 // ReadAtContext is ReadAt with a context.
 func (f *File) ReadAtContext(ctx context.Context, p []byte, off int64) (int, error) {
 	n, err := f.transfer(ctx, p, off, false)
+	return n, f.readError(err)
+}
+
+// Pipe is where the beginning of what is read may go past this process's memory.
+type Pipe = transport.Pipe
+
+// ReadAtPiped is ReadAtContext for who hands on what is read without looking at it: the
+// transport may put the first pipe.N octets into the pipe in place of p, and then they are
+// not copied here. After an error, and if the pipe is Spoilt, what is in it is to be thrown
+// away; it is not written to any more.
+func (f *File) ReadAtPiped(ctx context.Context, p []byte, off int64, pipe *Pipe) (int, error) {
+	n, err := f.beginPiped(ctx, p, off, false, pipe).finish(ctx)
 	return n, f.readError(err)
 }
 
@@ -100,162 +146,6 @@ func (f *File) WriteAtContext(ctx context.Context, p []byte, off int64) (int, er
 	return n, wrap("write", f.name, err)
 }
 
-// Read reads at the file position: up to len(p) bytes, io.EOF at the end.
-func (f *File) Read(p []byte) (int, error) {
-	f.posMu.Lock()
-	defer f.posMu.Unlock()
-	n, err := f.transfer(context.Background(), p, f.pos, false)
-	f.pos += int64(n)
-	if n > 0 && err == io.EOF {
-		err = nil
-	}
-	return n, f.readError(err)
-}
-
-// Write writes at the file position, or at the end of a file opened with O_APPEND
-// (where it is found by asking, so another writer may be in between).
-func (f *File) Write(p []byte) (int, error) {
-	f.posMu.Lock()
-	defer f.posMu.Unlock()
-	ctx := context.Background()
-	if err := f.toEnd(ctx); err != nil {
-		return 0, wrap("write", f.name, err)
-	}
-	n, err := f.transfer(ctx, p, f.pos, true)
-	f.pos += int64(n)
-	return n, wrap("write", f.name, err)
-}
-
-// toEnd moves the position of an appending file. Called with posMu held.
-func (f *File) toEnd(ctx context.Context) error {
-	if !f.append {
-		return nil
-	}
-	size, err := f.size(ctx)
-	if err == nil {
-		f.pos = size
-	}
-	return err
-}
-
-// Seek sets the file position, in bytes.
-func (f *File) Seek(offset int64, whence int) (int64, error) {
-	f.posMu.Lock()
-	defer f.posMu.Unlock()
-	base := int64(0)
-	switch whence {
-	case io.SeekStart:
-	case io.SeekCurrent:
-		base = f.pos
-	case io.SeekEnd:
-		var err error
-		if base, err = f.size(context.Background()); err != nil {
-			return 0, wrap("seek", f.name, err)
-		}
-	default:
-		return 0, wrap("seek", f.name, fs.ErrInvalid)
-	}
-	if offset > 0 && base > 1<<63-1-offset || base+offset < 0 {
-		return 0, wrap("seek", f.name, fs.ErrInvalid)
-	}
-	f.pos = base + offset
-	return f.pos, nil
-}
-
-// streamChunk is how many bytes ReadFrom and WriteTo move in one transfer, two of
-// which they keep going.
-const streamChunk = 1 << 20
-
-// ReadFrom writes all of r at the file position. While one piece is written the
-// next is read from r.
-func (f *File) ReadFrom(r io.Reader) (total int64, err error) {
-	f.posMu.Lock()
-	defer f.posMu.Unlock()
-	ctx := context.Background()
-	if err := f.toEnd(ctx); err != nil {
-		return 0, wrap("write", f.name, err)
-	}
-	var bufs [2][]byte
-	var going *transfer
-	want := 0
-	// finish ends the transfer that is going.
-	finish := func() error {
-		if going == nil {
-			return nil
-		}
-		n, err := going.finish(ctx)
-		going = nil
-		f.pos += int64(n)
-		total += int64(n)
-		if err == nil && n < want {
-			err = io.ErrShortWrite
-		}
-		return wrap("write", f.name, err)
-	}
-	for i := 0; ; i++ {
-		if bufs[i%2] == nil {
-			bufs[i%2] = make([]byte, streamChunk)
-		}
-		n, rerr := io.ReadFull(r, bufs[i%2])
-		if err := finish(); err != nil {
-			return total, err
-		}
-		if n > 0 {
-			want = n
-			going = f.begin(ctx, bufs[i%2][:n], f.pos, true)
-		}
-		if rerr != nil {
-			err := finish()
-			if err == nil && rerr != io.EOF && rerr != io.ErrUnexpectedEOF {
-				err = rerr
-			}
-			return total, err
-		}
-	}
-}
-
-// WriteTo reads from the file position to the end into w. While w takes one piece
-// the next is read.
-func (f *File) WriteTo(w io.Writer) (total int64, err error) {
-	f.posMu.Lock()
-	defer f.posMu.Unlock()
-	ctx := context.Background()
-	var bufs [2][]byte
-	for i := range bufs {
-		bufs[i] = make([]byte, streamChunk)
-	}
-	next := f.pos + streamChunk
-	going := f.begin(ctx, bufs[0], f.pos, false)
-	for i := 0; ; i++ {
-		n, err := going.finish(ctx)
-		going = nil
-		if err == nil {
-			going = f.begin(ctx, bufs[(i+1)%2], next, false)
-			next += streamChunk
-		}
-		if n > 0 {
-			m, werr := w.Write(bufs[i%2][:n])
-			f.pos += int64(m)
-			total += int64(m)
-			if werr == nil && m < n {
-				werr = io.ErrShortWrite
-			}
-			if werr != nil {
-				if going != nil {
-					_, _ = going.finish(ctx) // read ahead for nothing
-				}
-				return total, werr
-			}
-		}
-		if err == io.EOF {
-			return total, nil
-		}
-		if err != nil {
-			return total, f.readError(err)
-		}
-	}
-}
-
 // query sends QUERY_INFO and returns the call with the answer's buffer.
 func (f *File) query(ctx context.Context, t smb2.InfoType, class uint8, size int) (*call, []byte, error) {
 	id, err := f.handle()
@@ -264,6 +154,7 @@ func (f *File) query(ctx context.Context, t smb2.InfoType, class uint8, size int
 	}
 	k, err := f.sh.queryCall(id, t, class, size)
 	if err == nil {
+		k.file = f
 		err = f.sh.s.do(ctx, k)
 	}
 	var out []byte
@@ -280,6 +171,9 @@ func (f *File) query(ctx context.Context, t smb2.InfoType, class uint8, size int
 // queryCall makes a QUERY_INFO request for up to size bytes.
 func (sh *Share) queryCall(id smb2.FileID, t smb2.InfoType, class uint8, size int) (*call, error) {
 	k := sh.call(smb2.CommandQueryInfo)
+	if size > 65536 {
+		k.charge = smb2.CreditCharge(size)
+	}
 	err := k.encode(&smb2.QueryInfoRequest{InfoType: t, FileInfoClass: class, OutputBufferLength: uint32(size), FileID: id})
 	return k, err
 }
@@ -307,6 +201,10 @@ func (f *File) set(ctx context.Context, class smb2.FileInfoClass, m body) error 
 		return err
 	}
 	defer k.free()
+	k.file = f
+	k.changes = class == smb2.ClassFileEndOfFileInformation || class == smb2.ClassFileAllocationInformation
+	// A name that was moved, and another's that has taken its place, must not be moved too.
+	k.uncertain = class == smb2.ClassFileRenameInformation || class == smb2.ClassFileLinkInformation
 	return f.sh.s.do(ctx, k)
 }
 
@@ -349,16 +247,17 @@ func (f *File) Stat() (fs.FileInfo, error) {
 
 // StatContext describes the file.
 func (f *File) StatContext(ctx context.Context) (*FileInfo, error) {
-	k, out, err := f.query(ctx, smb2.InfoFile, uint8(smb2.ClassFileAllInformation), f.sh.s.maxAnswer())
+	fi, err := f.stat(ctx)
+	return fi, wrap("stat", f.name, err)
+}
+
+func (f *File) stat(ctx context.Context) (*FileInfo, error) {
+	k, out, err := f.query(ctx, smb2.InfoFile, uint8(f.sh.infoClass()), f.sh.s.maxAnswer())
 	if err != nil {
-		return nil, wrap("stat", f.name, err)
+		return nil, err
 	}
 	defer k.free()
-	m, err := smb2.ParseFileAllInformation(out)
-	if err != nil {
-		return nil, wrap("stat", f.name, k.badBody(err))
-	}
-	return infoOfAll(f.base(), &m), nil
+	return f.sh.infoOf(k, f.base(), out)
 }
 
 // base is the name of the file in io/fs form.
@@ -376,12 +275,23 @@ func (f *File) Sync(ctx context.Context) error {
 	if err != nil {
 		return wrap("sync", f.name, err)
 	}
-	k := f.sh.call(smb2.CommandFlush)
+	k := f.call(smb2.CommandFlush)
 	defer k.free()
 	if err := k.encode(&smb2.FlushRequest{FileID: id}); err != nil {
 		return wrap("sync", f.name, err)
 	}
-	return wrap("sync", f.name, f.sh.s.do(ctx, k))
+	changes := f.changes.Load()
+	if err := f.sh.s.do(ctx, k); err != nil {
+		return wrap("sync", f.name, err)
+	}
+	f.synced.Store(changes)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.doubt {
+		f.doubt = false
+		return wrap("sync", f.name, fmt.Errorf("%w: the server was started again, and may have lost what was written before", ErrUncertain))
+	}
+	return nil
 }
 
 // Truncate sets the size in bytes.
@@ -392,6 +302,15 @@ func (f *File) Truncate(ctx context.Context, size int64) error {
 // Chtimes sets access and modification time, to 100 ns; a zero time is left as it is.
 func (f *File) Chtimes(ctx context.Context, atime, mtime time.Time) error {
 	return wrap("chtimes", f.name, f.set(ctx, smb2.ClassFileBasicInformation, times(atime, mtime)))
+}
+
+// LetTimesGo ends what Chtimes began for this open: that its own reads and writes leave
+// the times of the file alone ([MS-FSCC] 2.4.7, -2). Servers before Windows 8 and those
+// that do not know it refuse it.
+func (f *File) LetTimesGo(ctx context.Context) error {
+	const asUsual = ^smb2.Filetime(0) - 1 // -2
+	return wrap("let times go", f.name, f.set(ctx, smb2.ClassFileBasicInformation,
+		&smb2.FileBasicInformation{LastAccessTime: asUsual, LastWriteTime: asUsual, ChangeTime: asUsual}))
 }
 
 func times(atime, mtime time.Time) *smb2.FileBasicInformation {
@@ -416,7 +335,17 @@ func (f *File) Rename(ctx context.Context, newName string, replace bool) error {
 	if err == nil {
 		err = f.set(ctx, smb2.ClassFileRenameInformation, &smb2.FileRenameInformation{ReplaceIfExists: replace, FileName: wire})
 	}
+	if err == nil {
+		f.moved(wire)
+	}
 	return wrap("rename", f.name, err)
+}
+
+// Remove removes the open file, or directory if it is empty, as soon as nobody has it
+// open any more: with the POSIX extensions its name goes at once, else it stays until
+// then, and nothing opens it. The file was opened with AccessDelete.
+func (f *File) Remove(ctx context.Context) error {
+	return wrap("remove", f.name, f.set(ctx, smb2.ClassFileDispositionInformation, &smb2.FileDispositionInformation{DeletePending: true}))
 }
 
 // LockOptions say how a byte range is locked. The zero value locks exclusively and
@@ -450,11 +379,15 @@ func (f *File) lock(ctx context.Context, e smb2.LockElement, long bool) error {
 	if err != nil {
 		return err
 	}
-	k := f.sh.call(smb2.CommandLock)
+	unlock := e.Flags == smb2.LockFlagUnlock
+	if unlock && f.unlockLost() {
+		return ErrLocksLost
+	}
+	k := f.call(smb2.CommandLock)
 	defer k.free()
 	k.long = long
 	req := smb2.LockRequest{FileID: id, Locks: []smb2.LockElement{e}}
-	if f.sh.s.multichannel() {
+	if f.sh.s.multichannel() || f.sh.s.reconnects() {
 		index, number := f.takeBucket()
 		defer f.freeBucket(index)
 		req.LockSequenceIndex, req.LockSequenceNumber = index, number
@@ -462,7 +395,32 @@ func (f *File) lock(ctx context.Context, e smb2.LockElement, long bool) error {
 	if err := k.encode(&req); err != nil {
 		return err
 	}
-	return f.sh.s.do(ctx, k)
+	if err := f.sh.s.do(ctx, k); err != nil {
+		if unlock && errors.Is(err, ErrLocksLost) { // meanwhile
+			f.unlockLost()
+		}
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if unlock {
+		f.locks--
+	} else {
+		f.locks++
+	}
+	return nil
+}
+
+// unlockLost counts a lock off that was lost with its open, if that is so.
+func (f *File) unlockLost() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.locksLost {
+		return false
+	}
+	f.locks--
+	f.locksLost = f.locks > 0
+	return true
 }
 
 // takeBucket is [MS-SMB2] 3.2.4.19: by bucket and number a server knows a LOCK that
@@ -500,7 +458,10 @@ func (f *File) Close() error {
 	f.closed = true
 	id := f.id
 	f.mu.Unlock()
-	k := f.sh.call(smb2.CommandClose)
+	f.dropAhead()
+	f.sh.s.leaveLease(f.lease) // the server drops it too, without a word
+	defer f.sh.s.leave(nil, f)
+	k := f.call(smb2.CommandClose)
 	defer k.free()
 	if err := k.encode(&smb2.CloseRequest{FileID: id}); err != nil {
 		return wrap("close", f.name, err)
@@ -508,6 +469,9 @@ func (f *File) Close() error {
 	err := f.sh.s.do(context.Background(), k)
 	if errors.Is(err, ntstatus.NetworkNameDeleted) || errors.Is(err, ntstatus.FileClosed) {
 		err = nil // the server was first
+	}
+	if errors.Is(err, errClosing) || k.left && errors.Is(err, ErrStale) {
+		err = nil // the server has closed it when the connection was lost
 	}
 	return wrap("close", f.name, err)
 }

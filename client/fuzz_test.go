@@ -35,6 +35,25 @@ var operations = []struct {
 	{smb2.CommandTreeConnect, func(ctx context.Context, f *File) { _, _ = f.sh.s.Mount(ctx, "x") }},
 	{smb2.CommandLock, func(ctx context.Context, f *File) { _ = f.Lock(ctx, 0, 1, LockOptions{}) }},
 	{smb2.CommandSessionSetup, func(ctx context.Context, f *File) { _ = f.sh.s.logon(ctx, f.sh.s.main(), false) }},
+	{smb2.CommandIoctl, func(ctx context.Context, f *File) {
+		_, _ = f.AllocatedRanges(ctx, 0, 1<<30)
+		_, _ = f.SeekHole(ctx, 0)
+		_, _ = f.Compressed(ctx)
+		_, _ = f.sh.Snapshots(ctx)
+	}},
+	{smb2.CommandIoctl, func(ctx context.Context, f *File) {
+		_, _ = f.sh.Readlink(ctx, "x")
+		_, _ = f.sh.Special(ctx, "x")
+	}},
+	{smb2.CommandQueryInfo, func(ctx context.Context, f *File) {
+		_, _ = f.EAs(ctx)
+		_, _ = f.EA(ctx, "NAME")
+		if sd, err := f.SecurityDescriptor(ctx, 7); err == nil {
+			_ = sd.String()
+		}
+		_, _ = f.sh.Streams(ctx, "x")
+	}},
+	{smb2.CommandQueryDirectory, func(ctx context.Context, f *File) { _, _ = f.ReadDirContext(ctx, -1) }},
 }
 
 // FuzzAnswer gives the client answers of any form, up to the header in which only
@@ -59,8 +78,18 @@ func FuzzAnswer(f *testing.F) {
 		&smb2.ChangeNotifyResponse{OutputBuffer: []byte("\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00a\x00")},
 		&smb2.TreeConnectResponse{ShareType: smb2.ShareTypeDisk}, &smb2.LockResponse{},
 		&smb2.SessionSetupResponse{SessionFlags: smb2.SessionFlagIsGuest},
+		&smb2.IoctlResponse{CtlCode: smb2.FsctlQueryAllocatedRanges, Output: append(make([]byte, 8), 0, 1, 0, 0, 0, 0, 0, 0)},
+		// A symbolic link: tag, lengths, then names at 0 and 4, relative ([MS-FSCC] 2.1.2.4).
+		&smb2.IoctlResponse{CtlCode: smb2.FsctlGetReparsePoint, Output: []byte("\x0c\x00\x00\xa0\x10\x00\x00\x00\x00\x00\x02\x00\x02\x00\x02\x00\x01\x00\x00\x00a\x00b\x00")},
+		// A descriptor with an owner, S-1-1-0, and no lists ([MS-DTYP] 2.4.6).
+		&smb2.QueryInfoResponse{OutputBuffer: []byte("\x01\x00\x00\x80\x14\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00")},
+		&smb2.QueryDirectoryResponse{OutputBuffer: list.Bytes()},
 	} {
 		f.Add(byte(i), true, header(m))
+	}
+	// Extended attributes and streams are asked for by the same operation as descriptors.
+	for _, b := range []string{"\x00\x00\x00\x00\x00\x01\x01\x00A\x00v", "\x00\x00\x00\x00\x02\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00:\x00"} {
+		f.Add(byte(14), true, header(&smb2.QueryInfoResponse{OutputBuffer: []byte(b)}))
 	}
 	f.Add(byte(0), false, []byte("\xfdSMB"))
 	f.Fuzz(func(t *testing.T, op byte, fix bool, answer []byte) {

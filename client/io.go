@@ -22,6 +22,7 @@ type transfer struct {
 	write bool
 	p     []byte
 	off   int64
+	pipe  *transport.Pipe // for the beginning of what is read; nil without
 
 	ring       [maxWindow]chunk
 	head, n    int  // the chunks in flight: n from ring[head], in file order
@@ -44,6 +45,7 @@ type chunk struct {
 	c       *conn
 	p       []byte
 	reg     transport.Registration // nil if the bytes are in the message
+	pipe    *transport.Pipe        // for the beginning of what is read; nil without
 	path    DataPath
 	scratch *scratch // of PathRDMAEncrypted
 }
@@ -53,11 +55,16 @@ var transferPool = sync.Pool{New: func() any { return new(transfer) }}
 // begin starts a transfer of p at off and sends as many of its requests as the
 // window takes. It must be ended by finish, and p is the transfer's until then.
 func (f *File) begin(ctx context.Context, p []byte, off int64, write bool) *transfer {
+	return f.beginPiped(ctx, p, off, write, nil)
+}
+
+func (f *File) beginPiped(ctx context.Context, p []byte, off int64, write bool, pipe *transport.Pipe) *transfer {
 	t := transferPool.Get().(*transfer)
 	t.f, t.write, t.p, t.off = f, write, p, off
 	t.head, t.n, t.issued, t.done = 0, 0, 0, 0
 	t.stop, t.eof, t.err, t.retried, t.sinceGrace = false, false, nil, false, false
 	t.limit, t.top, t.again = math.MaxInt, 0, retry{}
+	t.pipe = pipe
 	switch {
 	case off < 0 || off > math.MaxInt64-int64(len(p)):
 		t.err, t.stop = fs.ErrInvalid, true
@@ -89,7 +96,7 @@ func (t *transfer) finish(ctx context.Context) (n int, err error) {
 	if err == nil && t.eof {
 		err = io.EOF
 	}
-	t.f, t.p, t.err = nil, nil, nil
+	t.f, t.p, t.pipe, t.err = nil, nil, nil, nil
 	transferPool.Put(t)
 	return n, err
 }
@@ -117,6 +124,9 @@ func (t *transfer) fill(ctx context.Context) {
 			if t.n == 0 && s.failover(ctx, c.c, &t.again) != nil {
 				continue
 			}
+			if t.again.err != nil {
+				err = t.again.err
+			}
 			// Chunks before this one may still succeed; it counts once they have.
 			t.stop = true
 			if t.n == 0 {
@@ -137,7 +147,7 @@ func (f *File) chunkSize(c *conn, n int, write bool) (size int, path DataPath) {
 	if write {
 		limit = c.neg.maxWrite
 	}
-	if n >= cfg.RDMAThreshold {
+	if n >= c.rdmaFrom {
 		path, _ = f.sh.path(c)
 	}
 	if path != PathInline {
@@ -155,7 +165,6 @@ func (f *File) chunkSize(c *conn, n int, write bool) (size int, path DataPath) {
 
 // start sends the request of a chunk.
 func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
-	s := t.f.sh.s
 	id, err := t.f.handle()
 	if err != nil {
 		return err
@@ -164,8 +173,8 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	if t.write {
 		cmd = smb2.CommandWrite
 	}
-	k := s.newCall(cmd)
-	k.treeID, k.protect = t.f.sh.treeID, t.f.sh.protect
+	k := t.f.call(cmd)
+	k.changes = t.write
 	if t.write && t.issued < t.top {
 		k.replay()
 	}
@@ -174,6 +183,7 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	}
 	channel := smb2.ChannelNone
 	k.info = k.info[:0]
+	c.pipe = t.pipeFor(c)
 	if c.path != PathInline {
 		if c.path == PathRDMAEncrypted {
 			c.scratch = getScratch(len(c.p))
@@ -220,6 +230,8 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 			FileID: id, Channel: channel, ChannelInfo: k.info}
 		if c.path != PathInline {
 			m.RemainingBytes = uint32(len(c.p))
+		} else {
+			k.lend(c.p, c.pipe)
 		}
 		k.buf, err = m.AppendBinary(k.buf)
 	}
@@ -229,12 +241,30 @@ func (t *transfer) start(ctx context.Context, c *chunk, off int64) error {
 	if err != nil {
 		t.revoke(c, nil)
 		c.dropScratch()
+		k.takeBack()
 		k.free()
 		return err
 	}
 	c.k = k
 	c.c.flying.Add(int64(len(c.p)))
 	return nil
+}
+
+// pipeFor is the pipe for a chunk that is started: the first one gets it, if nobody has to
+// see what comes. When that is sent again what has gone there of the first answer has no
+// meaning, whichever way it comes then.
+func (t *transfer) pipeFor(c *chunk) *transport.Pipe {
+	if t.pipe == nil || t.issued > 0 || t.pipe.Spoilt {
+		return nil
+	}
+	if t.pipe.N > 0 {
+		t.pipe.Spoilt = true
+		return nil
+	}
+	if c.path != PathInline && c.path != PathRDMA {
+		return nil
+	}
+	return t.pipe
 }
 
 // errWindow says that no more chunks can be started before one has ended.
@@ -245,6 +275,11 @@ var errWindow = errors.New("client: no registration is free")
 // none of them would come to an end.
 func (t *transfer) register(ctx context.Context, c *chunk, a transport.Access) (transport.Registration, error) {
 	rdma, p := c.c.rdma, c.memory()
+	if c.pipe != nil {
+		if piped, ok := rdma.(transport.PipeRegisterer); ok {
+			return piped.RegisterPiped(ctx, p, c.pipe)
+		}
+	}
 	if t.n == 0 {
 		return rdma.Register(ctx, p, a)
 	}
@@ -291,7 +326,9 @@ func (t *transfer) take(ctx context.Context) {
 	}
 	t.revoke(c, k)
 	n := 0
-	if err == nil {
+	if err != nil {
+		k.takeBack()
+	} else {
 		n, err = t.result(c, k)
 	}
 	c.dropScratch()
@@ -307,7 +344,14 @@ func (t *transfer) take(ctx context.Context) {
 		case err != nil && t.sendAgain(ctx, c, k):
 			t.stop = true // finish goes on from done
 		case err != nil:
+			if t.again.err != nil {
+				err = t.again.err
+			}
 			t.err, t.stop = err, true
+		case c.pipe != nil && c.pipe.N > n && n < len(c.p):
+			// A file that became shorter meanwhile is made up for with zeros: the pipe has
+			// them in front of what is read behind the end that it had.
+			c.pipe.Spoilt, t.stop = true, true // finish reads it again, to memory
 		default:
 			t.done += n
 			t.retried, t.again = false, retry{}
@@ -318,7 +362,7 @@ func (t *transfer) take(ctx context.Context) {
 		}
 	}
 	k.free()
-	c.k, c.c, c.p = nil, nil, nil
+	c.k, c.c, c.p, c.pipe = nil, nil, nil, nil
 }
 
 // sendAgain says whether the chunk at done, which failed, is to be sent once more:
@@ -366,7 +410,7 @@ func (t *transfer) count(c *chunk, n int) {
 	case PathRDMAEncrypted:
 		st.rdmaEncrypted.Add(uint64(n))
 	case PathInline:
-		if len(c.p) < sh.s.cfg.RDMAThreshold {
+		if len(c.p) < c.c.rdmaFrom {
 			break
 		}
 		if _, declined := sh.path(c.c); declined {
@@ -404,6 +448,9 @@ func (t *transfer) result(c *chunk, k *call) (int, error) {
 			return 0, io.ErrShortWrite
 		}
 		return int(m.Count), nil
+	}
+	if n, ok := k.readPlaced(); ok {
+		return n, nil
 	}
 	m, err := smb2.ParseReadResponse(k.msg)
 	if err != nil {

@@ -76,7 +76,8 @@ type ChannelConfig struct {
 	DialTimeout, Retry time.Duration
 	// Stall is how long a connection with requests under way may be silent before it
 	// is asked for a sign of life; as long again, and it is given up for another. 0
-	// means DefaultChannelStall. A session with one connection waits Config.Timeout.
+	// means DefaultChannelStall. A session with one connection, and without
+	// Config.Reconnect, waits Config.Timeout.
 	Stall time.Duration
 }
 
@@ -136,7 +137,7 @@ func (s *Session) startKeeper() {
 		k.setWhy("dialect %v has no multichannel", n.dialect)
 	case n.capabilities&smb2.GlobalCapMultiChannel == 0:
 		k.setWhy("the server has no multichannel")
-	case s.base == nil:
+	case s.base.Load() == nil:
 		k.setWhy("a session of %s has one channel", s.who())
 	default:
 		k.setWhy("the server was not asked for its interfaces yet")
@@ -511,11 +512,14 @@ type probe struct {
 }
 
 // silent asks a channel with requests under way that has become silent for a sign of
-// life, if the session has another, and reports that there was none. A connection that
-// is still to be bound has ChannelConfig.DialTimeout.
+// life, if the session has another or is made anew, and reports that there was none. One
+// that is made anew asks so too if it has leases: it would not learn that they are lost. A
+// connection that is still to be bound has ChannelConfig.DialTimeout.
 func (c *conn) silent(now time.Time, p *probe) bool {
 	got, set := c.got.Load(), c.sess.set.Load()
-	if got != p.got || p.quiet.IsZero() || set == nil || len(set.all) < 2 || !slices.Contains(set.all, c) || !c.waiting() {
+	again := c.sess.reconnects()
+	if got != p.got || p.quiet.IsZero() || set == nil || len(set.all) < 2 && !again || !slices.Contains(set.all, c) ||
+		!c.waiting() && !(again && c.sess.hasLeases()) {
 		p.got, p.quiet, p.sent = got, now, false
 		return false
 	}
@@ -549,6 +553,10 @@ func (s *Session) giveUp(c *conn) bool {
 			_ = c.fail(fmt.Errorf("no answer and no sign of life for %v: %w", 2*s.cfg.Channels.Stall, os.ErrDeadlineExceeded))
 			return true
 		}
+	}
+	if s.reconnects() {
+		_ = c.fail(fmt.Errorf("no answer and no sign of life for %v: %w", 2*s.cfg.Channels.Stall, os.ErrDeadlineExceeded))
+		return true
 	}
 	return false
 }

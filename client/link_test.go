@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
@@ -22,6 +24,8 @@ type linkConfig struct {
 	split int
 	// registrations is how many there may be at a time; 0 for any number.
 	registrations int
+	// patient: not prompt, which else every link without RDMA is.
+	patient bool
 }
 
 // link is one end of a transport.Conn in memory. It keeps the rules of a real
@@ -37,13 +41,21 @@ type link struct {
 	once  *sync.Once
 	done  chan struct{}
 
-	mu    sync.Mutex
-	token uint32
-	mem   map[uint32]region // guarded by mu: one entry for each live token
-	regs  int               // guarded by mu: registrations not deregistered
-	sent  uint64            // guarded by mu
+	mu      sync.Mutex
+	token   uint32
+	mem     map[uint32]region // guarded by mu: one entry for each live token
+	regs    int               // guarded by mu: registrations not deregistered
+	sent    uint64            // guarded by mu
+	sendMu  sync.Mutex
+	kept    []*transport.Received // guarded by sendMu: sent with More
+	flushes int                   // guarded by sendMu: Flush calls that sent something
+	soon    *time.Timer           // of who receives
+	place   transport.PlaceFunc
+	// midway, if set, is called in the middle of what is placed.
+	midway func()
 	// onSend, if set, sees every message before it is sent.
 	onSend func(msg []byte)
+	mute   atomic.Bool     // what is sent does not arrive
 	free   []*registration // guarded by mu
 }
 
@@ -103,33 +115,118 @@ func (l *link) Send(ctx context.Context, m *transport.Message) error {
 		}
 		r.Invalidated, r.HasInvalidated = m.Invalidate, true
 	}
+	l.sendMu.Lock()
+	defer l.sendMu.Unlock()
+	l.kept = append(l.kept, r.Lend())
+	if m.More {
+		return nil
+	}
+	return l.flush(ctx)
+}
+
+// flush sends what is kept. Called with sendMu held.
+func (l *link) flush(ctx context.Context) error {
 	select {
 	case <-l.done:
 		return errLinkClosed
 	default:
 	}
+	if l.mute.Load() {
+		l.kept = l.kept[:0]
+	}
+	for len(l.kept) > 0 {
+		select {
+		case l.peer.in <- l.kept[0]:
+			l.mu.Lock()
+			l.sent++
+			l.mu.Unlock()
+			l.kept = l.kept[:copy(l.kept, l.kept[1:])]
+		case <-l.done:
+			return errLinkClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Flush implements transport.Batcher.
+func (l *link) Flush(ctx context.Context) error {
+	l.sendMu.Lock()
+	defer l.sendMu.Unlock()
+	if len(l.kept) > 0 {
+		l.flushes++
+	}
+	return l.flush(ctx)
+}
+
+// SetPlace implements transport.Placer.
+func (l *link) SetPlace(f transport.PlaceFunc) { l.place = f }
+
+// placed puts the end of a long message where the client wants it.
+func (l *link) placed(r *transport.Received) *transport.Received {
+	r.Placed, r.Copied = 0, 0
+	if l.place == nil || l.cfg.rdma || len(r.Data) < 10_000 {
+		return r
+	}
+	at, to := l.place(r.Data[:200], len(r.Data))
+	if to == nil {
+		return r
+	}
+	rest := r.Data[at:]
+	r.Data, r.Placed = r.Data[:at], len(rest)
+	half := len(rest) / 2
+	p, _ := to.Begin(0)
+	copy(p, rest[:half])
+	to.End()
+	if l.midway != nil {
+		l.midway()
+	}
+	p, _ = to.Begin(half)
+	copy(p, rest[half:])
+	to.End()
+	return r
+}
+
+func (l *link) Buffered() bool { return len(l.in) > 0 }
+
+func (l *link) Prompt() bool { return !l.cfg.patient && !l.cfg.rdma }
+
+// promptTime is how long ReceivePromptly waits.
+const promptTime = 200 * time.Microsecond
+
+// ReceivePromptly implements transport.Prompter.
+func (l *link) ReceivePromptly() (*transport.Received, error) {
+	if l.soon == nil {
+		l.soon = time.NewTimer(promptTime)
+	} else {
+		l.soon.Reset(promptTime)
+	}
+	defer l.soon.Stop()
 	select {
-	case l.peer.in <- r.Lend():
-		l.mu.Lock()
-		l.sent++
-		l.mu.Unlock()
-		return nil
+	case r := <-l.in:
+		return l.placed(r), nil
+	default:
+	}
+	select {
+	case r := <-l.in:
+		return l.placed(r), nil
 	case <-l.done:
-		return errLinkClosed
-	case <-ctx.Done():
-		return ctx.Err()
+		return nil, io.EOF
+	case <-l.soon.C:
+		return nil, nil
 	}
 }
 
 func (l *link) Receive(ctx context.Context) (*transport.Received, error) {
 	select {
 	case r := <-l.in:
-		return r, nil
+		return l.placed(r), nil
 	default:
 	}
 	select {
 	case r := <-l.in:
-		return r, nil
+		return l.placed(r), nil
 	case <-l.done:
 		return nil, io.EOF
 	case <-ctx.Done():

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
 	"github.com/smbd-rdma/smbd-rdma/internal/spnego"
@@ -22,7 +21,6 @@ type logon struct {
 	s    *Session
 	c    *conn
 	bind bool
-	mech *ntlm.Client
 	auth *spnego.Initiator
 	hash smbcrypto.Preauth
 	old  *security // nil for a new session
@@ -37,13 +35,14 @@ func (s *Session) logon(ctx context.Context, c *conn, bind bool) error {
 	l := &logon{s: s, c: c, bind: bind, hash: c.neg.preauth, old: c.sec.Load()}
 	if bind {
 		// 3.2.4.2.3.1: the requests are signed with the session's own key.
-		c.sec.Store(&security{sessionID: s.base.sessionID, signer: s.base.signer})
+		base := s.base.Load()
+		c.sec.Store(&security{sessionID: base.sessionID, signer: base.signer})
 	}
-	l.mech = &ntlm.Client{User: s.cfg.User, Password: s.cfg.Password, Domain: s.cfg.Domain, Workstation: workstation}
-	if s.server != "" {
-		l.mech.TargetSPN = "cifs/" + s.server
+	mech, err := s.mechanism(ctx, workstation)
+	if err != nil {
+		return fmt.Errorf("authentication: %w", err)
 	}
-	l.auth = spnego.NewInitiator(c.neg.token, l.mech)
+	l.auth = spnego.NewInitiator(c.neg.token, mech)
 	for range maxAuthRounds {
 		if done, err := l.round(ctx); done || err != nil {
 			return err
@@ -68,6 +67,7 @@ func (l *logon) round(ctx context.Context) (done bool, err error) {
 		req.Flags = smb2.SessionSetupFlagBinding
 	case l.old == nil:
 		k.protect = protectRaw
+		req.PreviousSessionID = l.s.sessionID.Load() // [MS-SMB2] 3.2.4.2.3: of a session made anew
 	}
 	mode := c.neg.clientMode
 	if mode&smb2.NegotiateSigningRequired != 0 {
@@ -95,7 +95,7 @@ func (l *logon) round(ctx context.Context) (done bool, err error) {
 	}
 	if k.resp.Status == ntstatus.MoreProcessingRequired {
 		if l.bind && k.resp.IsSigned() {
-			if err := l.s.base.signer.Verify(k.msg); err != nil {
+			if err := l.s.base.Load().signer.Verify(k.msg); err != nil {
 				return false, c.protocolError("3.2.5.3.3", "a SESSION_SETUP answer of a binding: %v", err)
 			}
 		}
@@ -133,7 +133,8 @@ func (l *logon) bound(k *call, flags smb2.SessionFlags) error {
 	if err != nil {
 		return err
 	}
-	sec := &security{sessionID: s.base.sessionID, sealer: s.base.sealer, opener: s.base.opener, encrypt: s.base.encrypt}
+	base := s.base.Load()
+	sec := &security{sessionID: base.sessionID, sealer: base.sealer, opener: base.opener, encrypt: base.encrypt}
 	if sec.signer, err = smbcrypto.NewSigner(n.signing, key, smbcrypto.RoleClient); err != nil {
 		return err
 	}
@@ -161,12 +162,15 @@ func orIncomplete(err error) error {
 // installs its keys.
 func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
 	s, n, cfg := l.s, l.c.neg, &l.s.cfg
-	s.guest = flags&smb2.SessionFlagIsGuest != 0
-	s.anonymous = flags&smb2.SessionFlagIsNull != 0 || cfg.User == ""
+	guest := flags&smb2.SessionFlagIsGuest != 0
+	anonymous := flags&smb2.SessionFlagIsNull != 0 || cfg.User == "" && cfg.Auth == nil
+	s.guest.Store(guest)
+	s.anonymous.Store(anonymous)
+	s.sessionID.Store(k.resp.SessionID)
 	sec := &security{sessionID: k.resp.SessionID}
 	serverSigns := n.serverMode&smb2.NegotiateSigningRequired != 0
 	encrypt := flags&smb2.SessionFlagEncryptData != 0
-	if s.guest || s.anonymous {
+	if guest || anonymous {
 		// There is no key that others do not know: nothing is protected
 		// ([MS-SMB2] 3.2.5.3.1).
 		switch {
@@ -214,13 +218,13 @@ func (l *logon) finish(k *call, flags smb2.SessionFlags) error {
 		return fmt.Errorf("encryption is required, and the server has none in dialect %v: %w", n.dialect, ntstatus.NotSupported)
 	}
 	sec.encrypt = encrypt || cfg.Encryption == EncryptRequired
-	s.base = sec
+	s.base.Store(sec)
 	l.c.sec.Store(sec)
 	return nil
 }
 
 func (s *Session) who() string {
-	if s.guest {
+	if s.guest.Load() {
 		return "a guest"
 	}
 	return "nobody"

@@ -25,6 +25,7 @@ type negotiated struct {
 	cipher       smbcrypto.Cipher
 	signing      smbcrypto.SigningAlgorithm
 	transforms   []RDMATransform
+	posix        bool // the POSIX extensions were agreed on
 	preauth      smbcrypto.Preauth
 
 	// What was offered, for FSCTL_VALIDATE_NEGOTIATE_INFO.
@@ -35,7 +36,7 @@ type negotiated struct {
 
 // clientCapabilities are offered with dialects 3.x. MULTI_CHANNEL is there so that
 // the server lists its interfaces.
-const clientCapabilities = smb2.GlobalCapLargeMTU | smb2.GlobalCapMultiChannel
+const clientCapabilities = smb2.GlobalCapLargeMTU | smb2.GlobalCapMultiChannel | smb2.GlobalCapLeasing | smb2.GlobalCapDirectoryLeasing
 
 // minTransact is the least that [MS-SMB2] 3.2.5.2 accepts for the server's sizes.
 const minTransact = 65536
@@ -101,6 +102,9 @@ func negotiate(ctx context.Context, c *conn, cfg *Config, serverName string) (*n
 	if err := n.take(c, cfg, &resp); err != nil {
 		return nil, err
 	}
+	if cfg.POSIX == POSIXRequired && !n.posix {
+		return nil, fmt.Errorf("the server has no POSIX extensions in dialect %v: %w", n.dialect, errors.ErrUnsupported)
+	}
 	return n, nil
 }
 
@@ -135,6 +139,9 @@ func negotiateContexts(cfg *Config, serverName string) ([]smb2.NegotiateContext,
 			ids = append(ids, smb2.RDMATransformID(v))
 		}
 		err = errors.Join(err, add(smb2.ContextRDMATransformCapabilities, &smb2.RDMATransformCapabilities{RDMATransformIDs: ids}))
+	}
+	if cfg.POSIX != POSIXOff {
+		cs = append(cs, smb2.NegotiateContext{Type: smb2.ContextPosixExtensions, Data: []byte(smb2.PosixExtensionsTag)})
 	}
 	if serverName != "" {
 		err = errors.Join(err, add(smb2.ContextNetnameNegotiate, &smb2.NetnameContext{NetName: serverName}))
@@ -220,6 +227,9 @@ func (n *negotiated) takeContexts(c *conn, cfg *Config, cs []smb2.NegotiateConte
 			return c.protocolError("3.2.5.2", "signing algorithms %v chosen", sig.SigningAlgorithms)
 		}
 		n.signing = smbcrypto.SigningAlgorithm(sig.SigningAlgorithms[0])
+	}
+	if err := n.takePosix(c, cfg, cs); err != nil {
+		return err
 	}
 	return n.takeTransforms(c, cfg, cs)
 }

@@ -603,7 +603,7 @@ func TestListedNames(t *testing.T) {
 		f, l := newFake(t, linkConfig{})
 		f.on[smb2.CommandQueryDirectory] = func(f *fake, h smb2.Header, msg []byte) bool {
 			list := smb2.NewEntryList(nil, 4096)
-			list.AppendDirectoryEntry(listClass, &smb2.DirectoryEntry{FileName: name})
+			list.AppendDirectoryEntry(leanClass, &smb2.DirectoryEntry{FileName: name})
 			f.reply(h, 0, &smb2.QueryDirectoryResponse{OutputBuffer: list.Bytes()})
 			return true
 		}

@@ -205,6 +205,9 @@ func (c *chunk) placed(k *call, m *smb2.ReadResponse) (int, error) {
 			len(m.Data), m.DataRemaining, len(c.p))
 	}
 	n := int(m.DataRemaining)
+	if c.pipe != nil && c.pipe.Torn {
+		return 0, conn.protocolError("3.2.5.11", "%d bytes were written by RDMA, some of them twice", n)
+	}
 	if n == 0 {
 		return 0, nil
 	}

@@ -9,25 +9,6 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 )
 
-// receive hands answers to those who wait until the connection ends.
-func (c *conn) receive(ctx context.Context) {
-	defer c.wg.Done()
-	for {
-		r, err := c.tr.Receive(ctx)
-		if err != nil {
-			_ = c.fail(err)
-			return
-		}
-		c.got.Add(1)
-		in := newInbound(r)
-		err = c.message(in)
-		in.release()
-		if err != nil {
-			return // the connection has failed
-		}
-	}
-}
-
 // message takes one message from the transport apart, [MS-SMB2] 3.2.5.1. An error
 // means that the connection has ended.
 func (c *conn) message(in *inbound) error {
@@ -92,7 +73,7 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		c.mu.Unlock()
 		return c.protocolError("3.2.5.1.2", "answer to message %d, which was not sent yet", h.MessageID)
 	}
-	raw, wantSigned, wantEncrypted := k.protect&(protectRaw|protectBind) != 0, k.signed, k.encrypted
+	raw, wantSigned, wantEncrypted, lease := k.protect&(protectRaw|protectBind) != 0, k.signed, k.encrypted, k.lease
 	c.mu.Unlock()
 
 	interim := h.Status == ntstatus.Pending && h.IsAsync()
@@ -111,6 +92,14 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		}
 	case wantSigned && !interim:
 		return c.unprotected(h, "not signed")
+	}
+	if h.Status == ntstatus.UserSessionDeleted && c.sess.reconnects() && h.Command != smb2.CommandLogoff && c.isChannel() {
+		return c.sess.closedByServer(c)
+	}
+	if lease != nil {
+		if err := c.sess.granted(c, lease, h, msg); err != nil {
+			return c.protocolError("3.2.5.7.5", "%v", err)
+		}
 	}
 
 	c.mu.Lock()
@@ -134,14 +123,23 @@ func (c *conn) answer(in *inbound, msg []byte, h smb2.Header, sec *security, enc
 		return nil
 	}
 	delete(c.pending, h.MessageID)
+	if k.changes && k.file != nil {
+		k.file.changes.Add(1) // before the connection can fail
+	}
 	c.pump()
 	c.counters.responses.Add(1)
 	if k.gone {
+		k.forsaken()
 		c.lateAnswer(k, msg, h)
 		return nil
 	}
 	in.refs.Add(1)
 	k.resp, k.msg, k.in, k.answerSealed, k.state = h, msg, in, encrypted, callAnswered
+	if k.parked {
+		c.unpark(k)
+		k.woken = true
+		c.woken.Add(1)
+	}
 	k.wake()
 	return nil
 }
@@ -156,11 +154,19 @@ func (c *conn) unprotected(h smb2.Header, how string) error {
 	return c.protocolError("3.2.5.1.3", "%v answer to message %d is %s", h.Command, h.MessageID, how)
 }
 
-// unsolicited deals with messages that answer nothing: breaks of oplocks, which
-// this client never takes, and notifications.
+// unsolicited deals with messages that answer nothing: breaks of leases, of oplocks,
+// which this client never takes, and notifications.
 func (c *conn) unsolicited(msg []byte, h smb2.Header, sec *security) error {
 	switch h.Command {
-	case smb2.CommandOplockBreak: // unsigned by [MS-SMB2] 3.3.4.6
+	case smb2.CommandOplockBreak: // unsigned by [MS-SMB2] 3.3.4.6, 3.3.4.7
+		if smb2.IsLeaseBreak(msg) {
+			n, err := smb2.ParseLeaseBreakNotification(msg)
+			if err != nil {
+				return c.badBody(h.Command, err)
+			}
+			c.sess.leaseBroken(c, &n)
+			return nil
+		}
 		c.log.Debug("oplock break ignored", "conn", c.tr.RemoteAddr())
 		return nil
 	case smb2.CommandServerToClientNotification: // 3.2.5.1.10
@@ -169,8 +175,7 @@ func (c *conn) unsolicited(msg []byte, h smb2.Header, sec *security) error {
 			return c.badBody(h.Command, err)
 		}
 		if n.NotificationType == smb2.NotifySessionClosed && sec != nil && h.SessionID == sec.sessionID {
-			c.sess.end(&lostError{errSessionClosed}) // on all channels
-			return c.fail(errSessionClosed)
+			return c.sess.closedByServer(c) // on all channels
 		}
 		return nil
 	}
@@ -188,6 +193,16 @@ func (c *conn) lateAnswer(k *call, msg []byte, h smb2.Header) {
 	if m, err := smb2.ParseCreateResponse(msg); err == nil {
 		c.orphans = append(c.orphans, orphan{k.treeID, k.protect, m.FileID})
 	}
+}
+
+// disown has what a CREATE has opened closed, where its caller has no use for it.
+func (k *call) disown() {
+	if k.gone || k.msg == nil {
+		return // there is no answer yet, or none that its caller may look at
+	}
+	k.conn.mu.Lock()
+	defer k.conn.mu.Unlock()
+	k.conn.lateAnswer(k, k.msg, k.resp)
 }
 
 // closeOrphans sends a CLOSE for every open whose CREATE was abandoned. Nobody

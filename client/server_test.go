@@ -276,6 +276,24 @@ func TestShareAsFS(t *testing.T) {
 	s.file(t, "d/b", random(100))
 	s.file(t, "d/e/ünïcode 😀", random(3000))
 	must(t, fstest.TestFS(sh.FS(), "a", "d/b", "d/e/ünïcode 😀"))
+	sub, err := fs.Sub(sh.FS(), "d")
+	must(t, err)
+	must(t, fstest.TestFS(sub, "b", "e/ünïcode 😀"))
+	// Links are listed as such with the POSIX extensions; else as what they lead to.
+	must(t, sh.Symlink(context.Background(), "d/b", "link"))
+	must(t, fstest.TestFS(s.mount(t, Config{POSIX: POSIXRequired}).FS(), "a", "d/b", "link"))
+	must(t, sh.Symlink(context.Background(), "e/none", "d/dangling"))
+	if names, err := fs.Glob(sub, "*/ü*"); err != nil || len(names) != 1 {
+		t.Error(names, err)
+	}
+	if target, err := fs.ReadLink(sub, "dangling"); target != "e/none" || err != nil {
+		t.Error(target, err)
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := fs.ReadFile(sh.FSContext(over), "a"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 // A context that ends stops the wait; the connection and the file live on.

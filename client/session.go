@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -23,8 +25,8 @@ type Session struct {
 	server string
 	calls  sync.Pool // of *call
 
-	guest, anonymous bool      // written by logon, before anybody else has the Session
-	base             *security // written by logon likewise; nil for guests: the keys of the session itself
+	guest, anonymous atomic.Bool
+	base             atomic.Pointer[security] // nil for guests: the keys of the session itself
 
 	sequence atomic.Uint32 // Session.ChannelSequence, in its low 16 bits
 	set      atomic.Pointer[channels]
@@ -35,9 +37,36 @@ type Session struct {
 	err    error   // guarded by chanMu: why the session has ended
 	// done is closed when err is set and the last channel has gone.
 	done chan struct{}
+	// down is closed when there is a connection again, or never will be; nil while
+	// there is one. guarded by chanMu
+	down     chan struct{}
+	reviving sync.WaitGroup // the goroutine that makes the session anew
+	leaving  atomic.Bool    // it is not to be made anew any more
+	reviveMu sync.Mutex     // held while it is made anew
+	// When that was, and how long to wait if it does not last. guarded by reviveMu
+	upAt  time.Time
+	pause time.Duration
 
+	openMu sync.Mutex
+	// What is had again with the session, if it is made anew. guarded by openMu
+	shares map[*Share]struct{}
+	files  map[*File]struct{}
+
+	aheads   sync.Map // of *File: those that have read ahead
 	keeper   keeper
 	counters sessionCounters
+
+	sessionID atomic.Uint64 // of the latest
+	// generation counts how often the session was made anew.
+	generation atomic.Uint64
+	ctx        context.Context // ended by Close
+	cancel     context.CancelFunc
+
+	leaseMu    sync.Mutex           // nests in conn.mu and chanMu
+	leases     map[smb2.GUID]*Lease // guarded by leaseMu: those that opens or CREATEs use
+	leasesDown bool                 // guarded by leaseMu: there is no connection
+	breaks     breakQueue           // guarded by leaseMu
+	leaseCond  *sync.Cond           // of leaseMu: a goroutine of breaks has ended
 
 	reauthMu sync.Mutex // held while the session is renewed
 	giveUpMu sync.Mutex // held while a silent channel is given up
@@ -45,7 +74,7 @@ type Session struct {
 
 // sessionCounters are those figures of Stats that belong to no connection.
 type sessionCounters struct {
-	reauths, replays, failovers, bindings atomic.Uint64
+	reauths, replays, failovers, bindings, reconnects atomic.Uint64
 }
 
 // Dial connects to addr, HOST:PORT as the dialer takes it, negotiates and logs on.
@@ -60,6 +89,9 @@ func Dial(ctx context.Context, d transport.Dialer, addr string, cfg Config) (*Se
 	}
 	if _, err := cfg.withDefaults(); err != nil {
 		return nil, err
+	}
+	if cfg.Reconnect.Enabled && cfg.Reconnect.Dial == nil {
+		cfg.Reconnect.Dial = func(ctx context.Context) (transport.Conn, error) { return d.Dial(ctx, addr) }
 	}
 	tr, err := d.Dial(ctx, addr)
 	if err != nil {
@@ -76,8 +108,14 @@ func New(ctx context.Context, tr transport.Conn, cfg Config) (*Session, error) {
 	if err != nil {
 		return nil, errors.Join(err, tr.Close())
 	}
+	if cfg.Reconnect.Enabled && cfg.Reconnect.Dial == nil {
+		return nil, errors.Join(fmt.Errorf("client: Config.Reconnect has no Dial: %w", fs.ErrInvalid), tr.Close())
+	}
 	s := &Session{cfg: cfg, server: cfg.ServerName, done: make(chan struct{}),
-		keeper: keeper{wake: make(chan struct{}, 1), first: make(chan struct{})}}
+		keeper: keeper{wake: make(chan struct{}, 1), first: make(chan struct{})}, leases: make(map[smb2.GUID]*Lease),
+		shares: make(map[*Share]struct{}), files: make(map[*File]struct{})}
+	s.leaseCond = sync.NewCond(&s.leaseMu)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.server == "" {
 		if host, _, err := net.SplitHostPort(tr.RemoteAddr().String()); err == nil {
 			s.server = host
@@ -126,6 +164,9 @@ func (s *Session) doOn(ctx context.Context, c *conn, k *call, also ...ntstatus.S
 				c = next
 				continue
 			}
+			if r.err != nil {
+				return r.err
+			}
 			return err
 		}
 		st := k.resp.Status
@@ -169,7 +210,11 @@ func (s *Session) reauth(ctx context.Context, seen uint64) error {
 		if err == nil {
 			break
 		}
-		if s.failover(ctx, c, &r) == nil {
+		next := s.failover(ctx, c, &r)
+		switch {
+		case next != nil && next.generation != c.generation:
+			return nil // it is another session by now
+		case next == nil:
 			return fmt.Errorf("renewing the expired session: %w", err)
 		}
 	}
@@ -208,6 +253,7 @@ type Info struct {
 	// Guest: the server did not know the user. Anonymous: none was named.
 	Guest, Anonymous bool
 	MultiChannel     bool // the server's capability
+	POSIX            bool // the POSIX extensions are used
 	Local, Remote    string
 	// RDMAProvider names the transport's RDMA provider, "" without one;
 	// RemoteInvalidation says that answers revoke the server's access to memory.
@@ -228,9 +274,9 @@ func (s *Session) Info() Info {
 		SigningRequiredByServer: n.serverMode&smb2.NegotiateSigningRequired != 0,
 		Signed:                  sec.sign && !sec.encrypt, SigningAlgorithm: SigningAlgorithm(n.signing),
 		Encrypted: sec.encrypt, Cipher: Cipher(n.cipher),
-		Guest: s.guest, Anonymous: s.anonymous,
-		MultiChannel: n.capabilities&smb2.GlobalCapMultiChannel != 0,
-		Local:        c.tr.LocalAddr().String(), Remote: c.tr.RemoteAddr().String(),
+		Guest: s.guest.Load(), Anonymous: s.anonymous.Load(),
+		MultiChannel: n.capabilities&smb2.GlobalCapMultiChannel != 0, POSIX: n.posix,
+		Local: c.tr.LocalAddr().String(), Remote: c.tr.RemoteAddr().String(),
 		RDMATransforms: slices.Clone(n.transforms),
 	}
 	if r := c.rdma; r != nil {
@@ -278,26 +324,36 @@ func (s *Session) Err() error {
 // connections as Close does.
 func (s *Session) Logoff(ctx context.Context) error {
 	s.stopKeeper() // or it would bind channels to a session that is gone
+	s.leaving.Store(true)
 	k := s.newCall(smb2.CommandLogoff)
 	defer k.free()
+	k.session = s.current()
 	err := k.encode(&smb2.LogoffRequest{})
-	if err == nil {
+	if err == nil && !s.isDown() { // else there is nobody to be told
 		err = s.do(ctx, k)
+	}
+	if errors.Is(err, errSessionChanged) {
+		err = nil // it has ended with its connection
 	}
 	_ = s.Close() // never fails
 	return wrap("log off from", s.server, err)
 }
 
 // Close ends the connections without a word to the server, which then closes every
-// file of the session. It may be called at any time, more than once, and returns
+// file of the session, but those that are durable, see ReconnectConfig: of these it lets
+// others have what they want, and closes them when their time is over. It may be called at any time, more than once, and returns
 // when the session's goroutines have ended. Calls under way fail with ErrClosed.
 func (s *Session) Close() error {
 	s.end(ErrClosed)
+	s.cancel()
 	s.stopKeeper()
+	s.reviving.Wait()
 	for _, c := range s.set.Load().all { // who joined in the same moment
 		c.close()
 	}
 	s.reap()
+	s.closeBreaks()
+	s.dropAheads()
 	return nil
 }
 
@@ -337,7 +393,7 @@ func (s *Session) queryInterfaces(ctx context.Context) ([]NetworkInterface, *Sha
 
 func (sh *Share) interfaces(ctx context.Context) ([]NetworkInterface, error) {
 	protect := protection(0)
-	if sh.s.base != nil {
+	if sh.s.base.Load() != nil {
 		protect = protectSign // servers may refuse it unsigned, [MS-SMB2] 3.3.5.15.11
 	}
 	k, out, err := sh.ioctl(ctx, smb2.FsctlQueryNetworkInterfaceInfo, smb2.AnyFileID, nil, sh.s.maxAnswer(), protect)
@@ -364,6 +420,9 @@ func (sh *Share) interfaces(ctx context.Context) ([]NetworkInterface, error) {
 func wrap(op, path string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, ntstatus.PathNotCovered) && !errors.Is(err, ErrDFS) {
+		err = fmt.Errorf("%w: %w", ErrDFS, err)
 	}
 	e := &Error{Op: op, Path: path, Err: err}
 	if pe := (*ProtocolError)(nil); !errors.As(err, &pe) {

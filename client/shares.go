@@ -104,14 +104,14 @@ func (f *File) transact(ctx context.Context, in []byte) (out []byte, more bool, 
 	}
 	size := f.sh.s.maxAnswer()
 	if in != nil {
-		k, out, err := f.sh.ioctl(ctx, smb2.FsctlPipeTransceive, id, in, size, protectOnce, ntstatus.BufferOverflow)
+		k, out, err := f.ioctl(ctx, smb2.FsctlPipeTransceive, in, size, protectOnce, ntstatus.BufferOverflow)
 		if err != nil {
 			return nil, false, err
 		}
 		defer k.free()
 		return slices.Clone(out), k.resp.Status == ntstatus.BufferOverflow, nil
 	}
-	k := f.sh.call(smb2.CommandRead)
+	k := f.call(smb2.CommandRead)
 	defer k.free()
 	k.once = true
 	if err := k.encode(&smb2.ReadRequest{Padding: smb2.ReadDataOffset, Length: uint32(size), FileID: id}); err != nil {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
 	"github.com/smbd-rdma/smbd-rdma/transport"
@@ -167,6 +169,74 @@ func BenchmarkRead(b *testing.B) {
 				}
 			}
 			must(b, f.Close())
+		})
+	}
+}
+
+// A session outlives its connections over real transports, and the server that listens
+// on their port.
+func TestReconnectOverWholeStack(t *testing.T) {
+	p, err := iwarp.New(iwarp.Config{})
+	must(t, err)
+	overRDMA, err := smbdirect.NewDialer(p, "iwarp", smbdirect.Config{})
+	must(t, err)
+	plain, err := tcp.NewDialer(tcp.Config{})
+	must(t, err)
+	for _, c := range []struct {
+		name   string
+		d      transport.Dialer
+		listen func(addr string) (transport.Listener, error)
+		path   DataPath
+	}{
+		{"tcp", plain, func(addr string) (transport.Listener, error) {
+			return tcp.Listen(context.Background(), addr, tcp.Config{})
+		}, PathInline},
+		{"iwarp", overRDMA, func(addr string) (transport.Listener, error) {
+			return smbdirect.Listen(context.Background(), p, "iwarp", addr, smbdirect.Config{})
+		}, PathRDMA},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			addr := "127.0.0.1:0"
+			start := func() (stop func()) {
+				l, err := c.listen(addr)
+				for errors.Is(err, syscall.EADDRINUSE) { // the one before is still closing
+					time.Sleep(time.Millisecond)
+					l, err = c.listen(addr)
+				}
+				must(t, err)
+				addr = l.Addr().String()
+				return serveDir(t, dir, l, leaveSigning)
+			}
+			stop := start()
+			cfg := again(ReopenSameTrusting)
+			cfg.User, cfg.Password = "ann", "secret"
+			s, err := Dial(context.Background(), c.d, addr, cfg)
+			must(t, err)
+			defer s.Close()
+			sh, err := s.Mount(context.Background(), "data")
+			must(t, err)
+			f, err := sh.Create(context.Background(), "f")
+			must(t, err)
+			data := random(2 << 20)
+			for range 3 {
+				_, err := f.WriteAt(data, 0)
+				must(t, err)
+				stop()
+				stop = start()
+				if sh.DataPath() != c.path {
+					t.Fatal(sh.DataPath())
+				}
+				got := make([]byte, len(data))
+				if n, err := f.ReadAt(got, 0); n != len(got) || err != nil || !bytes.Equal(got, data) {
+					t.Fatal(n, err)
+				}
+			}
+			must(t, f.Close())
+			if n := s.TransportStats().Registrations; n != 0 || s.Stats().Reconnects < 3 {
+				t.Fatalf("%d registrations left, %d reconnections", n, s.Stats().Reconnects)
+			}
+			stop()
 		})
 	}
 }

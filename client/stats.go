@@ -27,7 +27,9 @@ type Stats struct {
 	// server has no RDMA transform for that.
 	RDMADeclined uint64
 	// BytesCopied counts file bytes that were copied from one buffer in user space
-	// to another: those that came inline, those that were encrypted inline, and of
+	// to another: those that came inline, but for what the transport could receive where
+	// it belongs (of long READs over TCP nearly all), those of small requests that were
+	// sent together with others, those that were encrypted inline, and of
 	// RDMA (where encryption is on the way and needs no copy) what the transport says it copied, which is nothing unless CRCs or markers
 	// are on, or FPDUs are cut to the segments of an Ethernet.
 	BytesCopied uint64
@@ -37,6 +39,9 @@ type Stats struct {
 	// were lost while another lived on, and Replays the requests that were sent
 	// again because of that.
 	Bindings, Failovers, Replays uint64
+	// Reconnects counts how often the session was made anew after its last connection
+	// was lost.
+	Reconnects uint64
 }
 
 // Stats may be called at any time, also after Close. It covers all channels, also
@@ -56,6 +61,7 @@ func (s *Session) Stats() Stats {
 	}
 	n := &s.counters
 	t.Reauthentications, t.Bindings = n.reauths.Load(), n.bindings.Load()
+	t.Reconnects = n.reconnects.Load()
 	t.Failovers, t.Replays = n.failovers.Load(), n.replays.Load()
 	return t
 }

@@ -17,12 +17,21 @@ import (
 // does. It takes one round trip.
 func (sh *Share) Stat(ctx context.Context, name string) (*FileInfo, error) {
 	fi, err := sh.stat(ctx, name, 0)
+	if errors.Is(err, ntstatus.IOReparseTagNotHandled) { // a FIFO or the like, which leads nowhere
+		return sh.Lstat(ctx, name)
+	}
 	return fi, wrap("stat", name, err)
 }
 
 // Lstat is Stat, but describes a reparse point (a symbolic link) itself.
 func (sh *Share) Lstat(ctx context.Context, name string) (*FileInfo, error) {
 	fi, err := sh.stat(ctx, name, OptOpenReparsePoint)
+	if err == nil && fi.tag == smb2.ReparseTagNFS {
+		// Only its data tell what it is; if they can't be read or are damaged it stays irregular.
+		if sp, serr := sh.special(ctx, name); serr == nil {
+			fi.kind = sp.Mode
+		}
+	}
 	return fi, wrap("lstat", name, err)
 }
 
@@ -32,12 +41,13 @@ func (sh *Share) stat(ctx context.Context, name string, opt Option) (*FileInfo, 
 		return nil, err
 	}
 	size := sh.s.maxAnswer()
-	k, err := sh.queryCall(smb2.AnyFileID, smb2.InfoFile, uint8(smb2.ClassFileAllInformation), size)
+	k, err := sh.queryCall(smb2.AnyFileID, smb2.InfoFile, uint8(sh.infoClass()), size)
 	if err != nil {
 		return nil, err
 	}
 	defer k.free()
-	o := CreateOptions{Access: AccessReadAttributes | AccessReadEA | AccessSynchronize, Options: opt}
+	// No more than that: other rights would break leases ([MS-FSA] 2.1.4.12).
+	o := CreateOptions{Access: AccessReadAttributes | AccessSynchronize, Options: opt}
 	if err := sh.on(ctx, name, o, k); err != nil {
 		return nil, err
 	}
@@ -45,11 +55,7 @@ func (sh *Share) stat(ctx context.Context, name string, opt Option) (*FileInfo, 
 	if err != nil {
 		return nil, err
 	}
-	m, err := smb2.ParseFileAllInformation(out)
-	if err != nil {
-		return nil, k.badBody(err)
-	}
-	return infoOfAll(base, &m), nil
+	return sh.infoOf(k, base, out)
 }
 
 // setOn opens a file, sets information about it and closes it, in one round trip.
@@ -118,17 +124,78 @@ func (sh *Share) remove(ctx context.Context, name string) error {
 	if wire == "" {
 		return ntstatus.AccessDenied // nobody removes the root of a share
 	}
-	o := CreateOptions{Access: AccessDelete | AccessReadAttributes | AccessSynchronize, Options: OptOpenReparsePoint}
 	del := &smb2.FileDispositionInformation{DeletePending: true}
-	err = sh.setOn(ctx, name, o, smb2.ClassFileDispositionInformation, del)
-	if errors.Is(err, ntstatus.CannotDelete) {
-		if err := sh.setOn(ctx, name, CreateOptions{Access: AccessWriteAttributes | AccessSynchronize, Options: OptOpenReparsePoint},
-			smb2.ClassFileBasicInformation, attributes(AttrNormal)); err != nil {
-			return err
-		}
-		err = sh.setOn(ctx, name, o, smb2.ClassFileDispositionInformation, del)
+	err = sh.setAlone(ctx, name, smb2.ClassFileDispositionInformation, del)
+	if !errors.Is(err, ntstatus.CannotDelete) {
+		return err
+	}
+	// Its other names, if it has some, stay read-only.
+	ex := &smb2.FileDispositionInformationEx{Flags: smb2.DispositionDelete | smb2.DispositionIgnoreReadonlyAttribute}
+	if sh.setAlone(ctx, name, smb2.ClassFileDispositionInformationEx, ex) == nil {
+		return nil
+	}
+	// A server older than the flag.
+	return sh.whileWritable(ctx, name, func() error {
+		return sh.setAlone(ctx, name, smb2.ClassFileDispositionInformation, del)
+	})
+}
+
+// WhileWritable takes the read-only attribute off a file, calls do, and puts it back, also
+// if the file has lost that name meanwhile: what can't be done with a read-only file, such
+// as opening it with OptDeleteOnClose, is done so. A symbolic link is meant itself. The
+// error is do's if that was called.
+func (sh *Share) WhileWritable(ctx context.Context, name string, do func() error) error {
+	return wrap("make writable", name, sh.whileWritable(ctx, name, do))
+}
+
+func (sh *Share) whileWritable(ctx context.Context, name string, do func() error) error {
+	f, err := sh.create(ctx, name, CreateOptions{
+		Access: AccessReadAttributes | AccessWriteAttributes | AccessSynchronize, Options: OptOpenReparsePoint})
+	if err != nil {
+		return err
+	}
+	defer f.Close() // what is deleted goes now; nothing was written
+	fi, err := f.stat(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.SetAttributes(ctx, fi.attr&^AttrReadOnly); err != nil {
+		return err
+	}
+	err = do()
+	// Also if ctx has ended meanwhile.
+	if aerr := f.SetAttributes(context.WithoutCancel(ctx), fi.attr); aerr != nil && (err != nil || fi.links > 1) {
+		sh.s.cfg.Logger.Warn("a file that was made writable has lost its read-only attribute", "name", name, "err", aerr)
 	}
 	return err
+}
+
+// setAlone is setOn for what takes a name away. Two clients that do so at once would both
+// have the file open before one of them is done, and the other would go on with it, under
+// whatever name it has then. So the open does not share deleting with others: who comes
+// second tries again, and finds no such name. One who keeps a file open for deleting
+// is not waited for.
+func (sh *Share) setAlone(ctx context.Context, name string, class smb2.FileInfoClass, m body) error {
+	o := CreateOptions{
+		Access: AccessDelete | AccessReadAttributes | AccessSynchronize, Options: OptOpenReparsePoint,
+		Share: ShareRead | ShareWrite,
+	}
+	const tries = 8
+	for i := range tries {
+		err := sh.setOn(ctx, name, o, class, m)
+		if !errors.Is(err, ntstatus.SharingViolation) {
+			return err
+		}
+		wait := time.NewTimer(time.Millisecond << i / 4)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return context.Cause(ctx)
+		}
+	}
+	o.Share = ShareAll
+	return sh.setOn(ctx, name, o, class, m)
 }
 
 // RemoveAll removes a file, or a directory with all in it; nil if there is none.
@@ -170,9 +237,7 @@ func (sh *Share) removeAll(ctx context.Context, name string) error {
 func (sh *Share) Rename(ctx context.Context, oldName, newName string, replace bool) error {
 	wire, err := wireName(newName)
 	if err == nil {
-		err = sh.setOn(ctx, oldName,
-			CreateOptions{Access: AccessDelete | AccessReadAttributes | AccessSynchronize, Options: OptOpenReparsePoint},
-			smb2.ClassFileRenameInformation, &smb2.FileRenameInformation{ReplaceIfExists: replace, FileName: wire})
+		err = sh.setAlone(ctx, oldName, smb2.ClassFileRenameInformation, &smb2.FileRenameInformation{ReplaceIfExists: replace, FileName: wire})
 	}
 	return wrap("rename", oldName, err)
 }
@@ -269,72 +334,4 @@ func (sh *Share) WriteFile(ctx context.Context, name string, data []byte, perm f
 	}
 	_, err = f.WriteAtContext(ctx, data, 0)
 	return errors.Join(err, f.Close())
-}
-
-// StatFS describes the file system below a share.
-type StatFS struct {
-	BlockSize   int64  // bytes in an allocation unit
-	TotalBlocks uint64 // of BlockSize, for this user
-	// FreeBlocks are all that are free, AvailableBlocks those that the user may use.
-	FreeBlocks, AvailableBlocks uint64
-	MaxNameLen                  int    // characters in one element of a name
-	FSType                      string // as "NTFS"
-	FSAttributes                uint32 // [MS-FSCC] 2.5.1
-	Label                       string
-	VolumeSerial                uint32
-}
-
-// StatFS describes the file system below the share.
-func (sh *Share) StatFS(ctx context.Context) (*StatFS, error) {
-	st, err := sh.statFS(ctx)
-	return st, wrap("statfs", sh.name, err)
-}
-
-func (sh *Share) statFS(ctx context.Context) (*StatFS, error) {
-	f, err := sh.create(ctx, "", CreateOptions{Access: AccessReadAttributes | AccessSynchronize})
-	if err != nil {
-		return nil, err
-	}
-	st := new(StatFS)
-	err = f.statFS(ctx, st)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, err
-	}
-	return st, nil
-}
-
-func (f *File) statFS(ctx context.Context, st *StatFS) error {
-	const size = 4096
-	for _, class := range []smb2.FsInfoClass{
-		smb2.ClassFileFsFullSizeInformation, smb2.ClassFileFsAttributeInformation, smb2.ClassFileFsVolumeInformation,
-	} {
-		k, out, err := f.query(ctx, smb2.InfoFilesystem, uint8(class), size)
-		if err != nil {
-			return err
-		}
-		switch class {
-		case smb2.ClassFileFsFullSizeInformation:
-			m, perr := smb2.ParseFileFsFullSizeInformation(out)
-			st.BlockSize = size64(uint64(m.SectorsPerAllocationUnit) * uint64(m.BytesPerSector))
-			st.TotalBlocks, st.FreeBlocks, st.AvailableBlocks =
-				m.TotalAllocationUnits, m.ActualAvailableAllocationUnits, m.CallerAvailableAllocationUnits
-			err = perr
-		case smb2.ClassFileFsAttributeInformation:
-			m, perr := smb2.ParseFileFsAttributeInformation(out)
-			st.MaxNameLen, st.FSType, st.FSAttributes = int(m.MaximumComponentNameLength), m.FileSystemName, uint32(m.FileSystemAttributes)
-			err = perr
-		case smb2.ClassFileFsVolumeInformation:
-			m, perr := smb2.ParseFileFsVolumeInformation(out)
-			st.Label, st.VolumeSerial = m.VolumeLabel, m.VolumeSerialNumber
-			err = perr
-		}
-		if err != nil {
-			err = k.badBody(err)
-		}
-		k.free()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -114,7 +114,7 @@ func (w *Watcher) next(ctx context.Context) ([]Change, error) {
 		return nil, err
 	}
 	s := w.f.sh.s
-	k := w.f.sh.call(smb2.CommandChangeNotify)
+	k := w.f.call(smb2.CommandChangeNotify)
 	defer k.free()
 	k.long = true
 	req := smb2.ChangeNotifyRequest{

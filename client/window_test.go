@@ -69,13 +69,22 @@ type countingLink struct {
 
 func (l *countingLink) Receive(ctx context.Context) (*transport.Received, error) {
 	r, err := l.link.Receive(ctx)
-	if err != nil {
-		return nil, err
+	return l.count(r), err
+}
+
+func (l *countingLink) ReceivePromptly() (*transport.Received, error) {
+	r, err := l.link.ReceivePromptly()
+	return l.count(r), err
+}
+
+func (l *countingLink) count(r *transport.Received) *transport.Received {
+	if r == nil {
+		return nil
 	}
 	l.out.Add(1)
 	mine := transport.NewReceived(func(*transport.Received) { r.Release(); l.out.Add(-1) })
-	mine.Data, mine.Invalidated, mine.HasInvalidated = r.Data, r.Invalidated, r.HasInvalidated
-	return mine.Lend(), nil
+	mine.Data, mine.Placed, mine.Invalidated, mine.HasInvalidated = r.Data, r.Placed, r.Invalidated, r.HasInvalidated
+	return mine.Lend()
 }
 
 func (l *countingLink) Send(ctx context.Context, m *transport.Message) error {
