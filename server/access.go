@@ -87,6 +87,9 @@ func (t *tree) token() *accessToken {
 func (o *open) grantedOn(ctx context.Context, sec *security, name string, want smb2.AccessMask) (g smb2.AccessMask, byDescriptor bool, err error) {
 	t := o.tree.token()
 	g = sec.granted(t) | smb2.FileReadAttributes
+	if o.posix && !sec.stored && (t.Admin || t.UID == sec.info.UID) {
+		g |= smb2.FileWriteAttributes // POSIX has the owner set times and link, whatever the mode
+	}
 	if g&smb2.Delete != 0 {
 		return g, sec.stored, nil
 	}
@@ -187,10 +190,25 @@ func (c *creation) authorizeStream(ctx context.Context, o *open, base vfs.File, 
 
 // denied leaves a trace of an access that was refused.
 func (s *Server) denied(o *open, name string, missing smb2.AccessMask) {
-	s.log.Debug("access denied", "user", o.sess.who().user, "share", o.tree.share.Name, "name", name, "missing", missing)
+	o.tree.refused(name, missing, ntstatus.AccessDenied)
+}
+
+// refuseChange is the status st of a change that a share refuses that is read-only for the
+// tree's user, and leaves a trace of it. missing are the rights it would have taken, 0
+// where it is not a question of rights alone.
+func (t *tree) refuseChange(name string, missing smb2.AccessMask, st ntstatus.Status) ntstatus.Status {
+	if !t.ipc {
+		t.refused(name, missing, st)
+	}
+	return st
+}
+
+func (t *tree) refused(name string, missing smb2.AccessMask, st ntstatus.Status) {
+	s := t.sess.srv
+	s.log.Debug("access denied", "user", t.sess.who().user, "share", t.share.Name, "name", name, "missing", missing, "read only", t.readOnly())
 	s.audit(nil, AuditEvent{
-		Kind: AuditAccess, Peer: addrString(o.tree.peer), User: o.sess.userName(), Account: o.tree.token().Name, Share: o.tree.share.Name,
-		Name: name, Missing: uint32(missing), Status: ntstatus.AccessDenied,
+		Kind: AuditAccess, Peer: addrString(t.peer), User: t.sess.userName(), Account: t.token().Name, Share: t.share.Name,
+		Name: name, Missing: uint32(missing), Status: st, ReadOnly: t.readOnly(),
 	})
 }
 
@@ -292,9 +310,19 @@ func (o *open) mayRemove(ctx context.Context, name string) ntstatus.Status {
 const readable = smb2.FileReadData | smb2.FileReadEA | smb2.FileReadAttributes | smb2.ReadControl
 
 // mayRead reports whether the entry may be seen in a listing that hides what
-// cannot be read.
+// cannot be read. Of a symbolic link that is what it leads to, for who does not see the
+// link; one that leads nowhere hides nothing.
 func (o *open) mayRead(ctx context.Context, name string) (bool, error) {
-	_, sec, err := o.securityOf(ctx, name)
+	info, sec, err := o.securityOf(ctx, name)
+	if err == nil && !o.posix && info.Mode&fs.ModeSymlink != 0 {
+		switch _, target, e := o.securityAt(ctx, o.fs, name, vfs.OpenOptions{}); {
+		case e == nil:
+			sec = target
+		case errors.Is(e, vfs.ErrOutside), errors.Is(e, fs.ErrNotExist), errors.Is(e, syscall.ELOOP), errors.Is(e, syscall.ENOTDIR):
+		default:
+			err = e
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return false, nil

@@ -67,10 +67,11 @@ func (c *creation) closeOtherInstances(ctx context.Context, r *request, by *open
 	}
 	t.mu.Unlock()
 	for _, o := range others {
-		if !refused {
-			o.shut(context.WithoutCancel(ctx))
+		if refused {
+			o.release()
+		} else {
+			o.putAway("closing files of another instance")
 		}
-		o.release()
 	}
 	if refused {
 		return ntstatus.FileForcedClosed

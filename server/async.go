@@ -88,11 +88,13 @@ func (c *conn) goAsync(r *request) ntstatus.Status {
 		r.ctx.cancel()
 	}
 	c.reqMu.Unlock()
+	r.chain.mayWait()
+	// What waits for others must not keep those waiting who repeat what a lost
+	// channel took with it: [MS-SMB2] 3.3.4.1 counts the interim response, which the
+	// client may have acted on before sending it has returned.
+	r.endSequence()
 	r.chain.interim(r)
 	r.pending = true
-	// What waits for others must not keep those waiting who repeat what a lost
-	// channel took with it: [MS-SMB2] 3.3.4.1 counts the interim response.
-	r.endSequence()
 	r.chain.served() // AsyncPerConn bounds those that wait
 	return ntstatus.Success
 }

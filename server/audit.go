@@ -31,6 +31,8 @@ type AuditEvent struct {
 	// Name is the file's, and Missing the rights that it would have taken.
 	Name    string `json:"name,omitempty"`
 	Missing uint32 `json:"missing,omitempty"`
+	// ReadOnly says that the share is read-only for the user.
+	ReadOnly bool `json:"read_only,omitempty"`
 	// Status is STATUS_SUCCESS, or why not.
 	Status ntstatus.Status `json:"-"`
 	Result string          `json:"result"` // Status by its name

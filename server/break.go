@@ -156,6 +156,7 @@ func (t *openTable) endBreakLocked(c *caching, held smb2.LeaseState, b *breaks) 
 
 // giveUp ends what a client has that does not answer: [MS-SMB2] 3.3.6.1, 3.3.6.4.
 func (t *openTable) giveUp(c *caching, serial uint32) {
+	defer t.srv.contain("ending a break")
 	var b breaks
 	t.mu.Lock()
 	if c.breaking && c.serial == serial {
@@ -354,6 +355,7 @@ func (r *request) awaitAny(ctx context.Context, wait, or <-chan struct{}) ntstat
 	case ntstatus.Success:
 	case ntstatus.InternalError:
 		r.conn.hold(r)
+		r.chain.mayWait()
 	default:
 		return st
 	}
@@ -617,6 +619,13 @@ func (q *breakQueue) isFull() bool {
 func (c *conn) sendBreaks() {
 	q := &c.breaks
 	defer q.sender.Done()
+	var n *notice
+	defer func() {
+		if v := recover(); v != nil {
+			c.panicked(v, "during", "sending breaks")
+			q.putBack(n)
+		}
+	}()
 	var sent deliveries
 	for {
 		q.mu.Lock()
@@ -625,7 +634,7 @@ func (c *conn) sendBreaks() {
 			q.mu.Unlock()
 			return
 		}
-		var n *notice
+		n = nil
 		if len(q.list) > 0 {
 			n = q.list[0]
 			q.list = slices.Delete(q.list, 0, 1)
@@ -640,6 +649,15 @@ func (c *conn) sendBreaks() {
 		default:
 			c.srv.route(n)
 		}
+	}
+}
+
+// putBack leaves a notification to closeBreaks that could not be sent.
+func (q *breakQueue) putBack(n *notice) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n != nil {
+		q.list = append(q.list, n)
 	}
 }
 
@@ -710,5 +728,9 @@ func (c *conn) sendBreak(n *notice) bool {
 		}
 		msg = sealed
 	}
-	return c.send(&transport.Message{Parts: [][]byte{msg}})
+	if !c.send(&transport.Message{Parts: [][]byte{msg}}) {
+		c.loseChannels() // before it is asked who has another: who receives may see the end later
+		return false
+	}
+	return true
 }

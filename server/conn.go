@@ -25,6 +25,9 @@ const (
 	maxIdleWorkers = 8
 	// unauthCredits bounds the credits of a connection on which nobody is logged on.
 	unauthCredits = 32
+	// spareCredits are given with a logon beyond what was asked for, if that is more
+	// than one.
+	spareCredits = 4
 	// maxSmallRequest bounds requests of other commands than those that carry
 	// data, and all of them where there is no multi-credit: [MS-SMB2] 3.3.5.2.
 	maxSmallRequest = 68 << 10
@@ -33,12 +36,13 @@ const (
 	reserve = 256
 )
 
-// conn is a connection: [MS-SMB2] 3.3.1.7. One goroutine receives; every
-// message is served by a worker of its own.
+// conn is a connection: [MS-SMB2] 3.3.1.7. One goroutine at a time receives, and serves
+// messages or has them served by workers: see receive.go.
 type conn struct {
 	srv    *Server
 	tc     transport.Conn
 	rdma   transport.RDMA       // nil if the connection has none
+	batch  transport.Batcher    // nil if each message is better served by a worker
 	loader transport.FileLoader // nil if the connection takes no bytes from files
 	scheme string
 	id     uint64
@@ -102,6 +106,10 @@ type conn struct {
 
 	breaks breakQueue
 
+	turn    turn
+	kept    atomic.Bool    // answers may have been kept back, see transport.Message.More
+	over    chan struct{}  // closed by who receives, when nothing more is received
+	lastErr error          // why; written before over is closed
 	work    chan *chain    // closed by run
 	workers sync.WaitGroup // the workers; run waits
 	idle    atomic.Int32
@@ -116,11 +124,13 @@ func (s *Server) newConn(tc transport.Conn, id uint64, scheme string) *conn {
 		binding:  map[uint64]*binding{},
 		requests: map[uint64]*request{},
 		async:    map[uint64]*request{},
+		over:     make(chan struct{}),
 		work:     make(chan *chain),
 		serving:  semaphore.NewWeighted(int64(s.cfg.Limits.ServingPerConn)),
 	}
 	c.breaks.wake = make(chan struct{}, 1)
 	c.loader, _ = tc.(transport.FileLoader)
+	c.batch, _ = tc.(transport.Batcher)
 	c.log = s.log.With("conn", id, "peer", addrString(tc.RemoteAddr()), "transport", scheme)
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	c.recvCtx, c.stopRecv = context.WithCancel(c.ctx)
@@ -161,24 +171,17 @@ func (c *conn) sizes(limit int) {
 func (c *conn) run() {
 	defer close(c.done)
 	c.log.Debug("connected")
-	err := c.receive()
-	c.reqMu.Lock()
-	draining := c.draining
-	c.reqMu.Unlock()
-	if !draining {
-		c.abort()
-		c.tc.Close()
-		for _, ch := range c.allChannels() {
-			ch.sess.loseChannel(c)
-		}
-		c.closeBreaks() // a request that is being served here may wait for one
-	}
+	defer c.survive("ending the connection")
+	c.receive()
+	<-c.over
+	err, draining := c.lastErr, c.isDraining()
 	close(c.work)
 	c.workers.Wait()
+	c.flushKept()
 	c.cancel()
 	c.tc.Close()
 	for _, ch := range c.allChannels() {
-		c.srv.dropChannel(ch.sess, c)
+		c.leave(ch.sess)
 	}
 	c.closeBreaks()
 	switch {
@@ -190,69 +193,16 @@ func (c *conn) run() {
 	}
 }
 
+func (c *conn) leave(sess *session) {
+	defer c.survive("ending a session")
+	c.srv.dropChannel(sess, c)
+}
+
 // allChannels are the channels of the sessions on this connection.
 func (c *conn) allChannels() []*channel {
 	c.chanMu.RLock()
 	defer c.chanMu.RUnlock()
 	return slices.Collect(maps.Values(c.channels))
-}
-
-// receive takes messages until there are no more, or one is beyond pardon.
-func (c *conn) receive() error {
-	for {
-		m, err := c.tc.Receive(c.recvCtx)
-		if err != nil {
-			return err
-		}
-		c.received.Store(time.Now().UnixNano())
-		if !c.incoming(m) {
-			return nil
-		}
-	}
-}
-
-// dispatch gives a chain to a worker, as soon as not too many are being served. It
-// reports false if the connection has ended meanwhile.
-func (c *conn) dispatch(ch *chain) bool {
-	weight := int64(0)
-	for i := range ch.reqs {
-		weight += int64(max(ch.reqs[i].hdr.CreditCharge, 1))
-	}
-	weight = min(weight, int64(c.srv.cfg.Limits.ServingPerConn))
-	if c.serving.Acquire(c.recvCtx, weight) != nil {
-		for i := range ch.reqs {
-			c.unregister(&ch.reqs[i])
-		}
-		ch.free()
-		return false
-	}
-	ch.weight = weight
-	select {
-	case c.work <- ch:
-	default:
-		c.workers.Add(1)
-		go c.worker(ch) // ends when work is closed or enough others are idle; run waits
-	}
-	return true
-}
-
-// served says that the chain is not being served any more, or only waits.
-func (ch *chain) served() {
-	ch.c.serving.Release(ch.weight)
-	ch.weight = 0
-}
-
-func (c *conn) worker(ch *chain) {
-	defer c.workers.Done()
-	for ok := true; ok; {
-		ch.serve()
-		if c.idle.Add(1) > maxIdleWorkers {
-			c.idle.Add(-1)
-			return
-		}
-		ch, ok = <-c.work
-		c.idle.Add(-1)
-	}
 }
 
 // fail ends the connection without an answer: the client broke the protocol, as
@@ -272,13 +222,24 @@ func (c *conn) abort() {
 	c.cancelWhere(func(r *request) bool { return !r.lasts })
 }
 
+func (c *conn) isDraining() bool {
+	c.reqMu.Lock()
+	defer c.reqMu.Unlock()
+	return c.draining
+}
+
 // drain stops receiving and cancels the requests that wait for something to
 // happen; run ends when the others are done.
 func (c *conn) drain() {
+	c.endWaiting()
+	c.stopRecv()
+}
+
+// endWaiting is the part of drain that cancels what waits, and what is going to.
+func (c *conn) endWaiting() {
 	c.reqMu.Lock()
 	c.draining = true
 	c.reqMu.Unlock()
-	c.stopRecv()
 	c.cancelWhere(func(r *request) bool { return r.asyncID != 0 })
 }
 
@@ -345,10 +306,20 @@ func (c *conn) send(m *transport.Message) bool {
 	if c.hasFailed.Load() {
 		return false
 	}
+	c.sendBegins()
+	err := c.tc.Send(c.ctx, m)
+	c.sendEnded(err)
+	return err == nil
+}
+
+// sendBegins and sendEnded stand around what may wait for the client to take answers.
+func (c *conn) sendBegins() {
 	if c.sends.Add(1) == 1 {
 		c.sent.Store(time.Now().UnixNano())
 	}
-	err := c.tc.Send(c.ctx, m)
+}
+
+func (c *conn) sendEnded(err error) {
 	if c.sends.Add(-1) > 0 {
 		c.sent.Store(time.Now().UnixNano())
 	}
@@ -356,5 +327,4 @@ func (c *conn) send(m *transport.Message) bool {
 		c.log.Debug("send", "err", err)
 		c.abort()
 	}
-	return err == nil
 }

@@ -57,12 +57,15 @@ type creation struct {
 	isLeased   bool // the file could not be opened as its lease is being broken, see awaitLease
 	leaseTries int
 
+	departedAwaited bool // see awaitDeparted
+
 	parent       *security // of the directory, where something may be created
 	mayNotCreate bool      // for want of a right in the directory
 	streamOnly   bool      // of what is created: the file it belongs to was there
 	compress     bool      // the directory is to be compressed, and what is created in it
 	maximal      smb2.MaximalAccessResponse
 
+	reserved bool // there is room for the open in the session that it does not take yet
 	replayed bool // the open is that of an earlier CREATE, of which this one is a repetition
 }
 
@@ -89,7 +92,7 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.InvalidParameter
 	}
 	if !r.tree.ipc {
-		if st := c.parseContexts(r.conn); st != ntstatus.Success {
+		if st := c.parseContexts(r.conn, r.tree); st != ntstatus.Success {
 			return st
 		}
 		if c.ctxs.durable.reconnects() { // whatever the rest of the request says
@@ -118,11 +121,12 @@ func create(ctx context.Context, r *request) ntstatus.Status {
 		// does not end it in the middle.
 		defer r.makeLasting()()
 	}
+	var made *open
+	defer func() { known.end(made) }()
 	o, st := c.create(ctx, r)
-	if st != ntstatus.Success {
-		o = nil
+	if st == ntstatus.Success {
+		made = o
 	}
-	known.end(o)
 	return st
 }
 
@@ -151,27 +155,58 @@ func (c *creation) create(ctx context.Context, r *request) (*open, ntstatus.Stat
 	if st := r.reserveOpen(); st != ntstatus.Success {
 		return nil, st
 	}
-	st = c.locate(ctx, o)
+	over := false
+	defer func() {
+		if !over {
+			c.abandon(o)
+		}
+	}()
+	st = c.carryOut(ctx, r, o)
+	over = true
+	return o, st
+}
+
+// carryOut is create for an open that there is room for.
+func (c *creation) carryOut(ctx context.Context, r *request, o *open) ntstatus.Status {
+	c.reserved = true
+	defer func() {
+		if c.reserved {
+			r.sess.opens.unreserve()
+		}
+	}()
+	st := c.locate(ctx, o)
 	if st == ntstatus.Success {
 		st = c.closeOtherInstances(ctx, r, o)
 	}
 	if st != ntstatus.Success {
-		r.sess.opens.unreserve()
-		return nil, st
+		return st
 	}
 	info, action, st := c.open(ctx, o)
 	if st != ntstatus.Success {
-		r.sess.opens.unreserve()
-		return nil, st
+		return st
 	}
 	o.action = action
 	c.queryMaximal(ctx, o, &info)
 	c.grantDurable(r, o)
+	c.reserved = false
 	if st := r.addOpen(o); st != ntstatus.Success {
-		return nil, st
+		return st
 	}
 	r.announce(o)
-	return o, c.respond(r, o, &info, action)
+	return c.respond(r, o, &info, action)
+}
+
+// abandon closes what the storage had opened when it panicked.
+func (c *creation) abandon(o *open) {
+	switch {
+	case o.state != nil:
+		if o.acquire() {
+			o.putAway("giving a CREATE up")
+		}
+	case o.file != nil:
+		defer o.srv.contain("giving a CREATE up")
+		_ = o.file.Close()
+	}
 }
 
 // replay answers a CREATE that was carried out already with the open that it made.
@@ -222,7 +257,7 @@ func (r *request) addOpen(o *open) ntstatus.Status {
 }
 
 // parseContexts goes through the create contexts.
-func (c *creation) parseContexts(conn *conn) ntstatus.Status {
+func (c *creation) parseContexts(conn *conn, t *tree) ntstatus.Status {
 	x := &c.ctxs
 	for cc, err := range smb2.CreateContexts(c.req.Contexts) {
 		if err != nil {
@@ -246,7 +281,7 @@ func (c *creation) parseContexts(conn *conn) ntstatus.Status {
 		case smb2.CreateContextSDBuffer:
 			x.sd = cc.Data
 		case smb2.CreateContextPosix:
-			if conn.posix {
+			if conn.posix && !t.share.NoPOSIXExtensions {
 				err = x.parsePosix(cc.Data)
 			}
 		case smb2.CreateContextTimewarpToken:
@@ -355,7 +390,11 @@ func (c *creation) validate(t *tree) ntstatus.Status {
 	}
 	if c.access&^smb2.AccessSystemSecurity&^t.rights() != 0 || c.need != 0 && t.readOnly() ||
 		q.CreateDisposition == smb2.FileCreate && t.readOnly() {
-		return ntstatus.AccessDenied
+		missing := c.access&^t.rights() | c.need
+		if missing == 0 {
+			missing = addRight(c.kind == vfs.KindDir)
+		}
+		return t.refuseChange(c.name.path, missing, ntstatus.AccessDenied)
 	}
 	return ntstatus.Success
 }
@@ -406,6 +445,7 @@ func (c *creation) open(ctx context.Context, o *open) (vfs.Info, smb2.CreateActi
 		switch {
 		case again:
 			_ = o.file.Close()
+			o.file = nil
 			continue
 		case st != ntstatus.Success:
 			_ = o.file.Close()
@@ -439,10 +479,20 @@ func (c *creation) enter(ctx context.Context, o *open, action vfs.Action, e *ent
 		if st := c.checkExisting(o, &info, action); st != ntstatus.Success {
 			return info, false, st
 		}
+		if st := c.checkEAs(ctx, o, action); st != ntstatus.Success {
+			return info, false, st
+		}
 		e.key = objectKey{info.ID, foldName(o.stream)}
+		e.linked = info.Nlink > 1 && !o.isDir
 		b := breaks{cause: c.r.conn}
 		result, st, wait := o.srv.files.enter(o, e, &b)
 		o.srv.sendBreaks(&b)
+		if result == refused && !c.departedAwaited && (st == ntstatus.SharingViolation || st == ntstatus.DeletePending) {
+			c.departedAwaited = true
+			if c.r.awaitDeparted(ctx, o.srv.files.sessionsAt(e.key)) {
+				return info, true, ntstatus.Success
+			}
+		}
 		if result != mustWait {
 			return info, result == stale, st
 		}
@@ -459,7 +509,7 @@ func (c *creation) checkParent(ctx context.Context, o *open) ntstatus.Status {
 		return ntstatus.Success
 	}
 	dir, _ := vfs.Split(c.name.path)
-	if info, err := o.fs.Stat(ctx, dir); err == nil && o.srv.files.isPending(info.ID) {
+	if info, err := o.fs.Stat(ctx, dir); err == nil && o.srv.files.isPending(info.ID, o.fs, dir) {
 		return ntstatus.DeletePending
 	}
 	return ntstatus.Success
@@ -517,6 +567,7 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 	c.isLeased = false
 	for {
 		file, res, err := o.fs.Open(ctx, c.name.path, opts)
+		o.file = file // which abandon looks for
 		switch {
 		case err == nil && c.req.CreateDisposition == smb2.FileCreate && res.Action != vfs.Created:
 			_ = file.Close() // it was only looked for, as it could not have been created
@@ -546,6 +597,8 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 			opts.Access &^= vfs.AccessWrite
 		case errors.Is(err, syscall.ELOOP) && opts.NoFollow && opts.Access != 0 && !c.overwrites():
 			opts.Access = 0 // a link: there is nothing to read but its target
+		case errors.Is(err, vfs.ErrSpecial) && c.req.CreateOptions&smb2.FileOpenReparsePoint == 0:
+			return 0, "", ntstatus.IOReparseTagNotHandled // [MS-FSA] 2.1.5.1.2: nobody here reads it
 		case errors.Is(err, vfs.ErrSpecial) && !c.overwrites() && opts.Disposition != vfs.CreateNew:
 			o.file, o.access = &specialFile{fs: o.fs, open: o, first: c.name.path}, access
 			c.setFile(o, vfs.OpenOptions{})
@@ -566,6 +619,7 @@ func (c *creation) openFile(ctx context.Context, o *open) (vfs.Action, string, n
 // setFile fills in what follows from the file.
 func (c *creation) setFile(o *open, opts vfs.OpenOptions) {
 	o.osFiler, o.dir = nil, nil
+	o.cached, _ = o.file.(vfs.CachedReader)
 	if f, ok := o.file.(vfs.OSFiler); ok && opts.Access != 0 {
 		o.osFiler = f
 	}
@@ -589,7 +643,7 @@ func (c *creation) openError(ctx context.Context, o *open, err error) ntstatus.S
 	case errors.Is(err, syscall.EROFS):
 		return ntstatus.MediaWriteProtected
 	case errors.Is(err, syscall.EEXIST):
-		if info, err := o.fs.Stat(ctx, c.name.path); err == nil && o.srv.files.isPending(info.ID) {
+		if info, err := o.fs.Stat(ctx, c.name.path); err == nil && o.srv.files.isPending(info.ID, o.fs, c.name.path) {
 			return ntstatus.DeletePending
 		}
 		return ntstatus.ObjectNameCollision

@@ -358,6 +358,103 @@ func TestDeleteOnClose(t *testing.T) {
 	want(t, "open of a deleted file", st, ntstatus.ObjectNameNotFound)
 }
 
+// Each name of a file goes by which an open was to delete it, and no other.
+func TestDeleteOnCloseOfSeveralNames(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	for _, name := range []string{"a", "b", "kept"} {
+		if err := os.Link(filepath.Join(s.dir, "f"), filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var ids []smb2.FileID
+	for _, name := range []string{"f", "a", "b", "a"} {
+		req := createRequest(name, smb2.FileOpen)
+		req.CreateOptions = smb2.FileDeleteOnClose
+		ids = append(ids, p.create(req))
+	}
+	for _, id := range ids {
+		p.close(id)
+	}
+	for name, want := range map[string]bool{"f": false, "a": false, "b": false, "kept": true} {
+		if got := s.exists(name); got != want {
+			t.Errorf("%s is there: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// [MS-FSA] 2.1.1.4: a name that is to be deleted says nothing of the file's other names,
+// and goes with the last open by it.
+func TestDeletePendingIsOfTheName(t *testing.T) {
+	s, p := disk(t)
+	s.write("a", []byte("data"))
+	for _, name := range []string{"b", "c"} {
+		if err := os.Link(filepath.Join(s.dir, "a"), filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	links := func(what string, id smb2.FileID, n uint32, pending bool) {
+		t.Helper()
+		b, st := p.query(id, smb2.InfoFile, uint8(smb2.ClassFileStandardInformation), 0, 64)
+		want(t, what, st, ntstatus.Success)
+		m, err := smb2.ParseFileStandardInformation(b)
+		if err != nil || m.NumberOfLinks != n || m.DeletePending != pending {
+			t.Errorf("%s: %d links, pending %v, %v; want %d, %v", what, m.NumberOfLinks, m.DeletePending, err, n, pending)
+		}
+	}
+	there := func(when string, names string) {
+		t.Helper()
+		got := ""
+		for _, name := range []string{"a", "b", "c"} {
+			if s.exists(name) {
+				got += name
+			}
+		}
+		if got != names {
+			t.Errorf("%s there is %q, want %q", when, got, names)
+		}
+	}
+	mark := func(id smb2.FileID, del byte) {
+		t.Helper()
+		want(t, "marking it", p.set(id, smb2.ClassFileDispositionInformation, []byte{del}), ntstatus.Success)
+	}
+
+	a := p.create(createRequest("a", smb2.FileOpen))
+	again := p.create(createRequest("a", smb2.FileOpen))
+	mark(a, 1)
+	for _, d := range []smb2.CreateDisposition{smb2.FileOpen, smb2.FileCreate, smb2.FileOpenIf} {
+		st, _ := p.tryCreate(createRequest("A", d))
+		want(t, "open by the name that goes", st, ntstatus.DeletePending)
+	}
+	st, _ := p.tryCreate(createRequest("b", smb2.FileCreate))
+	want(t, "creating another name of it", st, ntstatus.ObjectNameCollision)
+	b := p.create(createRequest("b", smb2.FileOpen))
+	links("the name that goes", again, 2, true)
+	links("another", b, 2, false)
+	mark(b, 0) // nothing of what a is
+	p.close(a)
+	there("with one of two opens by the name", "abc")
+	p.close(again)
+	there("with an open by another name", "bc")
+	links("the other", b, 2, false)
+
+	mark(b, 1)
+	links("the other", b, 1, true)
+	mark(b, 0)
+	links("the other", b, 2, false)
+	mark(b, 1)
+	c := p.create(createRequest("c", smb2.FileOpen))
+	mark(c, 1)
+	p.close(b)
+	there("while the last name is open", "c")
+	links("the last name", c, 0, true)
+	p.close(c)
+	there("at the end", "")
+	if files, opens := s.srv.files.counts(); files != 0 || opens != 0 {
+		t.Errorf("%d files and %d opens are left", files, opens)
+	}
+}
+
 // What has been put in the place of a file meanwhile is not deleted for it.
 func TestDeleteOnCloseComparesIdentity(t *testing.T) {
 	s, p := disk(t)
@@ -388,6 +485,48 @@ func TestDeleteOnCloseAtLogoff(t *testing.T) {
 	}
 	if files, opens := s.srv.files.counts(); files != 0 || opens != 0 {
 		t.Errorf("%d files, %d opens left", files, opens)
+	}
+}
+
+// A listing shows what an open of the same name would, as on Samba: what a link leads to.
+// A link that leads nowhere or out of the share is shown itself, so that it can be removed.
+func TestListingOfLinks(t *testing.T) {
+	s, p := disk(t)
+	s.write("target", []byte("12345"))
+	s.mkdir("d")
+	for _, l := range [][2]string{{"target", "file"}, {"d", "dir"}, {"nowhere", "dangling"}, {"/etc/passwd", "outside"}} {
+		if err := os.Symlink(l[0], filepath.Join(s.dir, l[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type shown struct {
+		attributes smb2.FileAttributes
+		tag        uint32
+		size       uint64
+	}
+	dir := p.openDir("")
+	got := map[string]shown{}
+	list, st := p.list(dir, smb2.ClassFileFullDirectoryInformation, "*", 0, 4096)
+	want(t, "QUERY_DIRECTORY", st, ntstatus.Success)
+	for _, e := range list {
+		got[e.FileName] = shown{e.FileAttributes & (smb2.FileAttributeDirectory | smb2.FileAttributeReparsePoint), e.EaSize, e.EndOfFile}
+	}
+	const symlink = 0xA000000C // IO_REPARSE_TAG_SYMLINK, [MS-FSCC] 2.1.2.1
+	for name, want := range map[string]shown{
+		"file":     {0, 0, 5},
+		"dir":      {smb2.FileAttributeDirectory, 0, got["d"].size},
+		"dangling": {smb2.FileAttributeReparsePoint, symlink, got["dangling"].size},
+		"outside":  {smb2.FileAttributeReparsePoint, symlink, got["outside"].size},
+	} {
+		if got[name] != want {
+			t.Errorf("%s is listed as %+v, want %+v", name, got[name], want)
+		}
+		req := createRequest(name, smb2.FileOpen)
+		req.CreateOptions = smb2.FileOpenReparsePoint
+		st, resp := p.tryCreate(req)
+		if st != ntstatus.Success || resp.FileAttributes&smb2.FileAttributeReparsePoint == 0 {
+			t.Errorf("%s itself: %v, attributes %#x", name, st, resp.FileAttributes)
+		}
 	}
 }
 
@@ -437,6 +576,9 @@ func TestCreateLinksAndSpecial(t *testing.T) {
 	req = createRequest("fifo", smb2.FileOpen)
 	req.DesiredAccess = smb2.Delete | smb2.FileReadAttributes
 	req.CreateOptions = smb2.FileDeleteOnClose
+	st, _ = p.tryCreate(req)
+	want(t, "a FIFO that is to be read", st, ntstatus.IOReparseTagNotHandled)
+	req.CreateOptions |= smb2.FileOpenReparsePoint
 	p.close(p.create(req))
 	if s.exists("fifo") {
 		t.Error("FIFO not deleted")

@@ -133,6 +133,27 @@ func TestCreditGrant(t *testing.T) {
 	}
 }
 
+// 3.3.1.2: who has logged on gets spare credits once, and with each answer those that the
+// request has cost beside the first: what go-smb2 lives on, which does not charge itself
+// for the requests of its logon.
+func TestCreditsBeyondTheRequest(t *testing.T) {
+	s := newSite(t, memconn.Config{}, nil)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	f := p.openFile("f")
+	for _, c := range []struct {
+		charge, want uint16
+		got          int
+	}{{1, 1, 1}, {1, 5, 5}, {3, 3, 5}, {3, 1, 3}, {3, 0, 0}} {
+		before := p.credits
+		h := p.header(smb2.CommandRead)
+		h.CreditCharge, h.Credits = c.charge, c.want
+		p.doHeader(h, &smb2.ReadRequest{FileID: f, Length: 100})
+		if got := p.credits - before + int(c.charge); got != c.got {
+			t.Errorf("request that costs %d and asks for %d: granted %d, want %d", c.charge, c.want, got, c.got)
+		}
+	}
+}
+
 // 3.3.5.2.5: credits must pay for the payload, either way.
 func TestCreditCharge(t *testing.T) {
 	s := newSite(t, memconn.Config{}, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"math"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/internal/smbcrypto"
@@ -19,6 +20,18 @@ type command struct {
 	tree    bool // needs a tree connect, 3.3.5.2.11
 	file    bool // has a FileId
 	large   bool // may be longer than maxSmallRequest
+	slow    bool // takes its time as a rule: somebody else receives from its beginning on
+	quick   bool // done, or waiting for others, sooner than a worker is woken up
+	tells   bool // calls mayWait where it would wait for storage
+	changes bool // may change what watches are about
+}
+
+// command is what the table says of the request's; nothing of those that are not in it.
+func (r *request) command() command {
+	if r.unknown {
+		return command{}
+	}
+	return commandTable[r.hdr.Command]
 }
 
 // commandTable is filled by init: handlers refer to it through the chain.
@@ -26,22 +39,22 @@ var commandTable [commandCount]command
 
 func init() {
 	commandTable = [commandCount]command{
-		smb2.CommandSessionSetup:   {serve: sessionSetup},
-		smb2.CommandLogoff:         {serve: logoff, session: true},
-		smb2.CommandTreeConnect:    {serve: treeConnect, session: true},
-		smb2.CommandTreeDisconnect: {serve: treeDisconnect, session: true, tree: true},
-		smb2.CommandCreate:         {serve: create, session: true, tree: true},
-		smb2.CommandClose:          {serve: closeFile, session: true, tree: true, file: true},
-		smb2.CommandFlush:          {serve: flush, session: true, tree: true, file: true},
-		smb2.CommandRead:           {serve: read, session: true, tree: true, file: true, large: true},
-		smb2.CommandWrite:          {serve: write, session: true, tree: true, file: true, large: true},
-		smb2.CommandLock:           {serve: lock, session: true, tree: true, file: true},
-		smb2.CommandIoctl:          {serve: ioctl, session: true, tree: true, file: true, large: true},
-		smb2.CommandEcho:           {serve: echo},
+		smb2.CommandSessionSetup:   {serve: sessionSetup, slow: true},
+		smb2.CommandLogoff:         {serve: logoff, session: true, slow: true, changes: true},
+		smb2.CommandTreeConnect:    {serve: treeConnect, session: true, slow: true},
+		smb2.CommandTreeDisconnect: {serve: treeDisconnect, session: true, tree: true, slow: true, changes: true},
+		smb2.CommandCreate:         {serve: create, session: true, tree: true, changes: true},
+		smb2.CommandClose:          {serve: closeFile, session: true, tree: true, file: true, changes: true},
+		smb2.CommandFlush:          {serve: flush, session: true, tree: true, file: true, slow: true},
+		smb2.CommandRead:           {serve: read, session: true, tree: true, file: true, large: true, quick: true, tells: true},
+		smb2.CommandWrite:          {serve: write, session: true, tree: true, file: true, large: true, quick: true, changes: true},
+		smb2.CommandLock:           {serve: lock, session: true, tree: true, file: true, quick: true},
+		smb2.CommandIoctl:          {serve: ioctl, session: true, tree: true, file: true, large: true, slow: true, changes: true},
+		smb2.CommandEcho:           {serve: echo, quick: true, tells: true},
 		smb2.CommandQueryDirectory: {serve: queryDirectory, session: true, tree: true, file: true, large: true},
-		smb2.CommandChangeNotify:   {serve: changeNotify, session: true, tree: true, file: true, large: true},
+		smb2.CommandChangeNotify:   {serve: changeNotify, session: true, tree: true, file: true, large: true, quick: true},
 		smb2.CommandQueryInfo:      {serve: queryInfo, session: true, tree: true, file: true, large: true},
-		smb2.CommandSetInfo:        {serve: setInfo, session: true, tree: true, file: true, large: true},
+		smb2.CommandSetInfo:        {serve: setInfo, session: true, tree: true, file: true, large: true, changes: true},
 		smb2.CommandOplockBreak:    {serve: oplockBreak, session: true, tree: true},
 	}
 }
@@ -63,7 +76,10 @@ type chain struct {
 	reqs  []request
 	enc   *session // whose keys the message came under; nil if in the clear
 
-	weight int64 // what conn.serving holds for it
+	now    *request // the one being served
+	weight int64    // what conn.serving holds for it
+	turn   uint64   // that of the connection, while who receives serves the chain itself; else 0
+	more   bool     // the next message is there already
 
 	// What an element hands on to the next if that is related, 3.3.5.2.7.2.
 	open  *open // with a reference
@@ -80,6 +96,8 @@ type chain struct {
 	after breaks // to be sent when the responses are
 
 	descs []transport.Descriptor // of the request being served; kept
+
+	mayWaitFn func() // mayWait, made once
 }
 
 var zeroPad [8]byte
@@ -99,9 +117,7 @@ func (c *conn) newChain(n int) *chain {
 
 // free gives everything back that the chain holds.
 func (ch *chain) free() {
-	if ch.open != nil {
-		ch.open.release()
-	}
+	ch.dropOpen()
 	if ch.recv != nil {
 		ch.recv.Release()
 	}
@@ -117,7 +133,7 @@ func (ch *chain) free() {
 	clear(ch.parts[:cap(ch.parts)])
 	clear(ch.queue[:cap(ch.queue)])
 	s := ch.c.srv
-	ch.c, ch.recv, ch.enc, ch.weight = nil, nil, nil, 0
+	ch.c, ch.recv, ch.enc, ch.weight, ch.turn, ch.more = nil, nil, nil, 0, 0, false
 	ch.open, ch.last, ch.noIDs = nil, 0, false
 	ch.queue, ch.size, ch.queueEnc = ch.queue[:0], 0, nil
 	ch.parts, ch.msg = ch.parts[:0], transport.Message{}
@@ -142,47 +158,46 @@ func (ch *chain) setOpen(o *open) {
 	if !o.acquire() {
 		return
 	}
-	if ch.open != nil {
-		ch.open.release()
-	}
+	ch.dropOpen()
 	ch.open = o
 }
 
-// incoming takes a message apart and has it served. It reports false if the
-// connection is over. The message is released when it has been served.
-func (c *conn) incoming(m *transport.Received) bool {
+// incoming takes a message apart. It returns the chain to be served, nil if there is
+// none, and reports false if the connection is over. The message is released when it has
+// been served.
+func (c *conn) incoming(m *transport.Received) (*chain, bool) {
 	data := m.Data
 	var enc *session
 	switch smb2.PeekProtocolID(data) {
 	case smb2.ProtocolSMB1:
 		ok := c.smb1Negotiate(data)
 		m.Release()
-		return ok
+		return nil, ok
 	case smb2.ProtocolTransform:
 		var plain []byte
 		if plain, enc = c.decrypt(data); plain == nil {
 			m.Release()
-			return false
+			return nil, false
 		}
 		data = plain
 	case smb2.ProtocolSMB2:
 	default:
 		m.Release()
 		c.fail("message with an unknown protocol id, [MS-SMB2] 3.3.5.2", "len", len(data))
-		return false
+		return nil, false
 	}
 	n := 0
 	for el, err := range smb2.Compound(data) {
 		if err != nil {
 			m.Release()
 			c.fail("malformed message, [MS-SMB2] 3.3.5.2.6", "err", err)
-			return false
+			return nil, false
 		}
 		_ = el
 		if n++; n > c.srv.cfg.Limits.CompoundElements {
 			m.Release()
 			c.fail("too many requests in one message")
-			return false
+			return nil, false
 		}
 	}
 	ch := c.newChain(n)
@@ -195,18 +210,14 @@ func (c *conn) incoming(m *transport.Received) bool {
 	}
 	if !c.admit(ch, data) {
 		ch.free()
-		return false
+		return nil, false
 	}
 	first := &ch.reqs[0]
-	switch {
-	case first.hdr.Command == smb2.CommandNegotiate:
+	if first.hdr.Command == smb2.CommandNegotiate || n == 1 && first.isCancel {
 		ch.serve()
-		return !c.hasFailed.Load()
-	case n == 1 && first.isCancel:
-		ch.serve()
-		return !c.hasFailed.Load()
+		return nil, !c.hasFailed.Load()
 	}
-	return c.dispatch(ch)
+	return ch, true
 }
 
 // admit fills the chain with the requests in data and makes the checks that
@@ -300,8 +311,10 @@ func (c *conn) decrypt(data []byte) ([]byte, *session) {
 
 // serve serves the requests in order, and sends the responses.
 func (ch *chain) serve() {
+	defer ch.survive(ch.c)
 	for i := range ch.reqs {
 		r := &ch.reqs[i]
+		ch.now = r
 		if r.isCancel {
 			if ch.verify(r) == ntstatus.Success {
 				ch.c.cancelRequest(r)
@@ -330,15 +343,21 @@ func (ch *chain) serve() {
 	ch.free()
 }
 
+// dropOpen releases what an element has handed on, once even if the storage panics.
+func (ch *chain) dropOpen() {
+	if o := ch.open; o != nil {
+		ch.open = nil
+		o.release()
+	}
+}
+
 // relate gives an element what it takes over from the one before, [MS-SMB2]
 // 3.3.5.2.7. As on Windows, related and unrelated elements may be mixed: one
 // that is not related begins a chain of its own.
 func (ch *chain) relate(r *request, i int) {
 	if !r.hdr.IsRelated() {
-		if ch.open != nil {
-			ch.open.release()
-		}
-		ch.open, ch.last, ch.noIDs = nil, ntstatus.Success, false
+		ch.dropOpen()
+		ch.last, ch.noIDs = ntstatus.Success, false
 		return
 	}
 	r.related = ch.open
@@ -417,6 +436,9 @@ func (ch *chain) serveOne(r *request) ntstatus.Status {
 			return ntstatus.InvalidHandle
 		}
 		useRelatedFileID(r)
+	}
+	if hub := &c.srv.notify; cmd.changes && !hub.idle() {
+		defer hub.underway.end(hub.underway.begin())
 	}
 	return cmd.serve(&r.ctx, r)
 }
@@ -583,12 +605,25 @@ func (r *request) head(st ntstatus.Status, async bool) {
 	h.Put(r.respHdr[:])
 }
 
+// putCredits grants what was asked for, and to a client that is logged on a little more,
+// [MS-SMB2] 3.3.1.2: what a request has cost beyond its first credit, as Windows Server
+// 2016 and Samba do, and spareCredits. Clients have grown up with that: go-smb2 does not
+// charge itself for its NEGOTIATE and SESSION_SETUPs, and where it gets no credit more
+// than it asks for it overdraws as soon as all of them are in use.
 func (r *request) putCredits() {
-	limit := r.srv.cfg.Limits.CreditsPerConn
-	if !r.conn.authed.Load() {
+	limit, want := r.srv.cfg.Limits.CreditsPerConn, int(r.hdr.Credits)
+	switch {
+	case !r.conn.authed.Load():
 		limit = min(limit, unauthCredits)
+	case want > 0:
+		if r.conn.multiCredit {
+			want += max(int(r.hdr.CreditCharge), 1) - 1
+		}
+		if r.hdr.Command == smb2.CommandSessionSetup && want > 1 {
+			want += spareCredits
+		}
 	}
-	smb2.SetCredits(r.respHdr[:], r.conn.window.grant(r.hdr.Credits, limit))
+	smb2.SetCredits(r.respHdr[:], r.conn.window.grant(uint16(min(want, math.MaxUint16)), limit))
 }
 
 // interim sends STATUS_PENDING, with the responses before it if there are any.
@@ -691,7 +726,14 @@ func (ch *chain) flush() {
 		ch.parts = append(ch.parts[:0], out)
 		ch.msg.Parts = ch.parts
 	}
+	if ch.more && ch.turn != 0 && len(ch.reqs) == 1 {
+		ch.msg.More = true
+	}
 	c.send(&ch.msg)
+	if ch.msg.More {
+		// Not before: another goroutine, that has the turn by now, would flush too early.
+		c.kept.Store(true)
+	}
 	c.srv.bufs.put(sealed)
 	for _, r := range ch.queue {
 		r.dropTail()

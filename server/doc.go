@@ -66,6 +66,9 @@
 // and the end of the connection. Responses are sent whatever becomes of that
 // context.
 //
+// A panic while a request is served costs the connection that it came by, and no other:
+// it is in the log with its stack, and counted ([Stats.Panics]).
+//
 // # Files
 //
 // What a client opens is a file, a directory, or a named stream of either, where the
@@ -76,6 +79,12 @@
 // (vfs.Snapshotter) are opened by their time. A name that DOS could not spell has a
 // short one besides, made of it. Names that a share vetoes are not there, and names
 // that it hides are hidden.
+// A symbolic link is followed where it leads to something in the share, and to clients
+// without the POSIX extensions listings show what that is, as an open does; who opens it
+// with FILE_OPEN_REPARSE_POINT has the link. One name of a file with several may be
+// deleted while others are open ([MS-FSA] 2.1.1.4).
+// FIFOs, sockets and devices are reparse points to clients, who may make the first two;
+// nothing is read from them or written to them by way of the server.
 //
 // # Memory
 //

@@ -333,8 +333,7 @@ func (o *open) yields() bool {
 // so none is handed to its client in between. The caller holds no lock.
 func evict(opens []*open) {
 	for _, o := range opens {
-		o.shut(context.Background())
-		o.release()
+		o.putAway("closing files left behind")
 	}
 }
 
@@ -401,8 +400,7 @@ func (s *Server) runScavenger() {
 		o, next := t.claimDue(time.Now(), false)
 		if o != nil {
 			s.log.Debug("open not reclaimed in time", "file", o.path(), "user", o.durable.owner)
-			o.shut(context.Background())
-			o.release()
+			o.putAway("closing files left behind")
 			continue
 		}
 		timer.Reset(next)
@@ -436,8 +434,7 @@ func (s *Server) closeOldest() bool {
 	if o == nil {
 		return false
 	}
-	o.shut(context.Background())
-	o.release()
+	o.putAway("closing files left behind")
 	return true
 }
 
@@ -456,11 +453,19 @@ func (t *durableTable) some(f func(*open) bool) []*open {
 }
 
 // closeDetachedOf closes the detached opens of shares for which gone says so.
-func (s *Server) closeDetachedOf(gone func(share string) bool) {
-	evict(s.durables.some(func(o *open) bool {
+func (s *Server) closeDetachedOf(gone func(share string) bool, closing *sync.WaitGroup) {
+	var names []string
+	opens := s.durables.some(func(o *open) bool {
 		of := o.durable.storage.Load() // nil of one that is being closed
-		return of != nil && gone(of.share.Name)
-	}))
+		if of == nil || !gone(of.share.Name) {
+			return false
+		}
+		names = append(names, of.share.Name)
+		return true
+	})
+	for i, o := range opens {
+		s.closeOpensAside(names[i], []*open{o}, nil, closing)
+	}
 }
 
 // durableStatus says how the open outlives its connection, for [OpenStatus]: "" if it

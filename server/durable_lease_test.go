@@ -470,7 +470,9 @@ func TestCloseShareOfWhatIsBeingClosed(t *testing.T) {
 	tab.mu.Lock()
 	kept := tab.addLocked(o, time.Now().Add(time.Minute), &s.srv.cfg.Limits)
 	tab.mu.Unlock()
-	s.srv.CloseShare("data")
+	if _, err := s.srv.CloseShare(context.Background(), "data"); err != nil {
+		t.Error(err)
+	}
 	o.checkDetached()
 	o.release()
 	if n := tab.len(); !kept || n != 0 {
@@ -572,14 +574,14 @@ func TestClosedBeforeItIsOpen(t *testing.T) {
 	}
 }
 
-// unheeding is do for a client that does not answer breaks.
-func (p *peer) unheeding(cmd smb2.Command, m body) (ntstatus.Status, []byte) {
-	id := p.post(p.header(cmd), m)
-	for {
-		if h, b := p.answer(); h.MessageID == id && h.Status != ntstatus.Pending {
-			return h.Status, b
-		}
-	}
+// unheeding is as for a client that does not answer breaks.
+func (s *site) unheeding(guid smb2.GUID, d smb2.Dialect) *peer {
+	s.t.Helper()
+	p := s.dial()
+	p.guid, p.unheedful = guid, true
+	p.negotiate(d)
+	want(s.t, "logon", p.logon("ann", "secret"), ntstatus.Success)
+	return p.mustConnect("data")
 }
 
 // Clients that lose their connections and come back, rivals that take their files, an
@@ -597,7 +599,7 @@ func TestDurableUnrest(t *testing.T) {
 		wg.Go(func() {
 			guid := smb2.GUID{byte(client + 1)}
 			for round := range rounds {
-				p := s.as(guid, smb2.DialectSMB311)
+				p := s.unheeding(guid, smb2.DialectSMB311)
 				m := createRequest("f", smb2.FileOpenIf)
 				again := createRequest("f", smb2.FileOpen)
 				if round%2 == 0 {
@@ -608,17 +610,17 @@ func TestDurableUnrest(t *testing.T) {
 				}
 				durable2(t, m, byte(round+1), uint32(1+round%3*1000))
 				id := smb2.FileID{}
-				if st, msg := p.unheeding(smb2.CommandCreate, m); st == ntstatus.Success {
+				if st, msg := p.do(smb2.CommandCreate, m); st == ntstatus.Success {
 					resp, _ := smb2.ParseCreateResponse(msg)
 					id = resp.FileID
 				}
 				p.c.Close()
-				q := s.as(guid, smb2.DialectSMB311)
+				q := s.unheeding(guid, smb2.DialectSMB311)
 				withContext(t, again, smb2.CreateContextDurableHandleV2Reconn,
 					&smb2.DurableHandleReconnectV2{FileID: id, CreateGUID: smb2.GUID{byte(round + 1)}})
-				if st, msg := q.unheeding(smb2.CommandCreate, again); st == ntstatus.Success {
+				if st, msg := q.do(smb2.CommandCreate, again); st == ntstatus.Success {
 					resp, _ := smb2.ParseCreateResponse(msg)
-					q.unheeding(smb2.CommandWrite, &smb2.WriteRequest{FileID: resp.FileID, Data: []byte("x")})
+					q.do(smb2.CommandWrite, &smb2.WriteRequest{FileID: resp.FileID, Data: []byte("x")})
 				}
 				q.c.Close()
 			}
@@ -635,7 +637,9 @@ func TestDurableUnrest(t *testing.T) {
 			}
 			st := s.srv.Status(100)
 			if n%8 == 0 {
-				s.srv.CloseShare("data")
+				if _, err := s.srv.CloseShare(context.Background(), "data"); err != nil {
+					t.Error(err)
+				}
 			}
 			if len(st.Detached) > 0 && n%4 == 0 {
 				s.srv.CloseByID(CloseOpen, st.Detached[0].ID)

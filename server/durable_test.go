@@ -603,7 +603,9 @@ func TestDurableStatus(t *testing.T) {
 	if !s.srv.CloseByID(CloseOpen, st.Detached[1].ID) || s.srv.CloseByID(CloseOpen, st.Detached[1].ID) {
 		t.Error("an open without a session is not closed once")
 	}
-	s.srv.CloseShare("DATA")
+	if _, err := s.srv.CloseShare(context.Background(), "DATA"); err != nil {
+		t.Error(err)
+	}
 	if files, opens := s.srv.files.counts(); files != 0 || opens != 0 {
 		t.Errorf("%d opens of %d files are left of the share", opens, files)
 	}

@@ -26,9 +26,14 @@ func (o *open) eas(ctx context.Context) (vfs.Xattrer, []string, error) {
 	if err != nil {
 		return x, nil, err
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return len(n) > 255 })
+	return x, shownEAs(names), nil
+}
+
+// shownEAs are the names of those that clients are told of, in order.
+func shownEAs(names []string) []string {
+	names = slices.DeleteFunc(names, func(n string) bool { return len(n) > 255 || strings.EqualFold(n, needEAs) })
 	slices.Sort(names)
-	return x, names[:min(len(names), maxEAs)], nil
+	return names[:min(len(names), maxEAs)]
 }
 
 // eaSize is the size of the list that FileFullEaInformation gives, as EaSize has
@@ -99,9 +104,10 @@ func (q *infoQuery) fullEA(ctx context.Context) ntstatus.Status {
 	}
 	list := smb2.NewEntryList(q.r.out, min(q.room, maxEAList))
 	st := ntstatus.Success
+	needed := neededEAs(ctx, x)
 	for _, n := range names[first:] {
 		v, err := x.Xattr(ctx, n)
-		if errors.Is(err, syscall.ENODATA) {
+		if errors.Is(err, syscall.ENODATA) || strings.EqualFold(n, needEAs) {
 			v, err = nil, nil // asked for by name: an empty value, [MS-FSA] 2.1.5.12.8
 			if scan {
 				first++
@@ -111,7 +117,7 @@ func (q *infoQuery) fullEA(ctx context.Context) ntstatus.Status {
 		if err != nil {
 			return ntstatus.FromError(err)
 		}
-		if !list.AppendEa(smb2.FileFullEaInformation{EaName: n, EaValue: v}) {
+		if !list.AppendEa(smb2.FileFullEaInformation{Flags: eaFlags(needed, n, v), EaName: n, EaValue: v}) {
 			st = ntstatus.BufferOverflow
 			break
 		}
@@ -131,8 +137,7 @@ func (q *infoQuery) fullEA(ctx context.Context) ntstatus.Status {
 
 // setEA sets extended attributes from a FileFullEaInformation list: those with an
 // empty value are removed ([MS-FSA] 2.1.5.15.6). The whole list is looked at before
-// any of it is. FILE_NEED_EA is not kept: programs that do not know of attributes may
-// open every file.
+// any of it is.
 func (o *open) setEA(ctx context.Context, list []byte) ntstatus.Status {
 	var eas []smb2.FileFullEaInformation
 	for ea, err := range smb2.FileFullEaInformations(list) {
@@ -142,14 +147,20 @@ func (o *open) setEA(ctx context.Context, list []byte) ntstatus.Status {
 		if ea.EaName == "" || strings.ContainsFunc(ea.EaName, badInEAName) {
 			return ntstatus.InvalidEAName
 		}
+		if strings.EqualFold(ea.EaName, needEAs) {
+			return ntstatus.AccessDenied
+		}
 		eas = append(eas, ea)
 	}
 	x, names, err := o.eas(ctx)
 	if err != nil {
 		return eaError(err)
 	}
+	needed := neededEAs(ctx, x)
+	before := len(needed)
 	for _, ea := range eas {
 		name := spelledEA(names, ea.EaName)
+		needed = needing(needed, name, ea.Flags&smb2.FileNeedEA != 0 && len(ea.EaValue) > 0)
 		if len(ea.EaValue) == 0 {
 			if err = x.RemoveXattr(ctx, name); errors.Is(err, syscall.ENODATA) {
 				err = nil
@@ -161,7 +172,10 @@ func (o *open) setEA(ctx context.Context, list []byte) ntstatus.Status {
 			return eaError(err)
 		}
 	}
-	return ntstatus.Success
+	if before+len(needed) == 0 {
+		return ntstatus.Success
+	}
+	return setNeededEAs(ctx, x, needed)
 }
 
 // spelledEA is the spelling that an attribute has already: case does not matter to
@@ -197,13 +211,13 @@ func badInEAName(r rune) bool {
 }
 
 // entryEASize is eaSize of an entry of the directory. Most have no attributes, which
-// the directory may tell without opening them.
+// the directory may tell without opening them. info is what the storage says of it.
 func (o *open) entryEASize(ctx context.Context, name string, info *vfs.Info) uint32 {
 	p, ok := o.dir.(vfs.XattrPeeker)
 	if !ok || o.tree.share.NoEAs || !info.Mode.IsRegular() && !info.IsDir() {
 		return uint32(reparseTag(info))
 	}
-	if has, err := p.HasXattrs(ctx, name); err != nil || !has {
+	if has, err := p.HasXattrs(ctx, name, info); err != nil || !has {
 		return 0
 	}
 	f, _, err := o.fs.Open(ctx, vfs.Join(o.path(), name), vfs.OpenOptions{})
@@ -219,6 +233,5 @@ func (o *open) entryEASize(ctx context.Context, name string, info *vfs.Info) uin
 	if err != nil {
 		return 0
 	}
-	slices.Sort(names)
-	return eaListSize(ctx, x, names[:min(len(names), maxEAs)])
+	return eaListSize(ctx, x, shownEAs(names))
 }

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
@@ -103,4 +105,57 @@ func TestCreateEA(t *testing.T) {
 		}
 		p.close(resp.FileID)
 	}
+}
+
+// [MS-FSA] 2.1.5.1.2: a file with an attribute that one has to know of is not for who says
+// that he knows of none, until it is gone or set without the flag.
+func TestNeedEA(t *testing.T) {
+	s, p := streamDisk(t)
+	s.write("f", nil)
+	req := createRequest("f", smb2.FileOpen)
+	req.DesiredAccess |= smb2.FileReadEA | smb2.FileWriteEA
+	f := p.create(req)
+	list := func(flags uint8, name, value string) []byte {
+		l := smb2.NewEntryList(nil, 100)
+		l.AppendEa(smb2.FileFullEaInformation{Flags: flags, EaName: name, EaValue: []byte(value)})
+		return l.Bytes()
+	}
+	for _, c := range []struct {
+		name  string
+		set   []byte
+		flags string // of those that are there, in order
+		st    ntstatus.Status
+	}{
+		{"without the flag", list(0, "a", "1"), "0", ntstatus.Success},
+		{"with it", list(smb2.FileNeedEA, "b", "2"), "0 80", ntstatus.AccessDenied},
+		{"another", list(smb2.FileNeedEA, "A", "3"), "80 80", ntstatus.AccessDenied},
+		{"the flag is taken away", list(0, "a", "4"), "0 80", ntstatus.AccessDenied},
+		{"the attribute is removed", list(smb2.FileNeedEA, "B", ""), "0", ntstatus.Success},
+	} {
+		want(t, c.name, p.set(f, smb2.ClassFileFullEaInformation, c.set), ntstatus.Success)
+		b, st := p.query(f, smb2.InfoFile, uint8(smb2.ClassFileFullEaInformation), 0, 4096)
+		want(t, "reading", st, ntstatus.Success)
+		var flags []string
+		for ea, err := range smb2.FileFullEaInformations(b) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			flags = append(flags, fmt.Sprintf("%x", ea.Flags))
+		}
+		if got := strings.Join(flags, " "); got != c.flags {
+			t.Errorf("%s: flags are %s, want %s", c.name, got, c.flags)
+		}
+		for options, want := range map[smb2.CreateOptions]ntstatus.Status{0: ntstatus.Success, smb2.FileNoEAKnowledge: c.st} {
+			req := createRequest("f", smb2.FileOpen)
+			req.CreateOptions = options
+			st, resp := p.tryCreate(req)
+			if st != want {
+				t.Errorf("%s: CREATE with the options %#x: %v, want %v", c.name, options, st, want)
+			}
+			if st == ntstatus.Success {
+				p.close(resp.FileID)
+			}
+		}
+	}
+	want(t, "what the server keeps", p.set(f, smb2.ClassFileFullEaInformation, eaList("SMBD-RDMA.Need_EA", "a")), ntstatus.AccessDenied)
 }

@@ -1,5 +1,10 @@
 package server
 
+import (
+	"context"
+	"sync"
+)
+
 // Closable is what CloseByID closes.
 type Closable uint8
 
@@ -98,17 +103,38 @@ func (s *Server) allSessions() []*session {
 }
 
 // CloseShare ends all tree connects to a share, which stays, and returns how many there
-// were. Opens whose clients may come again are closed too.
-func (s *Server) CloseShare(name string) int {
+// were. Opens whose clients may come again are closed too. Nobody can use what was open
+// any more when it returns; it is closed too, unless ctx has ended first, whose error is
+// returned then, while the rest goes on and Close waits for it.
+func (s *Server) CloseShare(ctx context.Context, name string) (int, error) {
+	if !s.begin() {
+		return 0, ErrServerClosed
+	}
+	defer s.wg.Done()
+	var closing sync.WaitGroup
 	n := 0
 	for _, sess := range s.allSessions() {
 		for _, t := range sess.allTrees() {
-			if foldName(t.share.Name) == foldName(name) && s.endTree(t, nil) {
+			if foldName(t.share.Name) == foldName(name) && s.cutTree(t, nil) {
+				s.closeTreeAside(t, &closing)
 				n++
 			}
 		}
 	}
-	s.closeDetachedOf(func(share string) bool { return foldName(share) == foldName(name) })
+	s.closeDetachedOf(func(share string) bool { return foldName(share) == foldName(name) }, &closing)
 	s.log.Info("share closed by the operator", "share", name, "trees", n)
-	return n
+	return n, s.awaitClosed(ctx, &closing)
+}
+
+// awaitClosed returns when all is closed, or ctx has ended. The caller is one whom Close
+// waits for.
+func (s *Server) awaitClosed(ctx context.Context, closing *sync.WaitGroup) error {
+	done := make(chan struct{})
+	s.wg.Add(1)
+	go func() { // ends when all is closed; Close waits
+		defer s.wg.Done()
+		closing.Wait()
+		close(done)
+	}()
+	return await(ctx, done)
 }

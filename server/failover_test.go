@@ -476,3 +476,36 @@ func (p *peer) interfaces() (list []smb2.NetworkInterfaceInfo) {
 	}
 	return list
 }
+
+// 3.3.5.5.3: who logs on in the place of a session whose WRITE is under way is answered
+// when that has ended: it would come after what he writes next.
+func TestNoStaleWriteAfterANewSession(t *testing.T) {
+	var g *gate
+	s := newSite(t, memconn.Config{}, func(c *Config) { g = newGate(c) })
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	id := p.openFile("f")
+	var old *conn
+	for _, c := range s.srv.allConns() {
+		old = c
+	}
+	g.close()
+	p.post(p.header(smb2.CommandWrite), &smb2.WriteRequest{FileID: id, Data: []byte("old")})
+	<-g.in
+	q := s.dial()
+	q.negotiate(smb2.DialectSMB311)
+	done := make(chan ntstatus.Status)
+	go func() {
+		done <- q.setup("ann", "secret", 0, smb2.SessionSetupRequest{SecurityMode: 1, PreviousSessionID: p.sid})
+	}()
+	s.until("the new session waits for the WRITE", func() bool {
+		old.reqMu.Lock()
+		defer old.reqMu.Unlock()
+		return old.settled != nil
+	})
+	g.open()
+	want(t, "the new session", <-done, ntstatus.Success)
+	q.mustConnect("data")
+	if got := string(s.read("f")); got != "old" {
+		t.Errorf("the file has %q when the new session is there, want what the old one has written", got)
+	}
+}

@@ -497,3 +497,25 @@ func TestExtendedAttributes(t *testing.T) {
 	l.AppendEa(smb2.FileFullEaInformation{EaName: "a:b", EaValue: []byte("1")})
 	want(t, "bad name", p.set(f, smb2.ClassFileFullEaInformation, l.Bytes()), ntstatus.InvalidEAName)
 }
+
+// An entry that did not fit is given by the next request, with what the class of that one
+// tells.
+func TestListingInAnotherClass(t *testing.T) {
+	s, p := disk(t)
+	s.write("a", []byte("0123456789"))
+	s.write("b", []byte("0123456789"))
+	dir := p.openDir("")
+	// As much as two entries take, of which each has 12 octets and its name: [MS-FSCC]
+	// 2.4.28, aligned to 8.
+	list, st := p.list(dir, smb2.ClassFileNamesInformation, "?", 0, 16+14)
+	want(t, "listing names", st, ntstatus.Success)
+	first := names(list)
+	list, st = p.list(dir, smb2.ClassFileFullDirectoryInformation, "?", 0, 4096)
+	want(t, "listing more", st, ntstatus.Success)
+	if len(first) != 2 || len(list) != 1 {
+		t.Fatalf("listed %q and then %q, want two of ., a and b, and the third", first, names(list))
+	}
+	if e := list[0]; e.EndOfFile != 10 || e.LastWriteTime == 0 || e.FileAttributes == 0 {
+		t.Errorf("listed %+v", e)
+	}
+}

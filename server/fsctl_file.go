@@ -38,8 +38,13 @@ func (s *Server) fsctlFile(ctx context.Context, r *request, code uint32, o *open
 		}
 		return nil, ntstatus.InvalidDeviceRequest
 	}
-	if (o.snapshot || r.tree.readOnly()) && changesFile(smb2.CtlCode(code)) {
-		return nil, ntstatus.MediaWriteProtected
+	if changesFile(smb2.CtlCode(code)) {
+		switch {
+		case o.snapshot:
+			return nil, ntstatus.MediaWriteProtected
+		case r.tree.readOnly():
+			return nil, r.tree.refuseChange(o.path(), 0, ntstatus.MediaWriteProtected)
+		}
 	}
 	switch smb2.CtlCode(code) {
 	case smb2.FsctlSrvRequestResumeKey:
@@ -488,30 +493,6 @@ func (c *fileControl) fileRegions(ctx context.Context) ([]byte, ntstatus.Status)
 	}
 	b, err := (&smb2.FileRegionOutput{Total: 1, Regions: []smb2.FileRegion{out}}).AppendBinary(nil)
 	return b, c.r.appended(err)
-}
-
-// trim is FSCTL_FILE_LEVEL_TRIM, [MS-FSCC] 2.3.73: the client does not need what is
-// in some ranges. It is a hint, and the answer says how many were taken: the
-// content stays readable here, as a client may rely on until it writes again.
-func (c *fileControl) trim(context.Context) ([]byte, ntstatus.Status) {
-	const head, extent = 8, 16
-	if len(c.in) < head {
-		return nil, ntstatus.InvalidParameter
-	}
-	key, n := le.Uint32(c.in), uint64(le.Uint32(c.in[4:]))
-	if key != 0 || n == 0 || n > uint64(len(c.in)-head)/extent {
-		return nil, ntstatus.InvalidParameter // [MS-SMB2] 3.3.5.15.14
-	}
-	if c.o.isDir {
-		return nil, ntstatus.InvalidParameter
-	}
-	if c.o.access&smb2.FileWriteData == 0 {
-		return nil, ntstatus.AccessDenied
-	}
-	if c.maxOut >= 4 {
-		return le.AppendUint32(nil, uint32(n)), ntstatus.Success
-	}
-	return nil, ntstatus.Success
 }
 
 // getCompression is FSCTL_GET_COMPRESSION, [MS-FSA] 2.1.5.10.9.

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"bytes"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -296,4 +298,83 @@ func TestDuplicateExtents(t *testing.T) {
 	in, _ = (&smb2.DuplicateExtentsData{SourceFileID: src, ByteCount: 4096}).AppendBinary(nil)
 	_, st = p.fsctl(smb2.FsctlDuplicateExtentsToFile, src, in[:39], 0)
 	want(t, "short", st, ntstatus.BufferTooSmall)
+}
+
+// FIFOs and sockets, in the forms of [MS-FSCC] 2.1.2.6 (which Linux writes) and of the
+// Subsystem for Linux, become what they stand for; devices do not.
+func TestSpecialFiles(t *testing.T) {
+	s, p := streamDisk(t)
+	buffer := func(tag smb2.ReparseTag, data string) []byte {
+		b, _ := (&smb2.ReparseDataBuffer{ReparseTag: tag, Data: []byte(data)}).AppendBinary(nil)
+		return b
+	}
+	open := func(name string, d smb2.CreateDisposition) *smb2.CreateRequest {
+		req := createRequest(name, d)
+		req.DesiredAccess |= smb2.FileWriteAttributes | smb2.FileReadEA | smb2.FileWriteEA
+		req.CreateOptions = smb2.FileOpenReparsePoint
+		return req
+	}
+	for _, c := range []struct {
+		name string
+		in   []byte
+		st   ntstatus.Status
+		mode fs.FileMode
+		tag  smb2.ReparseTag
+	}{
+		{"NFS FIFO", buffer(0x80000014, "FIFO\x00\x00\x00\x00"), ntstatus.Success, fs.ModeNamedPipe, 0x80000024},
+		{"NFS socket", buffer(0x80000014, "SOCK\x00\x00\x00\x00"), ntstatus.Success, fs.ModeSocket, 0x80000023},
+		{"WSL FIFO", buffer(0x80000024, ""), ntstatus.Success, fs.ModeNamedPipe, 0x80000024},
+		{"WSL socket", buffer(0x80000023, ""), ntstatus.Success, fs.ModeSocket, 0x80000023},
+		{"NFS character device", buffer(0x80000014, "CHR\x00\x00\x00\x00\x00\x01\x00\x00\x00\x03\x00\x00\x00"), ntstatus.NotSupported, 0, 0},
+		{"NFS block device", buffer(0x80000014, "BLK\x00\x00\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00"), ntstatus.NotSupported, 0, 0},
+		{"WSL device", buffer(0x80000025, ""), ntstatus.NotSupported, 0, 0},
+		{"FIFO with more", buffer(0x80000014, "FIFO\x00\x00\x00\x00x"), ntstatus.NotSupported, 0, 0},
+		{"NFS cut short", buffer(0x80000014, "FIFO"), ntstatus.IOReparseDataInvalid, 0, 0},
+	} {
+		req := open(c.name, smb2.FileCreate)
+		if c.tag != 0 && strings.HasPrefix(c.name, "WSL") { // as Linux does with reparse=wsl
+			req.Contexts, _ = smb2.AppendCreateContext(nil, smb2.CreateContextEABuffer, eaList("$LXMOD", "\xa4\x11\x00\x00"))
+		}
+		id := p.create(req)
+		_, st := p.fsctl(smb2.FsctlSetReparsePoint, id, c.in, 0)
+		want(t, c.name, st, c.st)
+		info, err := os.Lstat(filepath.Join(s.dir, c.name))
+		if err != nil || info.Mode().Type() != c.mode {
+			t.Errorf("%s: is %v, %v; want %v", c.name, info.Mode(), err, c.mode)
+		}
+		p.close(id)
+		if c.mode == 0 {
+			continue
+		}
+		id = p.create(open(c.name, smb2.FileOpen))
+		if a := p.basic(id).FileAttributes; a&smb2.FileAttributeReparsePoint == 0 {
+			t.Errorf("%s: attributes %#x, want a reparse point", c.name, a)
+		}
+		out, st := p.fsctl(smb2.FsctlGetReparsePoint, id, nil, 100)
+		want(t, c.name+": getting it", st, ntstatus.Success)
+		if want := buffer(c.tag, ""); !bytes.Equal(out, want) {
+			t.Errorf("%s: got %x, want %x", c.name, out, want)
+		}
+		list, _ := p.list(p.openDir(""), smb2.ClassFileFullDirectoryInformation, c.name, 0, 4096)
+		if len(list) != 1 || list[0].EaSize != uint32(c.tag) {
+			t.Errorf("%s: listed as %+v, want the tag %#x", c.name, list, c.tag)
+		}
+		plain := createRequest(c.name, smb2.FileOpen)
+		st, _ = p.tryCreate(plain)
+		want(t, c.name+": opening it", st, ntstatus.IOReparseTagNotHandled)
+		want(t, c.name+": deleting it", p.set(id, smb2.ClassFileDispositionInformation, []byte{1}), ntstatus.Success)
+		p.close(id)
+		if s.exists(c.name) {
+			t.Errorf("%s: is still there", c.name)
+		}
+	}
+	id := p.create(open("full", smb2.FileCreate))
+	p.writeAll(id, "x")
+	_, st := p.fsctl(smb2.FsctlSetReparsePoint, id, buffer(0x80000024, ""), 0)
+	want(t, "a file with content", st, ntstatus.IOReparseDataInvalid)
+	p.close(id)
+	dir := open("dir", smb2.FileCreate)
+	dir.CreateOptions |= smb2.FileDirectoryFile
+	_, st = p.fsctl(smb2.FsctlSetReparsePoint, p.create(dir), buffer(0x80000024, ""), 0)
+	want(t, "a directory", st, ntstatus.IOReparseDataInvalid)
 }

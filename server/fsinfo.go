@@ -41,7 +41,7 @@ func (q *infoQuery) fsInfo(ctx context.Context, class smb2.FsInfoClass) ntstatus
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	if class == smb2.ClassFileFsPosixInformation && q.r.conn.posix {
+	if class == smb2.ClassFileFsPosixInformation && q.r.conn.posix && !o.tree.share.NoPOSIXExtensions {
 		m := posixFsInfo(&sf)
 		return q.fixed(&m)
 	}

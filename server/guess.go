@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
@@ -169,22 +171,29 @@ func sourceOf(tc transport.Conn) string {
 	return host
 }
 
-// awaitSlot keeps an attempt to log on waiting for its turn. False means that there are
-// too many before it, or that the client has gone.
-func (c *conn) awaitSlot(ctx context.Context, user string) bool {
+// errGivenUp says that who wanted to log on did not wait for the answer. He has learned
+// nothing, and nothing has failed.
+var errGivenUp = errors.New("server: a logon was given up before its turn")
+
+// awaitSlot keeps an attempt to log on waiting for its turn. It fails if there are too
+// many before it, and with errGivenUp if the client has gone.
+func (c *conn) awaitSlot(ctx context.Context, user string) error {
 	wait, ok := c.srv.guesses.slot(sourceOf(c.tc), user, time.Now())
-	if !ok || wait <= 0 {
-		return ok
+	if !ok {
+		return ntlm.ErrLogon
+	}
+	if wait <= 0 {
+		return nil
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return nil
 	case <-ctx.Done():
 	case <-c.ctx.Done():
 	}
-	return false
+	return errGivenUp
 }
 
 // guessed notes how an attempt ended.

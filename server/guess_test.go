@@ -2,11 +2,14 @@ package server
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/smbd-rdma/smbd-rdma/internal/ntlm"
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
+	"github.com/smbd-rdma/smbd-rdma/internal/spnego"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
 )
@@ -123,6 +126,72 @@ func TestGuessingIsSlow(t *testing.T) {
 		}
 		if got, st := try("secret"); st != ntstatus.Success || got != 800*ms {
 			t.Errorf("the right password: %v after %v", st, got)
+		}
+	})
+}
+
+// Who shows again who he is, has to wait for that, and loses the channel meanwhile, is who
+// he was: nothing has failed, and the session goes on by its other channel.
+func TestReauthenticationOnALostChannel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var audited []AuditEvent
+		s := newSite(t, memconn.Config{}, func(c *Config) {
+			multichannel(c)
+			c.Audit = func(e AuditEvent) {
+				mu.Lock()
+				defer mu.Unlock()
+				audited = append(audited, e)
+			}
+		})
+		p := s.login(smb2.DialectSMB311).mustConnect("data")
+		id := p.openFile("f")
+		q := p.bound()
+		failures := s.srv.Stats().LogonFailures
+		who := &ntlm.Client{User: "ann", Password: "secret", Domain: "NAS"}
+		init := spnego.NewInitiator(q.neg.SecurityBuffer, who)
+		q.sid = p.sid
+		var in []byte
+		for leg := range 2 {
+			token, _, err := init.Step(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if leg == 1 { // others have guessed at the password
+				for _, c := range s.srv.allConns() {
+					for range 20 {
+						s.srv.guesses.failed(sourceOf(c.tc), foldName("ann"), time.Now())
+					}
+				}
+			}
+			h := q.header(smb2.CommandSessionSetup)
+			h.TreeID = 0
+			q.post(h, &smb2.SessionSetupRequest{SecurityMode: 1, SecurityBuffer: token})
+			if leg == 1 {
+				break
+			}
+			r, msg := q.answer()
+			want(t, "the first leg", r.Status, ntstatus.MoreProcessingRequired)
+			resp, err := smb2.ParseSessionSetupResponse(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in = resp.SecurityBuffer
+		}
+		synctest.Wait() // until it waits for its turn
+		q.c.Close()
+		synctest.Wait()
+		st, _ := p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
+		want(t, "CLOSE by the other channel", st, ntstatus.Success)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, e := range audited {
+			if e.Status != ntstatus.Success {
+				t.Errorf("audited as refused: %+v", e)
+			}
+		}
+		if n := s.srv.Stats().LogonFailures; n != failures {
+			t.Errorf("%d logons are counted as failed", n-failures)
 		}
 	})
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 	"github.com/smbd-rdma/smbd-rdma/server/internal/memconn"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/memory"
+	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 )
 
 func TestMatchFold(t *testing.T) {
@@ -98,6 +101,53 @@ func TestVetoedAndHidden(t *testing.T) {
 		if m, err := smb2.ParseFileBasicInformation(b); err != nil || m.FileAttributes != e.FileAttributes {
 			t.Errorf("%s listed with attributes %#x, has %#x", e.FileName, e.FileAttributes, m.FileAttributes)
 		}
+	}
+}
+
+// What a link leads to is not there either if it is vetoed, nor how large it is, whatever
+// the storage.
+func TestLinkToWhatIsVetoed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		make func(t *testing.T) (vfs.FS, error)
+	}{
+		{"a directory", func(t *testing.T) (vfs.FS, error) { return posix.New(t.TempDir(), posix.Config{}) }},
+		{"memory", func(*testing.T) (vfs.FS, error) { return memory.New(memory.Config{}) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys, err := c.make(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { fsys.Close() })
+			s := newSite(t, memconn.Config{}, func(c *Config) {
+				c.Shares = []Share{{Name: "all", FS: fsys}, {Name: "data", FS: fsys, VetoFiles: []string{"secret"}}}
+			})
+			p := s.login(smb2.DialectSMB311).mustConnect("all")
+			for _, n := range []string{"secret", "seen"} {
+				id := p.openFile(n)
+				p.writeAll(id, "0123456789")
+				p.close(id)
+				if err := fsys.(vfs.Symlinker).Symlink(t.Context(), n, "to "+n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.mustConnect("data")
+			st, _ := p.tryCreate(createRequest("to secret", smb2.FileOpen))
+			want(t, "opening a link to what is vetoed", st, ntstatus.ObjectNameNotFound)
+			st, _ = p.tryCreate(createRequest("to seen", smb2.FileOpen))
+			want(t, "opening a link to what is not", st, ntstatus.Success)
+			list, st := p.list(p.openDir(""), smb2.ClassFileFullDirectoryInformation, "to *", 0, 4096)
+			want(t, "listing", st, ntstatus.Success)
+			for _, e := range list {
+				if isLink := e.FileAttributes&smb2.FileAttributeReparsePoint != 0; isLink != (e.FileName == "to secret") || !isLink && e.EndOfFile != 10 {
+					t.Errorf("%s is listed with %d octets and the attributes %#x", e.FileName, e.EndOfFile, e.FileAttributes)
+				}
+			}
+			if len(list) != 2 {
+				t.Errorf("listed %q", names(list))
+			}
+		})
 	}
 }
 

@@ -65,7 +65,7 @@ func fileAttributes(i *vfs.Info) smb2.FileAttributes {
 	switch {
 	case i.IsDir():
 		a |= smb2.FileAttributeDirectory
-	case i.Mode&fs.ModeSymlink != 0:
+	case reparseTag(i) != 0:
 		a |= smb2.FileAttributeReparsePoint
 	case isSparse(i):
 		a |= smb2.FileAttributeSparseFile
@@ -76,11 +76,21 @@ func fileAttributes(i *vfs.Info) smb2.FileAttributes {
 	return a
 }
 
-// reparseTag is the tag of a reparse point, 0 for everything else. Symbolic
-// links are the only ones.
+// reparseTag is the tag of a reparse point, 0 for everything else. Symbolic links are
+// shown as Windows has them, FIFOs, sockets and devices as its Subsystem for Linux does:
+// each has a tag of its own then, so that listings tell what it is.
 func reparseTag(i *vfs.Info) smb2.ReparseTag {
-	if i.Mode&fs.ModeSymlink != 0 {
+	switch i.Mode.Type() {
+	case fs.ModeSymlink:
 		return smb2.ReparseTagSymlink
+	case fs.ModeNamedPipe:
+		return smb2.ReparseTagLXFifo
+	case fs.ModeSocket:
+		return smb2.ReparseTagAFUnix
+	case fs.ModeDevice | fs.ModeCharDevice:
+		return smb2.ReparseTagLXChr
+	case fs.ModeDevice:
+		return smb2.ReparseTagLXBlk
 	}
 	return 0
 }

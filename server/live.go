@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
 )
@@ -54,59 +58,115 @@ func newLive(c *Config) (*live, error) {
 // connect now. Tree connects to shares that are gone, or whose users may not connect to
 // them any more, end, and what is open by them is closed. The others stay, and what was
 // granted on them: what ReadOnly, ReadList and WriteList take away is gone at once; what
-// they give, and any other change, is there when somebody connects the next time. Reload returns when all that has ended
-// that is to end, or ctx has.
+// they give, and any other change, is there when somebody connects the next time.
+//
+// Reload returns when all that has ended that is to end, or ctx has. With the error of ctx
+// the configuration is in force: no share that is gone can be used any more; it is the
+// accounts of users that are still being looked up, and files on storage that hangs that
+// are still being closed, which goes on. Close waits for it.
 func (s *Server) Reload(ctx context.Context, c Config) error {
 	l, err := newLive(&c)
 	if err != nil {
 		return err
 	}
-	s.reloading.Lock()
-	defer s.reloading.Unlock()
+	if !s.begin() {
+		return ErrServerClosed
+	}
 	s.live.Store(l)
-	s.mu.Lock()
-	conns := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
-	sessions := make([]*session, 0, len(s.sessions))
-	for _, sess := range s.sessions {
-		sessions = append(sessions, sess)
-	}
-	s.mu.Unlock()
-	for _, c := range conns {
-		if !l.hosts.admits(c.tc.RemoteAddr()) {
-			c.log.Info("connection ended: its address may not connect any more")
-			c.drain()
-		}
-	}
-	for _, sess := range sessions {
+	closing, done := new(sync.WaitGroup), make(chan struct{})
+	bySession := make(map[*session][]*tree)
+	for _, sess := range s.allSessions() {
 		for _, t := range sess.allTrees() {
-			if ctx.Err() != nil {
-				return ctx.Err()
+			switch {
+			case t.ipc:
+			case s.findShare(sess, t.share.Name) == nil:
+				s.expelTree(t, closing)
+			default:
+				bySession[sess] = append(bySession[sess], t)
 			}
-			s.keepTree(ctx, t)
 		}
 	}
-	s.closeDetachedOf(func(share string) bool { return l.byName[foldName(share)] == nil && l.homes == nil })
-	return nil
+	s.closeDetachedOf(func(share string) bool { return l.byName[foldName(share)] == nil && l.homes == nil }, closing)
+	go func() { // ends when accounts are looked up and files closed; Close waits
+		defer s.wg.Done()
+		defer close(done)
+		for _, c := range s.allConns() {
+			// By what is in force now: another Reload may have come after this one.
+			if !s.live.Load().hosts.admits(c.tc.RemoteAddr()) {
+				c.log.Info("connection ended: its address may not connect any more")
+				c.drain()
+			}
+		}
+		var lookups errgroup.Group
+		lookups.SetLimit(reloadLookups)
+		for _, trees := range bySession {
+			lookups.Go(func() error {
+				for _, t := range trees {
+					s.judge(t, closing)
+				}
+				return nil
+			})
+		}
+		_ = lookups.Wait()
+		closing.Wait()
+	}()
+	return await(ctx, done)
 }
 
-// keepTree looks at a tree by the configuration as it is now: it ends the tree, and
-// reports false, if its user could not connect any more.
-func (s *Server) keepTree(ctx context.Context, t *tree) bool {
+// judge ends a tree if the configuration as it is now does not admit it. Whom it cannot
+// judge, as the lookup of his account panics, it does not let go on.
+func (s *Server) judge(t *tree, closing *sync.WaitGroup) {
+	admitted := false
+	defer func() {
+		if !admitted {
+			s.expelTree(t, closing)
+		}
+	}()
+	defer s.contain("looking a user up")
+	admitted = s.admitsNow(s.ctx, t)
+}
+
+// reloadLookups is how many sessions' users are looked up at once.
+const reloadLookups = 8
+
+// expelTree ends a tree that the configuration does not admit any more. closing counts
+// what is still to be closed.
+func (s *Server) expelTree(t *tree, closing *sync.WaitGroup) {
+	if s.cutTree(t, nil) {
+		s.log.Info("tree connect ended by a change of the configuration", "user", t.sess.who().user, "share", t.share.Name)
+		s.closeTreeAside(t, closing)
+	}
+}
+
+// admitsNow looks at a tree by the configuration as it is now, which may be replaced
+// meanwhile: it takes from the tree what that does not give, and reports false if the
+// tree's user could not connect any more.
+func (s *Server) admitsNow(ctx context.Context, t *tree) bool {
 	if t.ipc {
 		return true
 	}
-	if share := s.findShare(t.sess, t.share.Name); share != nil {
-		if grant, st := s.admit(ctx, t.sess.who(), t.peer, share); st == ntstatus.Success {
-			t.readOnlyNow.Store(grant.readOnly)
+	for {
+		l := s.live.Load()
+		share := s.findShare(t.sess, t.share.Name)
+		if share == nil {
+			return false
+		}
+		grant, st := s.admit(ctx, t.sess.who(), t.peer, share)
+		if st != ntstatus.Success {
+			return false
+		}
+		t.readOnlyNow.Store(grant.readOnly)
+		if s.live.Load() == l {
 			return true
 		}
 	}
-	s.log.Info("tree connect ended by a change of the configuration", "user", t.sess.who().user, "share", t.share.Name)
-	s.endTree(t, nil)
-	return false
+}
+
+// allConns are the connections that there are.
+func (s *Server) allConns() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
 }
 
 // allTrees are the tree connects that a session has.
@@ -161,6 +221,22 @@ func (l *live) visible(s *Server, sess *session, peer net.Addr) []*Share {
 	return out
 }
 
+// commentFor is the Comment of a share for a session that looks.
+func (s *Server) commentFor(sess *session, peer net.Addr, sh *Share) string {
+	if sh.Expand == nil || !hasVariable(sh.Comment) {
+		return sh.Comment
+	}
+	user := sess.who()
+	a := &admission{guest: user.anonymous || user.guest}
+	who, err := s.identity(s.ctx, user.user, a.guest)
+	if err != nil {
+		return ""
+	}
+	a.account = who.account
+	comment, _ := sh.Expand(sh.Comment, clientOf(sh, user, a, peer))
+	return comment
+}
+
 // anyShare reports whether there is a share for which f holds.
 func (s *Server) anyShare(f func(*Share) bool) bool {
 	l := s.live.Load()
@@ -175,6 +251,15 @@ type admission struct {
 	guest    bool
 	admin    bool
 	readOnly bool
+}
+
+// clientOf says who connects to a share, as he was admitted.
+func clientOf(sh *Share, user *logon, a *admission, peer net.Addr) Client {
+	c := Client{Share: sh.Name, Account: a.account, Addr: peer}
+	if !a.guest {
+		c.User, c.Domain = user.user, user.domain
+	}
+	return c
 }
 
 // errLookup is an error of Accounts that says nothing of the user.
@@ -202,6 +287,12 @@ func (s *Server) admit(ctx context.Context, user *logon, peer net.Addr, sh *Shar
 		return nil, ntstatus.InternalError
 	}
 	a.account, a.known = who.account, who.known
+	mine, err := sh.expanded(clientOf(sh, user, a, peer))
+	if err != nil {
+		s.log.Error("force user or group", "share", sh.Name, "err", err)
+		return nil, ntstatus.AccessDenied
+	}
+	sh = mine
 	switch {
 	case who.on(sh.InvalidUsers),
 		len(sh.Users) > 0 && !who.on(sh.Users):

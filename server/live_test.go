@@ -3,11 +3,12 @@ package server
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,10 +96,26 @@ func TestWhoMayConnect(t *testing.T) {
 		{"force group for its members", Share{ForceGroup: "+staff"}, "alice", "alice 1001:50 other"},
 		{"not for others", Share{ForceGroup: "+wheel"}, "alice", "alice 1001:100"},
 		{"force an unknown group", Share{ForceGroup: "absent"}, "alice", ""},
+		{"a variable", Share{Users: []string{"%U"}}, "alice", "alice 1001:100"},
+		{"a variable of another user", Share{Users: []string{"x%U"}}, "alice", ""},
+		{"a variable in a group", Share{Users: []string{"@%g"}}, "alice", "alice 1001:100"},
+		{"a variable without a value, on a list that is not empty for that", Share{Users: []string{"%x"}}, "alice", ""},
+		{"a user who would make a group of a name", Share{Users: []string{"%U"}}, "@staff", ""},
+		{"a variable that shuts out", Share{InvalidUsers: []string{"%U"}}, "alice", ""},
+		{"a variable that gives", Share{ReadOnly: true, WriteList: []string{"%U"}}, "alice", "alice 1001:100"},
+		{"a variable for somebody else", Share{ForceUser: "n%x"}, "alice", ""},
+		{"a user forced by a variable", Share{ForceUser: "%U"}, "alice", "alice 1001:100 other"},
+		{"a group forced by a variable", Share{ForceGroup: "%g"}, "alice", ""},
 		{"hosts", Share{HostsAllow: []string{"192.0.2."}}, "alice", "alice 1001:100"},
 		{"other hosts", Share{HostsAllow: []string{"192.0.3."}}, "alice", ""},
 	} {
 		c.share.Name, c.share.FS = "s", notThere{}
+		c.share.Expand = func(v string, who Client) (string, bool) {
+			if len(who.Account.Groups) > 0 {
+				v = strings.ReplaceAll(v, "%g", who.Account.Groups[0])
+			}
+			return strings.ReplaceAll(v, "%U", who.User), !strings.Contains(v, "%x")
+		}
 		sh, err := c.share.own()
 		if err != nil {
 			t.Fatal(err)
@@ -199,6 +216,16 @@ func TestReload(t *testing.T) {
 	if string(s.read("f")) != "x" {
 		t.Errorf("the file has changed: %q", s.read("f"))
 	}
+	// Each of them leaves a trace.
+	refusals := map[string]int{}
+	for _, e := range audited {
+		if e.Kind == AuditAccess && e.ReadOnly && strings.EqualFold(e.Share, "data") && e.User != "" {
+			refusals[e.Name+" "+e.Status.String()]++
+		}
+	}
+	if want := map[string]int{"new file STATUS_ACCESS_DENIED": 1, "f STATUS_ACCESS_DENIED": 5, "f STATUS_MEDIA_WRITE_PROTECTED": 1}; !maps.Equal(refusals, want) {
+		t.Errorf("refused, by the audit: %v, want %v", refusals, want)
+	}
 	p.tid = data
 	want(t, "a share that is gone", p.connect("goes"), ntstatus.BadNetworkName)
 	want(t, "a share that does not admit", p.connect("narrows"), ntstatus.AccessDenied)
@@ -221,11 +248,6 @@ func TestReload(t *testing.T) {
 		t.Error("a bad share is taken")
 	}
 	want(t, "READ after a reload that failed", read(data, file), ntstatus.Success)
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.srv.Reload(cancelled, cfg); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
 	if len(audited) == 0 {
 		t.Error("nothing was audited")
 	}

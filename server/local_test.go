@@ -239,3 +239,25 @@ func TestKernelShareModes(t *testing.T) {
 		})
 	}
 }
+
+// [MS-FSA] 2.1.5.1.2: what keeps those out who know nothing of extended attributes is one
+// with FILE_NEED_EA that is there, not one that a local process has removed.
+func TestNeededEARemovedLocally(t *testing.T) {
+	s, p := streamDisk(t)
+	req := createRequest("f", smb2.FileCreate)
+	req.DesiredAccess |= smb2.FileWriteEA
+	f := p.create(req)
+	l := smb2.NewEntryList(nil, 4096)
+	l.AppendEa(smb2.FileFullEaInformation{Flags: smb2.FileNeedEA, EaName: "a", EaValue: []byte("1")})
+	want(t, "setting it", p.set(f, smb2.ClassFileFullEaInformation, l.Bytes()), ntstatus.Success)
+	p.close(f)
+	req = createRequest("f", smb2.FileOpen)
+	req.CreateOptions = smb2.FileNoEAKnowledge
+	st, _ := p.tryCreate(req)
+	want(t, "while it is there", st, ntstatus.AccessDenied)
+	if err := unix.Removexattr(filepath.Join(s.dir, "f"), "user.a"); err != nil {
+		t.Fatal(err)
+	}
+	st, _ = p.tryCreate(req)
+	want(t, "when it is gone", st, ntstatus.Success)
+}

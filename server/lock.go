@@ -22,6 +22,8 @@ func lock(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.InvalidParameter // [MS-FSA] 2.1.5.8
 	}
 	seq, replay, st := r.lockSequence(ctx, o, &req)
+	done := false
+	defer func() { seq.end(done) }() // who repeats the request waits for that
 	switch {
 	case st != ntstatus.Success || replay:
 	case req.Locks[0].Flags&smb2.LockFlagUnlock != 0:
@@ -29,7 +31,7 @@ func lock(ctx context.Context, r *request) ntstatus.Status {
 	default:
 		st = o.lockRanges(ctx, r, req.Locks)
 	}
-	seq.end(st == ntstatus.Success)
+	done = st == ntstatus.Success
 	if st != ntstatus.Success {
 		return st
 	}
@@ -152,11 +154,19 @@ func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElem
 	}
 	o.breakReaders() // who caches the content would not see the lock
 	taken := make([]byteLock, 0, 4)
+	settled := false
 	fail := func(st ntstatus.Status) ntstatus.Status {
 		o.undoLocks(taken)
 		o.nlocks.Add(-int32(len(locks)))
+		settled = true
 		return st
 	}
+	defer func() {
+		if !settled { // the storage panics: what it has taken goes with its file
+			t.undo(taken)
+			o.nlocks.Add(-int32(len(locks)))
+		}
+	}()
 	for _, e := range locks {
 		l := byteLock{byteRange{e.Offset, e.Length}, o, e.Flags&smb2.LockFlagExclusiveLock != 0}
 		if !l.valid() {
@@ -180,6 +190,7 @@ func (o *open) lockRanges(ctx context.Context, r *request, locks []smb2.LockElem
 	case <-o.closing:
 		return fail(ntstatus.FileClosed)
 	default:
+		settled = true
 		return ntstatus.Success
 	}
 }
@@ -195,7 +206,10 @@ func (o *open) awaitLock(ctx context.Context, r *request, l byteLock) ntstatus.S
 	if st == ntstatus.Success {
 		select {
 		case <-w.granted:
-			return ntstatus.Success
+			if ctx.Err() == nil {
+				return ntstatus.Success
+			}
+			st = ntstatus.Cancelled // that came first, or is as good
 		case <-ctx.Done():
 			st = ntstatus.Cancelled
 		case <-o.closing:

@@ -120,35 +120,43 @@ func (o *open) cancelStatus() ntstatus.Status {
 // startWatch starts the watch, once; later filters and sizes have no effect, as on
 // Windows.
 func (o *open) startWatch(filter smb2.NotifyFilter, tree bool, size int) (*dirWatch, ntstatus.Status) {
+	w, started, st := o.addWatch(filter, tree, size)
+	if started {
+		o.watchLocally(w)
+	}
+	return w, st
+}
+
+// addWatch is the open's watch, which it makes known to the hub if there was none.
+func (o *open) addWatch(filter smb2.NotifyFilter, tree bool, size int) (w *dirWatch, started bool, st ntstatus.Status) {
 	n := &o.notify
 	n.mu.Lock()
+	defer n.mu.Unlock() // also if a file system of another's making panics
 	switch {
 	case n.over:
-		n.mu.Unlock()
-		return nil, ntstatus.NotifyCleanup
+		return nil, false, ntstatus.NotifyCleanup
 	case n.gone:
-		n.mu.Unlock()
-		return nil, ntstatus.DeletePending
+		return nil, false, ntstatus.DeletePending
 	case n.watch != nil:
-		defer n.mu.Unlock()
-		return n.watch, ntstatus.Success
+		return n.watch, false, ntstatus.Success
 	}
 	count := &o.sess.opens
+	defer func() {
+		if n.watch == nil { // too many, or a panic
+			count.watches.Add(-1)
+		}
+	}()
 	if count.watches.Add(1) > int32(o.srv.cfg.Limits.WatchesPerConn) {
-		count.watches.Add(-1)
-		n.mu.Unlock()
-		return nil, ntstatus.InsufficientResources
+		return nil, false, ntstatus.InsufficientResources
 	}
-	w := &dirWatch{
+	w = &dirWatch{
 		hub: &o.srv.notify, fs: vfs.Base(o.fs),
 		filter: filter, recursive: tree, limit: min(size, maxNotifyBuffer),
 		veto: o.tree.share.VetoFiles,
 	}
-	n.watch, n.counted = w, count
 	w.hub.add(w, o)
-	n.mu.Unlock()
-	o.watchLocally(w)
-	return w, ntstatus.Success
+	n.watch, n.counted = w, count
+	return w, true, ntstatus.Success
 }
 
 // localPatience is how long the first request waits for the storage to begin watching:
@@ -178,6 +186,16 @@ func (o *open) watchLocally(w *dirWatch) {
 	go func() { // ends with the watch; Close waits
 		defer o.srv.wg.Done()
 		defer cancel()
+		var once sync.Once
+		begins := func() { once.Do(func() { close(beginning) }) }
+		defer func() {
+			if v := recover(); v != nil {
+				o.srv.panicked(v, "during", "watching a directory", "share", o.tree.share.Name)
+				w.lose() // what comes from now on is not seen
+			}
+		}()
+		defer begins()
+		since := time.Now()
 		local, err := watcher.Watch(pctx, o.path(), vfs.WatchOptions{
 			Recursive: w.recursive, Changes: changes, QueueLen: localQueue,
 		})
@@ -185,7 +203,7 @@ func (o *open) watchLocally(w *dirWatch) {
 			o.srv.log.Warn("changes by local processes are not seen", "share", o.tree.share.Name, "err", err)
 		}
 		inTime := state.CompareAndSwap(waited, began)
-		close(beginning)
+		begins()
 		if err != nil {
 			return
 		}
@@ -193,7 +211,7 @@ func (o *open) watchLocally(w *dirWatch) {
 		if !inTime {
 			w.lose()
 		}
-		w.pump(pctx, local)
+		w.pump(pctx, local, since)
 	}()
 	t := time.NewTimer(localPatience)
 	defer t.Stop()

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,10 +16,12 @@ import (
 // sources: what this server does is published by who does it, with everything the
 // protocol tells apart; what local processes do comes from the storage, which also
 // says once more what the server did. The hub remembers for a moment what was
-// published, and drops the echo of that.
+// published, and drops the echo of that (echo.go).
 type notifyHub struct {
 	active atomic.Int32 // watches: nobody takes the lock where there are none
 	leased atomic.Int32 // watches of leases, which are about names only
+
+	underway underway // what may change names and has not published that yet
 
 	mu sync.Mutex
 	// guarded by mu
@@ -46,22 +46,11 @@ type change struct {
 }
 
 const (
-	// echoTime is how long after a change that was published the storage may say it
-	// again, and how long a local change waits to be told from that.
-	echoTime = 100 * time.Millisecond
-	// maxRecent bounds what is remembered. Beyond it echoes are heard.
-	maxRecent = 16384
 	// maxNotifyBuffer bounds the changes kept for one watch, in bytes as they are sent.
 	maxNotifyBuffer = 128 << 10
 	// localQueue is how many changes the storage keeps until they are fetched.
 	localQueue = 4096
 )
-
-// recentChange is when a name last changed by this server, and by which actions.
-type recentChange struct {
-	at         time.Time
-	came, went bool
-}
 
 // notifyEvent is a change as one watch sees it.
 type notifyEvent struct {
@@ -106,6 +95,10 @@ type dirWatch struct {
 	status   ntstatus.Status    // of requests from now on, once ended
 	cancel   context.CancelFunc // ends pump; nil if the storage does not tell
 	answered *conn              // by which the last answer went; nil if the client has it
+	// published is when something that the watch includes was last published. pump waits
+	// without a limit while poke is not nil, which ends that.
+	published time.Time
+	poke      context.CancelFunc
 }
 
 // notifyWaiter is a request that waits; it gets all that there is at once.
@@ -282,10 +275,13 @@ func (h *notifyHub) changed(fsys vfs.FS, changes ...change) {
 	defer h.mu.Unlock()
 	var touched [8]*dirWatch
 	list := touched[:0]
-	seen := false
+	var now time.Time // when, if somebody sees it
 	for _, c := range changes {
 		h.watchersLocked(fsys, c.name, func(w *dirWatch, rel string) {
-			seen = true
+			if now.IsZero() {
+				now = time.Now()
+			}
+			w.publishedLocked(now)
 			if w.heard != nil || w.filter&c.filter == 0 || w.filter&c.unless != 0 {
 				return
 			}
@@ -298,8 +294,7 @@ func (h *notifyHub) changed(fsys vfs.FS, changes ...change) {
 	for _, w := range list {
 		w.deliverLocked()
 	}
-	if seen {
-		now := time.Now()
+	if !now.IsZero() {
 		for _, c := range changes {
 			h.rememberLocked(dirKey{fsys, c.name}, c.action, now)
 		}
@@ -325,50 +320,6 @@ func (h *notifyHub) watchersLocked(fsys vfs.FS, name string, f func(w *dirWatch,
 			}
 		}
 	}
-}
-
-func (h *notifyHub) rememberLocked(k dirKey, a smb2.NotifyAction, now time.Time) {
-	if h.recent == nil {
-		h.recent = map[dirKey]recentChange{}
-	}
-	r := h.recent[k]
-	if now.Sub(r.at) > echoTime {
-		r = recentChange{}
-	}
-	r.at = now
-	switch a {
-	case smb2.FileActionAdded, smb2.FileActionRenamedNewName:
-		r.came = true
-	case smb2.FileActionRemoved, smb2.FileActionRenamedOldName:
-		r.went = true
-	}
-	if len(h.recent) >= maxRecent {
-		for k, r := range h.recent {
-			if now.Sub(r.at) > 2*echoTime {
-				delete(h.recent, k)
-			}
-		}
-		if len(h.recent) >= maxRecent {
-			return
-		}
-	}
-	h.recent[k] = r
-}
-
-// isEchoLocked reports whether the server has said itself what the storage saw at
-// that time.
-func (h *notifyHub) isEchoLocked(w *dirWatch, e *vfs.Event, seen time.Time) bool {
-	r, ok := h.recent[dirKey{w.fs, joinName(w.name, e.Name)}]
-	if !ok || seen.Sub(r.at) > echoTime {
-		return false
-	}
-	switch e.Action {
-	case vfs.Added, vfs.RenamedNew:
-		return r.came
-	case vfs.Removed, vfs.RenamedOld:
-		return r.went
-	}
-	return true
 }
 
 func joinName(dir, rel string) string {
@@ -454,74 +405,6 @@ func localChanges(f smb2.NotifyFilter) (c vfs.Changes) {
 		}
 	}
 	return c
-}
-
-// localEvent is a change that the storage saw, held back until it is known whether
-// it is an echo.
-type localEvent struct {
-	vfs.Event
-	seen time.Time
-}
-
-// pump passes on what local processes do. It ends when the watch does.
-func (w *dirWatch) pump(ctx context.Context, local vfs.Watch) {
-	var held []localEvent
-	var buf [16]vfs.Event
-	for {
-		wait, cancel := ctx, func() {}
-		if len(held) > 0 {
-			wait, cancel = context.WithDeadline(ctx, held[0].seen.Add(echoTime))
-		}
-		n, err := local.Next(wait, buf[:])
-		cancel()
-		now := time.Now()
-		for _, e := range buf[:n] {
-			held = append(held, localEvent{e, now})
-		}
-		if held = w.passOn(held, now); len(held) > localQueue {
-			held, err = nil, vfs.ErrOverflow
-		}
-		switch {
-		case err == nil, ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		case errors.Is(err, vfs.ErrOverflow):
-			w.lose()
-		case errors.Is(err, fs.ErrNotExist):
-			w.end(ntstatus.DeletePending) // the directory has gone
-			return
-		default:
-			return // closed; or the storage cannot tell any more, and the server still can
-		}
-	}
-}
-
-// passOn delivers the events that have been held for long enough, and drops echoes.
-func (w *dirWatch) passOn(held []localEvent, now time.Time) []localEvent {
-	h := w.hub
-	heard := false
-	defer func() {
-		if heard {
-			w.heard()
-		}
-	}()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	rest := held[:0]
-	for _, e := range held {
-		switch {
-		case h.isEchoLocked(w, &e.Event, e.seen):
-		case len(rest) > 0 || now.Sub(e.seen) < echoTime: // in their order
-			rest = append(rest, e)
-		case w.heard != nil:
-			heard = true
-		case int(e.Action) < len(localActions) && e.Action != 0 && localFilter(e.Change)&w.filter != 0:
-			w.pushLocked(notifyEvent{localActions[e.Action], e.Name, ""})
-		}
-	}
-	if w.touched {
-		w.deliverLocked()
-	}
-	clear(held[len(rest):])
-	return rest
 }
 
 // localActions are of [MS-FSCC] 2.7.1.

@@ -31,9 +31,10 @@ type open struct {
 	tree   *tree
 	fs     vfs.FS // nil for a pipe
 
-	file    vfs.File    // nil for a pipe
-	osFiler vfs.OSFiler // file, if there may be a descriptor for data behind it
-	dir     vfs.Dir     // file, if it is a directory opened for listing
+	file    vfs.File         // nil for a pipe
+	cached  vfs.CachedReader // file, if it is one
+	osFiler vfs.OSFiler      // file, if there may be a descriptor for data behind it
+	dir     vfs.Dir          // file, if it is a directory opened for listing
 
 	isDir, isPipe bool
 	isLink        bool            // a symbolic link opened itself
@@ -113,10 +114,10 @@ func (o *open) release() {
 	case n == 0 && o.file != nil:
 		// The close error of a file whose writes were answered already has nobody
 		// to go to; FLUSH is what reports them.
-		_ = o.file.Close()
 		if l := o.became.Load(); l != nil {
-			_ = (*l).Close()
+			defer l.file.Close()
 		}
+		_ = o.file.Close()
 	default:
 		o.durable.released()
 	}
@@ -152,11 +153,17 @@ func (o *open) shut(ctx context.Context) bool {
 		return false
 	}
 	close(o.closing) // before it is looked for in the set, which addOpen may be about to put it in
+	// All that others could wait for is given up even if the storage panics meanwhile.
 	_, gone := o.sess.opens.remove(o)
 	defer gone()
+	defer o.durable.letStorage()
+	defer o.release()
 	o.endReplay()
 	if o.durable.detached.Load() {
 		o.srv.durables.forget(o)
+	}
+	if !o.isPipe && o.state != nil {
+		defer o.leave(ctx)
 	}
 	o.notify.close()
 	if !o.isPipe {
@@ -164,18 +171,20 @@ func (o *open) shut(ctx context.Context) bool {
 			o.contentSettles()
 		}
 		o.settleTimes(ctx)
-		if o.state != nil {
-			o.releaseLocks()
-			o.unlockShareMode()
-			if o.hasWritten() {
-				o.changedIn(ctx)
-			}
-			o.srv.files.leave(ctx, o)
-		}
 	}
-	o.release()
-	o.durable.letStorage()
 	return true
+}
+
+// leave gives up what the open has of its object's.
+func (o *open) leave(ctx context.Context) {
+	defer o.srv.files.leave(ctx, o)
+	defer func() {
+		if o.hasWritten() {
+			o.changedIn(ctx)
+		}
+	}()
+	defer o.unlockShareMode()
+	o.releaseLocks()
 }
 
 // setDeleteOnClose makes the object be deleted when this open is closed, and all
@@ -342,10 +351,12 @@ func newFileID() smb2.FileID {
 // under way on them may end later.
 func (s *Server) closeSessionOpens(sess *session, keep bool) {
 	for _, o := range sess.opens.take(nil, true) {
-		if !keep || !s.detach(o) {
-			o.shut(context.Background())
-		}
-		o.release()
+		s.callAside(func() {
+			defer o.release()
+			if !keep || !s.detach(o) {
+				o.shut(context.Background())
+			}
+		})
 	}
 }
 
@@ -354,11 +365,8 @@ func (s *Server) closeTreeOpens(t *tree) {
 	shutAll(t.sess.opens.take(t, false))
 }
 
-// shutAll has no context of a request: what is closed here is closed whoever
-// asked for it has gone.
 func shutAll(opens []*open) {
 	for _, o := range opens {
-		o.shut(context.Background())
-		o.release()
+		o.putAway("closing a share's files")
 	}
 }

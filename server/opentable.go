@@ -23,6 +23,8 @@ import (
 // two shares of one directory, are the same object. mu is never held across a
 // call into a file system, nor while anything is sent.
 type openTable struct {
+	srv *Server // which is told of panics
+
 	mu sync.Mutex
 	// guarded by mu
 	files map[objectKey]*fileState
@@ -61,9 +63,13 @@ type fileState struct {
 	opens    []*open
 	cachings []*caching
 	isDir    bool
-	pending  *deletion     // the object is to be deleted with its last open
-	gone     bool          // the last open is closed and the deletion under way
-	changed  chan struct{} // closed when what a CREATE waits for may have happened; nil if none does
+	linked   bool      // it is a file that has had several names
+	pending  *deletion // the object, or some of its names, is to be deleted
+	gone     bool      // the last open is closed and the deletion under way
+	removing int       // how many are removing names of it that nobody has open
+	// replacing: something else is being put in its place, see beginReplacing.
+	replacing bool
+	changed   chan struct{} // closed when what a CREATE waits for may have happened; nil if none does
 
 	locks lockTable
 
@@ -77,15 +83,60 @@ type fileState struct {
 	appending sync.Mutex
 }
 
-// deletion says by which name an object is to be deleted.
+// deletion says by which name an object is to be deleted. Of a file with several names
+// that one goes, when it has nobody who has opened it by that: a name is Link of [MS-FSA]
+// 2.1.1.4, and has IsDeleted of its own.
 type deletion struct {
 	fs   vfs.FS
 	name string // follows renames
 	// stream is the stream of name that is to go; empty for the object itself.
 	stream string
+	// id is the object, which may be another than is open, see successor.
+	id vfs.FileID
 	// privileged: it may go though the user may not remove it as far as the operating
 	// system knows.
 	privileged bool
+	// next is that of another name of the file: each goes that an open was to delete.
+	next *deletion
+	// going: it is being removed, and is not to be taken back.
+	going bool
+}
+
+// all are the deletions of an object.
+func (d *deletion) all() (list []*deletion) {
+	for ; d != nil; d = d.next {
+		list = append(list, d)
+	}
+	return list
+}
+
+// takes reports whether a name goes. In another view of the storage it may be any.
+func (d *deletion) takes(fsys vfs.FS, name string) bool {
+	for ; d != nil; d = d.next {
+		if !sameStorage(d.fs, fsys) || strings.EqualFold(d.name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// cutLocked takes out of the deletions which ones are to be, and reports whether there
+// were any.
+func (st *fileState) cutLocked(which func(*deletion) bool) (found bool) {
+	for p := &st.pending; *p != nil; {
+		if which(*p) {
+			*p, found = (*p).next, true
+		} else {
+			p = &(*p).next
+		}
+	}
+	return found
+}
+
+// dooms reports whether a name of the object is to be deleted: each has to be known to be
+// one of several if others may go without it.
+func (st *fileState) dooms(fsys vfs.FS, name string) bool {
+	return st != nil && st.pending != nil && (!st.linked || st.pending.takes(fsys, name))
 }
 
 // wakeLocked lets CREATEs try again that wait for the object.
@@ -133,6 +184,7 @@ type entry struct {
 	// created says that the object is new, overwrites that its content is going to be
 	// replaced, again that the open has had to wait before.
 	created, overwrites, again bool
+	linked                     bool // it is a file with several names
 
 	caching cachingRequest
 }
@@ -146,8 +198,17 @@ func (t *openTable) enter(o *open, e *entry, b *breaks) (res enterResult, status
 	if t.epoch != e.epoch && !e.sure {
 		return stale, ntstatus.Success, nil
 	}
-	if t.pendingLocked(e.key.id) != nil {
-		return refused, ntstatus.DeletePending, nil
+	base := t.files[objectKey{id: e.key.id}]
+	if base != nil {
+		base.linked = base.linked || e.linked
+		switch {
+		case base.replacing:
+			return mustWait, ntstatus.Success, base.awaitLocked()
+		case base.dooms(o.fs, o.name):
+			return refused, ntstatus.DeletePending, nil
+		case base.gone: // by another name
+			return mustWait, ntstatus.Success, base.awaitLocked()
+		}
 	}
 	if e.key.stream == "" && o.access&smb2.Delete != 0 && t.streamsForbidDeleteLocked(e.key.id) {
 		return refused, ntstatus.SharingViolation, nil
@@ -156,8 +217,9 @@ func (t *openTable) enter(o *open, e *entry, b *breaks) (res enterResult, status
 	if st == nil {
 		st = t.addLocked(e.key)
 		st.isDir = o.isDir
+		st.linked = e.linked && e.key.stream == ""
 	}
-	if st.pending != nil {
+	if st != base && st.pending != nil {
 		return refused, ntstatus.DeletePending, nil
 	}
 	for _, p := range st.opens {
@@ -208,15 +270,6 @@ func (t *openTable) dropLocked(st *fileState) {
 	}
 }
 
-// pendingLocked is the deletion that awaits the file or directory itself, nil if
-// there is none.
-func (t *openTable) pendingLocked(id vfs.FileID) *deletion {
-	if st := t.files[objectKey{id: id}]; st != nil {
-		return st.pending
-	}
-	return nil
-}
-
 // opensLocked calls f for each open of the object and of its streams, until f
 // returns false.
 func (t *openTable) opensLocked(id vfs.FileID, f func(*open) bool) {
@@ -236,11 +289,11 @@ func (t *openTable) opensLocked(id vfs.FileID, f func(*open) bool) {
 	}
 }
 
-// isPending reports whether the file or directory is to be deleted.
-func (t *openTable) isPending(id vfs.FileID) bool {
+// isPending reports whether the file or directory is to be deleted, by that name.
+func (t *openTable) isPending(id vfs.FileID, fsys vfs.FS, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.pendingLocked(id) != nil
+	return t.files[objectKey{id: id}].dooms(fsys, name)
 }
 
 // setDelete marks the object for deletion by the open's name, or takes that
@@ -253,18 +306,33 @@ func (t *openTable) setDelete(o *open, del bool) bool {
 }
 
 func (t *openTable) setDeleteLocked(st *fileState, o *open, del bool) bool {
-	if del == (st.pending != nil) || st.gone {
+	if !del && st.pending == nil || st.gone && !(del && st.linked) {
 		return false
 	}
-	n := int32(1)
+	was := st.pending
 	if del {
-		st.pending = &deletion{fs: o.fs, name: o.name, stream: o.stream, privileged: o.mayDelete}
+		for d := was; d != nil; d = d.next {
+			if d.name == o.name || st.isDir || o.stream != "" {
+				return false
+			}
+		}
+		st.pending = &deletion{fs: o.fs, name: o.name, stream: o.stream, id: st.key.id, privileged: o.mayDelete, next: was}
+		st.pending.became(o)
 	} else {
-		st.pending = nil
-		n = -1
+		own := st.cutLocked(func(d *deletion) bool { return d.name == o.name && !d.going })
+		if !own && !st.linked {
+			st.pending = nil // by the one name it has, however that is spelled
+		}
+		if !own && st.linked {
+			return false
+		}
 	}
-	if st.isDir {
-		t.pendingDirs.Add(n)
+	if st.isDir && (was == nil) != (st.pending == nil) {
+		if del {
+			t.pendingDirs.Add(1)
+		} else {
+			t.pendingDirs.Add(-1)
+		}
 	}
 	return true
 }
@@ -275,7 +343,38 @@ func (o *open) deletePending() bool {
 	t := &o.srv.files
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return o.state.pending != nil || t.pendingLocked(o.state.key.id) != nil
+	return o.pendingLocked()
+}
+
+func (o *open) pendingLocked() bool {
+	base := o.srv.files.files[objectKey{id: o.state.key.id}]
+	return o.state != base && o.state.pending != nil || base.dooms(o.fs, o.name)
+}
+
+// doomedNames is how many names of the open's file are to go.
+func (o *open) doomedNames() (n uint32) {
+	t := &o.srv.files
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if base := t.files[objectKey{id: o.state.key.id}]; base != nil {
+		for d := base.pending; d != nil; d = d.next {
+			n++
+		}
+	}
+	if n == 0 && o.state.pending != nil {
+		n = 1 // the stream goes
+	}
+	return n
+}
+
+// severalNames notes that a file has got another name.
+func (o *open) severalNames() {
+	t := &o.srv.files
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if base := t.files[objectKey{id: o.state.key.id}]; base != nil {
+		base.linked = true
+	}
 }
 
 // wakeWatches ends the watches of a directory that is to be deleted.
@@ -289,17 +388,10 @@ func (t *openTable) wakeWatches(st *fileState) {
 }
 
 // leave takes an open out and deletes the object if it was to be and this was
-// its last open. A file goes with the last open of all its streams.
+// its last open. A file goes with the last open of all its streams; one of its names, if it
+// has several, with the last open of all by that name.
 func (t *openTable) leave(ctx context.Context, o *open) {
-	st := o.state
-	t.mu.Lock()
-	i := slices.Index(st.opens, o)
-	if i < 0 {
-		t.mu.Unlock()
-		return
-	}
-	st.opens = slices.Delete(st.opens, i, i+1)
-	watch := t.leaveCachingLocked(o)
+	var watch *dirWatch
 	var b breaks
 	defer func() {
 		if watch != nil {
@@ -307,47 +399,126 @@ func (t *openTable) leave(ctx context.Context, o *open) {
 		}
 		o.srv.sendBreaks(&b)
 	}()
+	if t.takeOut(ctx, o, &watch, &b) {
+		t.wakeWatches(o.state)
+	}
+}
+
+// takeOut is leave, but for what it leaves in watch and b, and that the directory's
+// watches are to be woken if it says so.
+func (t *openTable) takeOut(ctx context.Context, o *open, watch **dirWatch, b *breaks) (wake bool) {
+	st := o.state
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.Index(st.opens, o)
+	if i < 0 {
+		return false
+	}
+	st.opens = slices.Delete(st.opens, i, i+1)
+	*watch = t.leaveCachingLocked(o)
 	if o.deleteOnClose && t.setDeleteLocked(st, o, true) {
 		// Who keeps a handle for no user of its own keeps the file from going.
-		t.breakHandlesLocked(st, nil, &b)
+		t.breakHandlesLocked(st, nil, b)
 	}
 	st.wakeLocked()
-	wake := st.pending != nil && st.isDir
+	wake = st.pending != nil && st.isDir
 	if o.posix && st.pending != nil && !st.gone && len(st.opens) > 0 && onlyPosix(st.opens) {
 		t.unlinkLocked(ctx, st, o)
 	}
+	t.removeNamesLocked(ctx, o)
 	if len(st.opens) > 0 {
-		t.mu.Unlock()
-		if wake {
-			t.wakeWatches(st)
-		}
-		return
+		return wake
 	}
+	t.settleLocked(ctx, st, o)
+	return false
+}
+
+// settleLocked forgets an object that nobody has open any more, and deletes it if it was
+// to be; o was the last. mu is given up meanwhile.
+func (t *openTable) settleLocked(ctx context.Context, st *fileState, o *open) {
 	// The entry stays while the object goes, so that CREATE finds it pending.
 	for v := t.victimLocked(st); v != nil; {
-		v.gone = true
-		d := *v.pending
-		t.mu.Unlock()
-
-		if d.remove(ctx, v.key.id, &o.srv.spare) {
-			o.srv.notify.removed(&d, v.isDir)
-			o.srv.changedIn(ctx, d.fs, d.name, o)
-		}
-
-		t.mu.Lock()
-		t.epoch++
-		t.dropLocked(v)
-		if v.isDir {
-			t.pendingDirs.Add(-1)
-		}
-		v.wakeLocked()
+		t.deleteLocked(ctx, v, o)
 		if base := t.files[objectKey{id: v.key.id}]; base != nil {
 			v = t.victimLocked(base)
 		} else {
 			v = nil
 		}
 	}
+}
+
+// deleteLocked deletes an object and forgets it. mu is given up meanwhile, and had again
+// even if the storage panics.
+func (t *openTable) deleteLocked(ctx context.Context, v *fileState, o *open) {
+	v.gone = true
+	names := v.pending.all()
+	defer func() {
+		t.epoch++
+		t.dropLocked(v)
+		if v.isDir {
+			t.pendingDirs.Add(-1)
+		}
+		v.wakeLocked()
+	}()
+	t.removeUnlocked(ctx, names, o, func(d *deletion) {
+		o.srv.notify.removed(d, v.isDir)
+		o.srv.changedIn(ctx, d.fs, d.name, o)
+	})
+}
+
+// removeUnlocked removes names as they are now and calls done for each that was there. mu
+// is given up meanwhile, and had again even if the storage panics.
+func (t *openTable) removeUnlocked(ctx context.Context, names []*deletion, o *open, done func(*deletion)) {
+	// Also where no request asks for it, as a connection has ended.
+	defer o.srv.notify.underway.end(o.srv.notify.underway.begin())
+	todo := make([]deletion, len(names))
+	for i, d := range names {
+		todo[i] = *d
+	}
 	t.mu.Unlock()
+	defer t.mu.Lock()
+	for i := range todo {
+		if d := &todo[i]; d.remove(ctx, &o.srv.spare) {
+			done(d)
+		}
+	}
+}
+
+// removeNamesLocked removes those names of a file that are to go and by which nobody has it
+// open any more, while others have it open by other names; o has left. mu is given up
+// meanwhile, and the object not forgotten by whoever else leaves.
+func (t *openTable) removeNamesLocked(ctx context.Context, o *open) {
+	st := t.files[objectKey{id: o.state.key.id}]
+	if st == nil || !st.linked || st.pending == nil || st.gone || st.replacing {
+		return
+	}
+	var names []*deletion
+	for d := st.pending; d != nil; d = d.next {
+		left, used := false, false
+		t.opensLocked(st.key.id, func(p *open) bool {
+			left = true
+			used = !sameStorage(d.fs, p.fs) || strings.EqualFold(d.name, p.name)
+			return !used
+		})
+		if left && !used && !d.going {
+			names = append(names, d)
+			d.going = true
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	st.removing++
+	defer func() {
+		t.epoch++
+		st.removing--
+		st.cutLocked(func(d *deletion) bool { return slices.Contains(names, d) })
+		st.wakeLocked()
+	}()
+	t.removeUnlocked(ctx, names, o, func(d *deletion) {
+		o.srv.notify.removed(d, false)
+		o.srv.changedIn(ctx, d.fs, d.name, o)
+	})
 }
 
 // unlinkLocked takes the name of an object away that is to be deleted, although it is
@@ -357,27 +528,24 @@ func (t *openTable) unlinkLocked(ctx context.Context, st *fileState, o *open) {
 		return // the file waits for its streams
 	}
 	st.gone = true
-	d := *st.pending
-	t.mu.Unlock()
-
-	if d.remove(ctx, st.key.id, &o.srv.spare) {
-		o.srv.notify.removed(&d, st.isDir)
-	}
-
-	t.mu.Lock()
-	t.epoch++
-	st.gone, st.pending = false, nil
-	if st.isDir {
-		t.pendingDirs.Add(-1)
-	}
-	st.wakeLocked()
+	names := st.pending.all()
+	defer func() {
+		t.epoch++
+		st.gone = false
+		st.cutLocked(func(d *deletion) bool { return slices.Contains(names, d) })
+		if st.isDir {
+			t.pendingDirs.Add(-1)
+		}
+		st.wakeLocked()
+	}()
+	t.removeUnlocked(ctx, names, o, func(d *deletion) { o.srv.notify.removed(d, st.isDir) })
 }
 
 // victimLocked forgets an object that is not open any more, unless it is to be
 // deleted: then it returns what can go now. A stream goes alone, or with its file,
 // which waits for all its streams to be closed.
 func (t *openTable) victimLocked(st *fileState) *fileState {
-	if len(st.opens) > 0 || st.gone {
+	if len(st.opens) > 0 || st.gone || st.replacing || st.removing > 0 {
 		return nil
 	}
 	base := t.files[objectKey{id: st.key.id}]
@@ -386,7 +554,7 @@ func (t *openTable) victimLocked(st *fileState) *fileState {
 			return st
 		}
 		t.dropLocked(st)
-		if base == nil || len(base.opens) > 0 || base.gone {
+		if base == nil || len(base.opens) > 0 || base.gone || base.removing > 0 {
 			return nil
 		}
 	}
@@ -400,26 +568,35 @@ func (t *openTable) victimLocked(st *fileState) *fileState {
 	return base
 }
 
-// remove removes the name if it still means the object id, or is a symbolic
+// became makes the object that which has taken the place of the open's, at its name.
+func (d *deletion) became(o *open) {
+	for n := o.became.Load(); n != nil && d != nil; d = d.next {
+		if d.stream == "" && d.name == o.name {
+			d.id = n.id
+		}
+	}
+}
+
+// remove removes the name if it still means the object, or is a symbolic
 // link that leads to it: then it is the link that goes; or the stream. Nobody waits
 // for an error: the CLOSE that caused it succeeds all the same, as on other servers.
 // It reports whether something was removed.
-func (d *deletion) remove(ctx context.Context, id vfs.FileID, spare *spareFiles) bool {
+func (d *deletion) remove(ctx context.Context, spare *spareFiles) bool {
 	// A client that has gone away must not stop a deletion it asked for.
 	ctx = context.WithoutCancel(ctx)
 	return spare.do(func() error {
 		if d.stream != "" {
-			return d.removeStream(ctx, id)
+			return d.removeStream(ctx)
 		}
-		return d.removeName(ctx, id)
+		return d.removeName(ctx)
 	}) == nil
 }
 
-func (d *deletion) removeName(ctx context.Context, id vfs.FileID) error {
-	err := d.fs.RemoveIf(ctx, d.name, id)
+func (d *deletion) removeName(ctx context.Context) error {
+	err := d.fs.RemoveIf(ctx, d.name, d.id)
 	if errors.Is(err, fs.ErrPermission) && d.privileged {
 		// The operating system does not know of the right, which was checked.
-		err = vfs.Base(d.fs).RemoveIf(ctx, d.name, id)
+		err = vfs.Base(d.fs).RemoveIf(ctx, d.name, d.id)
 	}
 	if !errors.Is(err, vfs.ErrChanged) {
 		return err
@@ -435,13 +612,13 @@ func (d *deletion) removeName(ctx context.Context, id vfs.FileID) error {
 	if err != nil {
 		return err
 	}
-	if target.ID != id {
+	if target.ID != d.id {
 		return vfs.ErrChanged
 	}
 	return d.fs.RemoveIf(ctx, d.name, link.ID)
 }
 
-func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) error {
+func (d *deletion) removeStream(ctx context.Context) error {
 	f, _, err := d.fs.Open(ctx, d.name, vfs.OpenOptions{})
 	if err != nil {
 		return err
@@ -455,7 +632,7 @@ func (d *deletion) removeStream(ctx context.Context, id vfs.FileID) error {
 	if err != nil {
 		return err
 	}
-	if info.ID != id {
+	if info.ID != d.id {
 		return vfs.ErrChanged
 	}
 	return h.RemoveStream(ctx, d.stream)
@@ -469,8 +646,9 @@ func beneath(dir, name string) bool {
 	return dir == vfs.Root || name == dir || strings.HasPrefix(name, dir) && name[len(dir)] == '/'
 }
 
-// openBeneath reports whether anything in the directory of o is open, o's own
-// directory not counted.
+// openBeneath reports whether anything in the directory of o is open that keeps it from
+// being renamed: o's own directory does not, and what has the POSIX extensions does not
+// where o has them.
 func (t *openTable) openBeneath(o *open) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -479,7 +657,7 @@ func (t *openTable) openBeneath(o *open) bool {
 			continue
 		}
 		for _, p := range st.opens {
-			if sameStorage(p.fs, o.fs) && beneath(o.name, p.name) {
+			if sameStorage(p.fs, o.fs) && beneath(o.name, p.name) && !(o.posix && p.posix) {
 				return true
 			}
 		}
@@ -525,8 +703,10 @@ func (t *openTable) renamed(fsys vfs.FS, oldname, newname string) {
 				p.name = newname + p.name[len(oldname):]
 			}
 		}
-		if d := st.pending; d != nil && sameStorage(d.fs, fsys) && beneath(oldname, d.name) {
-			d.name = newname + d.name[len(oldname):]
+		for d := st.pending; d != nil; d = d.next {
+			if sameStorage(d.fs, fsys) && beneath(oldname, d.name) {
+				d.name = newname + d.name[len(oldname):]
+			}
 		}
 	}
 }

@@ -66,11 +66,19 @@ func (c *conn) hold(r *request) {
 }
 
 func (c *conn) awaitSettled(ctx context.Context, r *request, concerns func(*request) bool) {
+	c.awaitRequests(ctx, r, func(q *request) bool {
+		return concerns(q) && q.sid == r.sid && q.asyncID == 0 && q.hdr.MessageID < r.hdr.MessageID && q.chain != r.chain
+	})
+}
+
+// awaitRequests has r wait until no request on the connection, which may be another than
+// its own, concerns it. concerns is called with reqMu held.
+func (c *conn) awaitRequests(ctx context.Context, r *request, concerns func(*request) bool) {
 	for {
 		var wait chan struct{}
 		c.reqMu.Lock()
 		for _, q := range c.requests {
-			if concerns(q) && q.sid == r.sid && q.asyncID == 0 && q.hdr.MessageID < r.hdr.MessageID && q.chain != r.chain {
+			if concerns(q) {
 				if c.settled == nil {
 					c.settled = make(chan struct{})
 				}
@@ -82,6 +90,7 @@ func (c *conn) awaitSettled(ctx context.Context, r *request, concerns func(*requ
 		if wait == nil {
 			return
 		}
+		r.chain.mayWait()
 		select {
 		case <-wait:
 		case <-ctx.Done():

@@ -72,7 +72,7 @@ func createPipe(r *request, req *smb2.CreateRequest) ntstatus.Status {
 func (s *Server) listShares(sess *session, peer net.Addr) []dcerpc.Share {
 	var list []dcerpc.Share
 	for _, sh := range s.live.Load().visible(s, sess, peer) {
-		list = append(list, dcerpc.Share{Name: sh.Name, Type: dcerpc.ShareDisk, Comment: sh.Comment, Path: `C:\` + sh.Name})
+		list = append(list, dcerpc.Share{Name: sh.Name, Type: dcerpc.ShareDisk, Comment: s.commentFor(sess, peer, sh), Path: `C:\` + sh.Name})
 	}
 	return append(list, dcerpc.Share{
 		Name: ipcShare.Name, Type: dcerpc.ShareIPC | dcerpc.ShareSpecial, Comment: ipcShare.Comment,

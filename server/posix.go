@@ -24,7 +24,8 @@ import (
 //     comes with the target,
 //   - creates with the permission bits of the context, and inherits no descriptor,
 //   - takes its name away when it deletes, although others have the file open, as long
-//     as these opens are such opens, too, and replaces what is open when it renames.
+//     as these opens are such opens, too, and replaces what is open when it renames,
+//   - renames a directory although something in it is open, by such an open, too.
 //
 // The classes 100 of QUERY_INFO and QUERY_DIRECTORY tell owner, mode and number of
 // links. There is no specification but those of the implementations.
@@ -101,7 +102,7 @@ func (c *creation) stopOnLink(ctx context.Context, fsys vfs.FS) ntstatus.Status 
 	if err != nil {
 		return ntstatus.FromError(err)
 	}
-	name := smb2.EncodeUTF16(toWirePath(target))
+	name := smb2.EncodeUTF16(linkToWire(target))
 	m := smb2.SymbolicLinkErrorResponse{SubstituteName: name, PrintName: name}
 	if !strings.HasPrefix(target, "/") {
 		m.Flags = smb2.SymlinkFlagRelative

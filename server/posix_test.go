@@ -67,6 +67,23 @@ func TestPosixIsNegotiated(t *testing.T) {
 	}
 }
 
+// A share can be without what its clients have negotiated.
+func TestShareWithoutPosix(t *testing.T) {
+	s, p, got := posixPeer(t, func(c *Config) { c.Shares[0].NoPOSIXExtensions = true })
+	if !got {
+		t.Error("the extensions were not offered, though the configuration speaks of a share")
+	}
+	s.write("File", nil)
+	st, resp := p.tryCreate(posixRequest(t, "FILE", smb2.FileOpen, 0xFFFF))
+	want(t, "another spelling", st, ntstatus.Success)
+	if _, found, _ := smb2.FindCreateContext(resp.Contexts, smb2.CreateContextPosix); found {
+		t.Error("an answer to the context")
+	}
+	const fsPosix = 100 // FileFsPosixInformation
+	_, st = p.query(resp.FileID, smb2.InfoFilesystem, fsPosix, 0, 4096)
+	want(t, "FileFsPosixInformation", st, ntstatus.InvalidInfoClass)
+}
+
 // Mode, links, owner and group, in the places where Linux looks for them.
 func TestPosixInformation(t *testing.T) {
 	s, p, _ := posixPeer(t, nil)
@@ -180,8 +197,14 @@ func TestPosixNames(t *testing.T) {
 func TestPosixStopsOnLinks(t *testing.T) {
 	s, p, _ := posixPeer(t, nil)
 	s.write("f", nil)
-	for name, target := range map[string]string{"l": "f", "dangling": "dir/nothing", "away": "/etc/passwd"} {
-		if err := os.Symlink(target, filepath.Join(s.dir, name)); err != nil {
+	for name, c := range map[string]struct{ target, told string }{
+		"l":         {"f", "f"},
+		"dangling":  {"dir/nothing", `dir\nothing`},
+		"away":      {"/etc/passwd", `\etc\passwd`},
+		"here":      {".", "."},
+		"backslash": {`a\b/c:d`, "a\uf026b\\c\uf022d"},
+	} {
+		if err := os.Symlink(c.target, filepath.Join(s.dir, name)); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range []smb2.CreateDisposition{smb2.FileOpen, smb2.FileOverwriteIf} {
@@ -196,8 +219,8 @@ func TestPosixStopsOnLinks(t *testing.T) {
 				t.Fatal(err)
 			}
 			m, err := smb2.ParseSymbolicLinkErrorResponse(data)
-			if err != nil || smb2.DecodeUTF16(m.SubstituteName) != toWirePath(target) || (m.Flags == smb2.SymlinkFlagRelative) != (target[0] != '/') {
-				t.Errorf("%s: %+v, %v, want %s", name, m, err, target)
+			if err != nil || smb2.DecodeUTF16(m.SubstituteName) != c.told || (m.Flags == smb2.SymlinkFlagRelative) != (c.target[0] != '/') {
+				t.Errorf("%s: %+v, %v, want %s", name, m, err, c.told)
 			}
 		}
 		req := posixRequest(t, name, smb2.FileOpen, 0xFFFF)

@@ -69,12 +69,7 @@ func (o *open) lockStorage(ctx context.Context, r *request, l byteLock, wait boo
 		return ntstatus.Success
 	}
 	for {
-		o.storageLocks.Lock()
-		err := setStorage(ctx, s, l.byteRange, l.exclusive)
-		if err == nil {
-			restoreStorage(ctx, s, o.state.locks.ownOverlapping(o, l.byteRange))
-		}
-		o.storageLocks.Unlock()
+		err := o.tryStorage(ctx, s, l)
 		switch {
 		case err == nil:
 			return ntstatus.Success
@@ -87,6 +82,17 @@ func (o *open) lockStorage(ctx context.Context, r *request, l byteLock, wait boo
 			return st
 		}
 	}
+}
+
+// tryStorage takes a lock from the storage if it is to be had at once.
+func (o *open) tryStorage(ctx context.Context, s vfs.RangeLocker, l byteLock) error {
+	o.storageLocks.Lock()
+	defer o.storageLocks.Unlock()
+	err := setStorage(ctx, s, l.byteRange, l.exclusive)
+	if err == nil {
+		restoreStorage(ctx, s, o.state.locks.ownOverlapping(o, l.byteRange))
+	}
+	return err
 }
 
 // pollStorage waits before a lock is tried again.
@@ -156,8 +162,10 @@ func (o *open) undoLocks(taken []byteLock) {
 func (o *open) releaseLocks() {
 	if s := o.rangeLocker(); s != nil && o.nlocks.Load() > 0 {
 		o.storageLocks.Lock()
-		_ = s.UnlockRange(context.Background(), 0, math.MaxInt64)
 		defer o.storageLocks.Unlock()
+		defer o.state.locks.releaseAll(o)
+		_ = s.UnlockRange(context.Background(), 0, math.MaxInt64)
+		return
 	}
 	o.state.locks.releaseAll(o)
 }

@@ -34,9 +34,11 @@ type searchState struct {
 	skip    uint32 // entries to pass over
 
 	// held is an entry that did not fit the last response.
-	held    smb2.DirectoryEntry
-	posix   smb2.FilePosixInformation // the same for clients with POSIX extensions
-	hasHeld bool
+	held      smb2.DirectoryEntry
+	posix     smb2.FilePosixInformation // the same for clients with POSIX extensions
+	hasHeld   bool
+	heldName  string             // as the storage has it
+	heldClass smb2.FileInfoClass // what held and posix were made for
 }
 
 func (s *searchState) init(isDir bool) {
@@ -104,6 +106,12 @@ func (o *open) list(ctx context.Context, r *request, req *smb2.QueryDirectoryReq
 	list := smb2.NewEntryList(r.out, min(int(req.OutputBufferLength), r.room()))
 	first := !s.found
 	for {
+		if s.hasHeld && s.heldClass != req.FileInformationClass { // which may tell more
+			var st ntstatus.Status
+			if s.hasHeld, st = o.describe(ctx, s.heldName, req.FileInformationClass); st != ntstatus.Success {
+				return st
+			}
+		}
 		if !s.hasHeld {
 			more, st := o.nextEntry(ctx, req.FileInformationClass)
 			if st != ntstatus.Success {
@@ -148,13 +156,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if !s.next() || !s.pattern.match(name) {
 			continue
 		}
-		info, err := o.dotInfo(ctx, name)
-		if err != nil {
-			return false, ntstatus.FromError(err)
-		}
-		o.srv.files.showTimes(&info)
-		s.hold(name, &info, class)
-		return true, ntstatus.Success
+		return o.describe(ctx, name, class)
 	}
 	for {
 		if s.at == len(s.batch) {
@@ -169,8 +171,7 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 		if !s.next() {
 			continue
 		}
-		name := toWire(e.Name)
-		if !s.pattern.match(name) || matchesAny(o.tree.share.VetoFiles, e.Name) {
+		if !s.pattern.match(toWire(e.Name)) || matchesAny(o.tree.share.VetoFiles, e.Name) {
 			continue
 		}
 		if o.tree.share.HideUnreadable {
@@ -180,30 +181,52 @@ func (o *open) nextEntry(ctx context.Context, class smb2.FileInfoClass) (bool, n
 				continue
 			}
 		}
-		if class == smb2.ClassFileNamesInformation {
-			s.held = smb2.DirectoryEntry{FileName: name, FileIndex: s.index}
-			return true, ntstatus.Success
+		if there, st := o.describe(ctx, e.Name, class); there || st != ntstatus.Success {
+			return there, st
 		}
-		info, err := o.entryInfo(ctx, e.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since it was read
-		}
+	}
+}
+
+// describe makes an entry, or "." or "..", the next one to be given, with what the class
+// tells of it; false if it has gone since it was read.
+func (o *open) describe(ctx context.Context, entry string, class smb2.FileInfoClass) (bool, ntstatus.Status) {
+	s := &o.search
+	s.heldName, s.heldClass = entry, class
+	if entry == "." || entry == ".." {
+		info, err := o.dotInfo(ctx, entry)
 		if err != nil {
 			return false, ntstatus.FromError(err)
 		}
 		o.srv.files.showTimes(&info)
-		s.hold(name, &info, class)
-		if o.tree.share.hides(e.Name) {
-			s.hide()
-		}
-		if smb2.HasShortName(class) {
-			s.held.ShortName = shortName(name)
-		}
-		if smb2.HasEaSize(class) {
-			s.held.EaSize = o.entryEASize(ctx, e.Name, &info)
-		}
+		s.hold(entry, &info, class)
 		return true, ntstatus.Success
 	}
+	name := toWire(entry)
+	if class == smb2.ClassFileNamesInformation {
+		s.held = smb2.DirectoryEntry{FileName: name, FileIndex: s.index}
+		return true, ntstatus.Success
+	}
+	info, led, err := o.entryInfo(ctx, entry)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, ntstatus.Success
+	}
+	if err != nil {
+		return false, ntstatus.FromError(err)
+	}
+	eaSize := uint32(reparseTag(&info))
+	if smb2.HasEaSize(class) && !led {
+		eaSize = o.entryEASize(ctx, entry, &info)
+	}
+	o.srv.files.showTimes(&info)
+	s.hold(name, &info, class)
+	s.held.EaSize = eaSize
+	if o.tree.share.hides(entry) {
+		s.hide()
+	}
+	if smb2.HasShortName(class) {
+		s.held.ShortName = shortName(name)
+	}
+	return true, ntstatus.Success
 }
 
 // hold makes the next entry.
@@ -266,17 +289,37 @@ func (o *open) dotInfo(ctx context.Context, name string) (vfs.Info, error) {
 	return o.fs.Stat(ctx, dir)
 }
 
-// entryInfo describes an entry of the directory: what a symbolic link leads to,
-// and the link itself if it leads nowhere or out of the share.
-func (o *open) entryInfo(ctx context.Context, name string) (vfs.Info, error) {
-	info, err := o.dir.Lstat(ctx, name)
+// entryInfo describes an entry of the directory: what a symbolic link leads to, with led,
+// and the link itself if it leads nowhere or out of the share. A listing agrees with opens
+// by that, which follow links: a link shown as one would keep Windows clients from going
+// into the directory that it leads to, as its attributes do not say that it does.
+func (o *open) entryInfo(ctx context.Context, name string) (info vfs.Info, led bool, err error) {
+	info, err = o.dir.Lstat(ctx, name)
 	if err != nil || o.posix || info.Mode&fs.ModeSymlink == 0 {
-		return info, err
+		return info, false, err
 	}
-	if target, err := o.fs.Stat(ctx, vfs.Join(o.path(), name)); err == nil {
-		return target, nil
+	if target, ok := o.ledTo(ctx, vfs.Join(o.path(), name)); ok {
+		return target, true, nil
 	}
-	return info, nil
+	return info, false, nil
+}
+
+// ledTo describes what a symbolic link leads to, if clients may see that.
+func (o *open) ledTo(ctx context.Context, name string) (vfs.Info, bool) {
+	if len(o.tree.share.VetoFiles) == 0 {
+		info, err := o.fs.Stat(ctx, name)
+		return info, err == nil
+	}
+	f, _, err := o.fs.Open(ctx, name, vfs.OpenOptions{})
+	if err != nil {
+		return vfs.Info{}, false
+	}
+	defer f.Close()
+	if o.vetoed(ctx, f) {
+		return vfs.Info{}, false
+	}
+	info, err := f.Stat(ctx)
+	return info, err == nil
 }
 
 func directoryEntry(name string, info *vfs.Info) smb2.DirectoryEntry {

@@ -194,8 +194,8 @@ func (q *infoQuery) fileInfo(ctx context.Context, class smb2.FileInfoClass) ntst
 // modeInfo is the open's mode, [MS-FSCC] 2.4.31.
 func (o *open) modeInfo() smb2.CreateOptions { return smb2.CreateOptions(o.mode.Load()) }
 
-// standardInfo is [MS-FSCC] 2.4.47. A file that is to be deleted counts a link
-// less, as on NTFS.
+// standardInfo is [MS-FSCC] 2.4.47. Names that are to be deleted do not count, as on
+// NTFS.
 func (o *open) standardInfo(info *vfs.Info) smb2.FileStandardInformation {
 	m := smb2.FileStandardInformation{
 		AllocationSize: allocationSize(info),
@@ -207,8 +207,6 @@ func (o *open) standardInfo(info *vfs.Info) smb2.FileStandardInformation {
 	if info.IsDir() {
 		m.NumberOfLinks = 1 // those of ".", ".." and the subdirectories mean nothing to clients
 	}
-	if m.DeletePending && m.NumberOfLinks > 0 {
-		m.NumberOfLinks--
-	}
+	m.NumberOfLinks -= min(m.NumberOfLinks, o.doomedNames())
 	return m
 }

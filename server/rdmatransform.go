@@ -140,6 +140,7 @@ func (r *request) parseWriteChannel(req *smb2.WriteRequest) (w rdmaWrite, st nts
 // them there. On Success the caller releases the buffer.
 func (r *request) fetch(w *rdmaWrite, n int) (transport.Buffer, ntstatus.Status) {
 	c := r.conn
+	r.chain.mayWait()
 	b, err := c.rdma.Lease(c.ctx, n)
 	if err != nil {
 		return nil, r.rdmaStatus(err)

@@ -161,7 +161,7 @@ func (r *request) readInline(ctx context.Context, o *open, req *smb2.ReadRequest
 	got := 0
 	if n > 0 {
 		var err error
-		got, err = o.file.ReadAt(buf.b, off)
+		got, err = r.readAt(o, buf.b, off)
 		if err != nil && !errors.Is(err, io.EOF) && got == 0 {
 			r.srv.bufs.put(buf)
 			return ntstatus.FromError(err)
@@ -191,6 +191,42 @@ func (r *request) readInline(ctx context.Context, o *open, req *smb2.ReadRequest
 	var err error
 	r.out, err = resp.AppendBinary(r.out)
 	return r.appended(err)
+}
+
+// readAt is ReadAt of the file, by a goroutine that may wait for the storage.
+func (r *request) readAt(o *open, p []byte, off int64) (int, error) {
+	got := 0
+	if r.chain.turn != 0 {
+		if o.cached != nil {
+			n, err := o.cached.ReadCached(p, off)
+			if err == nil || err == io.EOF {
+				return n, err
+			}
+			got = n
+		}
+		r.chain.mayWait()
+	}
+	n, err := o.file.ReadAt(p[got:], off+int64(got))
+	return got + n, err
+}
+
+// awaitFile makes the goroutine one that may wait for the storage, if n bytes of the
+// file at off do not look as if they were in memory. What is read ahead of a client
+// that goes through a file is there to its end if its last byte is.
+func (r *request) awaitFile(o *open, off int64, n int) {
+	if r.chain.turn == 0 {
+		return
+	}
+	if o.cached != nil {
+		_, err := o.cached.ReadCached(r.respHdr[:1], off+int64(n)-1)
+		if err == io.EOF { // the file may be shorter
+			_, err = o.cached.ReadCached(r.respHdr[:1], off)
+		}
+		if err == nil || err == io.EOF {
+			return
+		}
+	}
+	r.chain.mayWait()
 }
 
 // readRoom is how much of a file fits in the message to the octet, as a client
@@ -235,6 +271,7 @@ func (r *request) readFromFile(o *open, req *smb2.ReadRequest, off int64, n int)
 	if f == nil {
 		return 0, false
 	}
+	r.awaitFile(o, off, n)
 	tail, err := r.conn.loader.LoadFile(f, off, n)
 	switch {
 	case err != nil:
@@ -288,7 +325,14 @@ func (r *request) readRDMA(ctx context.Context, o *open, req *smb2.ReadRequest, 
 	}
 	// The client's memory must not change after the answer, so the transfer is the
 	// connection's to end, not the request's.
-	if n, err = c.rdma.WriteFile(c.ctx, f, off, n, descs); err != nil {
+	r.awaitFile(o, off, n)
+	if t, ok := c.rdma.(transport.WaitTeller); ok {
+		n, err = t.WriteFileTelling(c.ctx, r.chain.mayWaitFn, f, off, n, descs)
+	} else {
+		r.chain.mayWait()
+		n, err = c.rdma.WriteFile(c.ctx, f, off, n, descs)
+	}
+	if err != nil {
 		return r.rdmaStatus(err)
 	}
 	if n == 0 || uint64(n) < uint64(req.MinimumCount) {
@@ -306,6 +350,7 @@ func (r *request) readRDMA(ctx context.Context, o *open, req *smb2.ReadRequest, 
 // be, and writes that to the client.
 func (r *request) readLeased(o *open, req *smb2.ReadRequest, off int64, n int, descs []transport.Descriptor, guard payloadGuard) ntstatus.Status {
 	c := r.conn
+	r.chain.mayWait()
 	b, err := c.rdma.Lease(c.ctx, n)
 	if err != nil {
 		return r.rdmaStatus(err)
@@ -380,6 +425,7 @@ func (r *request) readPipe(ctx context.Context, o *open, req *smb2.ReadRequest, 
 // placeBytes is place for data that lies elsewhere.
 func (r *request) placeBytes(p []byte, descs []transport.Descriptor, guard payloadGuard) ntstatus.Status {
 	c := r.conn
+	r.chain.mayWait()
 	b, err := c.rdma.Lease(c.ctx, len(p))
 	if err != nil {
 		return r.rdmaStatus(err)
@@ -401,8 +447,11 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 	}
 	defer o.release()
 	c := r.conn
-	if o.access&(smb2.FileWriteData|smb2.FileAppendData) == 0 || r.tree.readOnly() {
+	if o.access&(smb2.FileWriteData|smb2.FileAppendData) == 0 {
 		return ntstatus.AccessDenied
+	}
+	if r.tree.readOnly() {
+		return r.tree.refuseChange(o.path(), smb2.FileWriteData, ntstatus.AccessDenied)
 	}
 	if o.snapshot {
 		return ntstatus.MediaWriteProtected
@@ -452,6 +501,9 @@ func write(ctx context.Context, r *request) ntstatus.Status {
 		}
 		defer b.Release()
 		data = b.Bytes()[:n]
+	}
+	if through || o.writeThrough {
+		r.chain.mayWait()
 	}
 	if st := o.writeFile(ctx, data, req.Offset, through); st != ntstatus.Success {
 		return st

@@ -170,9 +170,16 @@ func (c *creation) durableContexts(o *open, resp *smb2.CreateResponse) (err erro
 // connection, [MS-SMB2] 3.3.5.9.7 and 3.3.5.9.12.
 func (c *creation) reconnect(ctx context.Context, r *request) ntstatus.Status {
 	q, t := &c.ctxs.durable, &r.srv.durables
-	o := t.claim(q.fileID.Persistent)
-	if o == nil && q.persistent(r) {
-		o = t.claimPersistent(q.createGUID)
+	claim := func() *open {
+		o := t.claim(q.fileID.Persistent)
+		if o == nil && q.persistent(r) {
+			o = t.claimPersistent(q.createGUID)
+		}
+		return o
+	}
+	o := claim()
+	if o == nil && r.awaitDeparted(ctx, r.srv.sessionWith(r.sess.userKey(), q.fileID.Persistent, q.createGUID)) {
+		o = claim()
 	}
 	if o == nil {
 		return ntstatus.ObjectNameNotFound
@@ -227,7 +234,7 @@ func (c *creation) checkLease(r *request, o *open) ntstatus.Status {
 func (o *open) deletes() bool {
 	o.srv.files.mu.Lock()
 	defer o.srv.files.mu.Unlock()
-	return o.deleteOnClose || o.state.pending != nil
+	return o.deleteOnClose || o.pendingLocked()
 }
 
 // attach hands an open that the caller has claimed to the session of the request, and

@@ -475,6 +475,12 @@ func TestHideUnreadable(t *testing.T) {
 	f := p.create(req)
 	sd := smb2.SecurityDescriptor{DACL: &smb2.ACL{ACEs: []smb2.ACE{{SID: smb2.SIDEveryone, Mask: smb2.FileGenericRead &^ smb2.FileReadData}}}}
 	want(t, "setting a DACL", p.setSecurityOf(f, sd, smb2.DACLSecurityInformation), ntstatus.Success)
+	// A link is what it leads to; one that leads nowhere hides nothing.
+	for link, target := range map[string]string{"to hidden": "hidden", "to seen": "seen", "nowhere": "absent"} {
+		if err := os.Symlink(target, filepath.Join(s.dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	dir := p.openDir("")
 	list, st := p.list(dir, smb2.ClassFileNamesInformation, "*", 0, 4096)
 	want(t, "listing", st, ntstatus.Success)
@@ -483,7 +489,7 @@ func TestHideUnreadable(t *testing.T) {
 		names = append(names, e.FileName)
 	}
 	slices.Sort(names)
-	if !slices.Equal(names, []string{".", "..", "seen"}) {
+	if !slices.Equal(names, []string{".", "..", "nowhere", "seen", "to seen"}) {
 		t.Errorf("listed %q", names)
 	}
 }

@@ -39,6 +39,7 @@ type Server struct {
 	// durables are opens without a session; see durable.go.
 	durables durableTable
 	spare    spareFiles
+	relief   relief
 	notify   notifyHub
 	guesses  guessTable
 	bufs     bufPool
@@ -51,17 +52,17 @@ type Server struct {
 	cancel context.CancelFunc
 	// stragglerGrace is what its name says; written by New and by tests.
 	stragglerGrace time.Duration
-	wg             sync.WaitGroup // connections, the janitor and the scavenger
+	wg             sync.WaitGroup // connections, the janitor, the scavenger and the relief
 
-	reloading sync.Mutex    // of Reload, before all others
-	lastOpen  atomic.Uint64 // open.number of the last one
+	closers  closers
+	lastOpen atomic.Uint64 // open.number of the last one
 
 	mu       sync.Mutex
 	conns    map[*conn]struct{}                        // guarded by mu
 	sessions map[uint64]*session                       // guarded by mu
 	serving  map[transport.Listener]context.CancelFunc // guarded by mu
 	closing  bool                                      // guarded by mu: no more connections
-	janitor  bool                                      // guarded by mu: it runs, and so does the scavenger
+	janitor  bool                                      // guarded by mu: it runs, and so do the scavenger and the relief
 	lastConn uint64                                    // guarded by mu
 	ended    map[string]*transport.Stats               // guarded by mu: of connections that have gone, by scheme
 
@@ -86,8 +87,9 @@ func New(cfg Config) (*Server, error) {
 
 		stragglerGrace: stragglerGrace,
 	}
-	s.files.breakTimeout = cfg.BreakTimeout
+	s.files.srv, s.files.breakTimeout = s, cfg.BreakTimeout
 	s.durables.wake = make(chan struct{}, 1)
+	s.relief.wake, s.relief.tick = make(chan struct{}, 1), reliefTick
 	l, err := newLive(&cfg)
 	if err != nil {
 		return nil, err
@@ -100,7 +102,11 @@ func New(cfg Config) (*Server, error) {
 		AllowAnonymous: cfg.Guest,
 		AllowGuest:     cfg.Guest,
 	}
-	s.chains.New = func() any { return new(chain) }
+	s.chains.New = func() any {
+		ch := new(chain)
+		ch.mayWaitFn = ch.mayWait
+		return ch
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.spare.fill()
 	return s, nil
@@ -126,9 +132,10 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 	s.serving[l] = cancel
 	if !s.janitor {
 		s.janitor = true
-		s.wg.Add(2)
+		s.wg.Add(3)
 		go s.runJanitor()   // ends with s.ctx; Close waits
 		go s.runScavenger() // likewise
+		go s.runRelief()    // likewise
 	}
 	s.mu.Unlock()
 	defer func() {
@@ -192,21 +199,26 @@ func (s *Server) start(tc transport.Conn, scheme string) bool {
 	s.wg.Add(1)
 	go func() { // ends when the connection does; Close and Shutdown wait
 		defer s.wg.Done()
+		defer s.forget(c)
 		c.run()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.conns, c)
-		s.endedLocked(c)
-		s.introducedLocked(c)
-		if c.evicted {
-			s.evicted--
-		}
 	}()
 	s.mu.Unlock()
 	if victim != nil {
 		victim.fail("too many connections, and nobody logged on to this one")
 	}
 	return true
+}
+
+// forget takes a connection that has ended out of the server's books.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.endedLocked(c)
+	s.introducedLocked(c)
+	if c.evicted {
+		s.evicted--
+	}
 }
 
 // evictLocked chooses who makes room, nil if all have logged on.
@@ -262,7 +274,11 @@ func (s *Server) stopAccepting() []*conn {
 // sessions. If ctx ends first it closes at once, as Close does, and returns
 // ctx.Err().
 func (s *Server) Shutdown(ctx context.Context) error {
-	for _, c := range s.stopAccepting() {
+	conns := s.stopAccepting()
+	for _, c := range conns { // before one gets what another gives up as it ends
+		c.endWaiting()
+	}
+	for _, c := range conns {
 		c.drain()
 	}
 	done := make(chan struct{})

@@ -224,10 +224,10 @@ func (s *Server) removeAll(sess *session, self *request, keep bool) {
 		c.dropSession(sess)
 		c.cancelWhere(func(r *request) bool { return r.sess == sess && r != self })
 	}
+	defer close(sess.left)
+	// Only then: who comes in its place has to find it as long as it has something.
+	defer s.removeSession(sess)
 	s.closeSessionOpens(sess, keep)
-	// Only now: who comes in its place has to find it as long as it has something.
-	s.removeSession(sess)
-	close(sess.left)
 }
 
 // loseChannel takes the channel on a connection that has ended out of the session,

@@ -58,6 +58,9 @@ func (s *Server) lookupUser(user, domain string) (hash [16]byte, ok bool) {
 
 // authStatus is what a client is told of a failed authentication.
 func authStatus(err error) ntstatus.Status {
+	if err == errGivenUp {
+		return ntstatus.Cancelled
+	}
 	if errors.Is(err, ntlm.ErrLogon) || errors.Is(err, ntlm.ErrWeak) || errors.Is(err, spnego.ErrMIC) {
 		return ntstatus.LogonFailure
 	}
@@ -127,17 +130,13 @@ func sessionSetup(ctx context.Context, r *request) ntstatus.Status {
 	hash := sess.preauth
 	sess.mu.Unlock()
 
-	token, done, err := c.step(ctx, auth, req.SecurityBuffer)
-
-	sess.mu.Lock()
-	sess.busy = false
-	if done || err != nil {
-		sess.auth = nil
-	}
-	sess.mu.Unlock()
+	token, done, err := c.stepSession(ctx, sess, auth, req.SecurityBuffer)
 	if err != nil {
 		c.refused("logon", auth, err)
-		c.srv.endSession(sess, r)
+		// Who was about to show again who he is, and lost this channel, is who he was.
+		if !again || err != errGivenUp {
+			c.srv.endSession(sess, r)
+		}
 		return authStatus(err)
 	}
 	resp := smb2.SessionSetupResponse{SecurityBuffer: token}
@@ -193,8 +192,8 @@ func (c *conn) step(ctx context.Context, auth *authentication, in []byte) (out [
 	if user == "" {
 		return out, done, err // nobody's password
 	}
-	if !c.awaitSlot(ctx, user) {
-		return nil, true, ntlm.ErrLogon
+	if err := c.awaitSlot(ctx, user); err != nil {
+		return nil, true, err
 	}
 	switch {
 	case err == nil && done:
@@ -205,8 +204,29 @@ func (c *conn) step(ctx context.Context, auth *authentication, in []byte) (out [
 	return out, done, err
 }
 
+// stepSession is step for a session that was made busy. An exchange that panics is over:
+// the session may have other channels.
+func (c *conn) stepSession(ctx context.Context, sess *session, auth *authentication, in []byte) (out []byte, done bool, err error) {
+	over := true
+	defer func() {
+		sess.mu.Lock()
+		defer sess.mu.Unlock()
+		sess.busy = false
+		if over {
+			sess.auth = nil
+		}
+	}()
+	out, done, err = c.step(ctx, auth, in)
+	over = done || err != nil
+	return out, done, err
+}
+
 // refused notes an authentication that failed.
 func (c *conn) refused(what string, auth *authentication, err error) {
+	if err == errGivenUp {
+		c.log.Info(what+" given up", "user", auth.ntlm.User())
+		return
+	}
 	c.srv.count.logonFailures.Add(1)
 	c.log.Info(what+" refused", "user", auth.ntlm.User(), "err", err)
 	c.srv.audit(c, AuditEvent{Kind: AuditSession, User: auth.ntlm.User(), Status: authStatus(err)})
@@ -329,6 +349,13 @@ func (c *conn) endPrevious(sess *session, id uint64, r *request) {
 	select {
 	case <-old.left:
 	case <-c.ctx.Done():
+	}
+	// What the old session has begun to write must not come after what the client, which
+	// opens its files again by name, writes when this is answered.
+	ctx, cancel := context.WithTimeout(c.ctx, reclaimGrace)
+	defer cancel()
+	for _, o := range c.srv.allConns() {
+		o.awaitRequests(ctx, r, func(q *request) bool { return q.sess == old && q.chain != r.chain })
 	}
 }
 

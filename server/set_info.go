@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math"
 	"syscall"
@@ -35,7 +34,8 @@ func setInfo(ctx context.Context, r *request) ntstatus.Status {
 		return ntstatus.MediaWriteProtected
 	}
 	if r.tree.readOnly() && !o.isPipe && (req.InfoType != smb2.InfoFile || !isOfHandle(smb2.FileInfoClass(req.FileInfoClass))) {
-		return ntstatus.AccessDenied // whatever the open was granted before
+		// Whatever the open was granted before.
+		return r.tree.refuseChange(o.path(), 0, ntstatus.AccessDenied)
 	}
 	switch req.InfoType {
 	case smb2.InfoFile:
@@ -501,7 +501,7 @@ func (o *open) checkParents(ctx context.Context, to string) ntstatus.Status {
 		return ntstatus.Success
 	}
 	dir, _ := vfs.Split(to)
-	if info, err := o.fs.Stat(ctx, dir); err == nil && o.srv.files.isPending(info.ID) {
+	if info, err := o.fs.Stat(ctx, dir); err == nil && o.srv.files.isPending(info.ID, o.fs, dir) {
 		return ntstatus.DeletePending
 	}
 	return ntstatus.Success
@@ -625,6 +625,7 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 	} else if err := linker.Link(ctx, from, to); err != nil {
 		return o.renameError(ctx, to, err)
 	}
+	o.severalNames()
 	o.srv.notify.changed(o.fs, change{action: smb2.FileActionAdded, filter: smb2.FileNotifyChangeFileName, name: to})
 	o.srv.changedIn(ctx, o.fs, to, o)
 	return ntstatus.Success
@@ -635,8 +636,7 @@ func (o *open) link(ctx context.Context, name string, root uint64, replace bool)
 func (o *open) linkOver(ctx context.Context, linker vfs.Linker, from, to string) error {
 	ctx = context.WithoutCancel(ctx) // both steps or none
 	dir, _ := vfs.Split(to)
-	id := newFileID()
-	between := vfs.Join(dir, fmt.Sprintf(".link-%016x%016x", id.Persistent, id.Volatile))
+	between := nameBetween(dir)
 	if err := linker.Link(ctx, from, between); err != nil {
 		return err
 	}

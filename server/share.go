@@ -28,6 +28,11 @@ type Share struct {
 	// little longer. An error that matches fs.ErrNotExist refuses as if there were no
 	// such share.
 	Open func(ctx context.Context, c Client) (fsys vfs.FS, release func(), err error)
+	// Expand replaces variables in the Comment, in the lists of users and in ForceUser and
+	// ForceGroup for who connects or, for the Comment, looks; nil takes them as they are.
+	// False says that one has no value: then the name in a list is nobody's, nobody can
+	// connect for a ForceUser or ForceGroup, and a Comment is empty.
+	Expand func(value string, c Client) (string, bool)
 	// Comment is shown by listings.
 	Comment string
 	// Volume is the label of the volume that clients see; empty is Name.
@@ -87,6 +92,9 @@ type Share struct {
 	NoDOSAttributes bool
 	// NoEAs: files have no extended attributes.
 	NoEAs bool
+	// NoPOSIXExtensions opens files without the POSIX extensions of SMB 3.1.1, also for
+	// clients that have negotiated them.
+	NoPOSIXExtensions bool
 	// NoNotify refuses CHANGE_NOTIFY.
 	NoNotify bool
 	// NoOplocks grants neither oplocks nor leases, NoLeases no leases.
@@ -195,6 +203,49 @@ func (s *Share) Check() error {
 		return bad("%w", err)
 	}
 	return nil
+}
+
+// expanded is the share with its variables replaced for who connects.
+func (s *Share) expanded(c Client) (*Share, error) {
+	if s.Expand == nil {
+		return s, nil
+	}
+	o := *s
+	for _, l := range []*[]string{&o.Users, &o.InvalidUsers, &o.ReadList, &o.WriteList, &o.AdminUsers} {
+		if !slices.ContainsFunc(*l, hasVariable) {
+			continue
+		}
+		// A list that becomes empty is not one that everybody is on.
+		list := []string{nobody}
+		for _, name := range *l {
+			if x, ok := s.Expand(name, c); ok && !turnsIntoGroup(name, x) {
+				list = append(list, x)
+			}
+		}
+		*l = list
+	}
+	for _, f := range []*string{&o.ForceUser, &o.ForceGroup} {
+		if !hasVariable(*f) {
+			continue
+		}
+		x, ok := s.Expand(*f, c)
+		if !ok || x == "" || turnsIntoGroup(*f, x) {
+			return nil, fmt.Errorf("%q has no value for this user", *f)
+		}
+		*f = x
+	}
+	return &o, nil
+}
+
+// nobody is on a list and is no user's name.
+const nobody = "\x00"
+
+func hasVariable(s string) bool { return strings.Contains(s, "%") }
+
+// turnsIntoGroup reports whether a variable, which is a client's to fill, has made a group
+// of a name.
+func turnsIntoGroup(name, expanded string) bool {
+	return expanded == "" || name[0] == '%' && strings.IndexByte("@+&", expanded[0]) >= 0
 }
 
 // filePerm and dirPerm are the permission bits of what is created with perm.

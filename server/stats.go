@@ -26,6 +26,9 @@ type Stats struct {
 	ConnectionsRefused  uint64 `json:"connections_refused"`
 	// ConnectionsFailed counts those that the server ended for a client's mistake.
 	ConnectionsFailed uint64 `json:"connections_failed"`
+	// Panics counts panics of the server's that were recovered: each is a mistake in
+	// the program, and is in the log with its stack.
+	Panics uint64 `json:"panics"`
 	// LogonFailures counts authentications that were refused.
 	LogonFailures uint64 `json:"logon_failures"`
 
@@ -57,11 +60,11 @@ type Stats struct {
 
 // counters is Stats as it is counted.
 type counters struct {
-	accepted, refused, failed, logonFailures     atomic.Uint64
-	readInline, writeInline, readRDMA, writeRDMA atomic.Uint64
-	readFromFile, copied                         atomic.Uint64
-	rdmaSigned, rdmaEncrypted                    atomic.Uint64
-	requests, errors                             [commandCount]atomic.Uint64
+	accepted, refused, failed, panics, logonFailures atomic.Uint64
+	readInline, writeInline, readRDMA, writeRDMA     atomic.Uint64
+	readFromFile, copied                             atomic.Uint64
+	rdmaSigned, rdmaEncrypted                        atomic.Uint64
+	requests, errors                                 [commandCount]atomic.Uint64
 }
 
 // Stats returns what the server counted. It may be called at any time, also
@@ -72,6 +75,7 @@ func (s *Server) Stats() Stats {
 		ConnectionsAccepted: n.accepted.Load(),
 		ConnectionsRefused:  n.refused.Load(),
 		ConnectionsFailed:   n.failed.Load(),
+		Panics:              n.panics.Load(),
 		LogonFailures:       n.logonFailures.Load(),
 		ReadInline:          n.readInline.Load(),
 		WriteInline:         n.writeInline.Load(),

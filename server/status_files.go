@@ -84,7 +84,7 @@ func (o *open) status() OpenStatus {
 	defer t.mu.Unlock()
 	st.Share, st.Name = o.tree.share.Name, o.name
 	if o.state != nil {
-		st.Stream, st.DeletePending = o.state.key.stream, o.state.pending != nil
+		st.Stream, st.DeletePending = o.state.key.stream, o.pendingLocked()
 	}
 	return st
 }

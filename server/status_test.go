@@ -128,7 +128,7 @@ func TestStatusOfFiles(t *testing.T) {
 	if st := s.srv.Status(100); len(st.Locks)+len(st.Leases) != 0 {
 		t.Errorf("locks %+v and leases %+v of an open that is closed", st.Locks, st.Leases)
 	}
-	if n := s.srv.CloseShare("DATA"); n != 1 {
+	if n, err := s.srv.CloseShare(t.Context(), "DATA"); n != 1 || err != nil {
 		t.Errorf("%d tree connects closed", n)
 	}
 	want(t, "READ in a share that was closed", read(stream), ntstatus.NetworkNameDeleted)

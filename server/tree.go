@@ -161,7 +161,8 @@ func treeConnect(ctx context.Context, r *request) ntstatus.Status {
 	entered = true
 	sess.mu.Unlock()
 	// A Reload that has not seen the tree has put its configuration there before.
-	if c.srv.live.Load() != conf && !c.srv.keepTree(ctx, t) {
+	if c.srv.live.Load() != conf && !c.srv.admitsNow(ctx, t) {
+		c.srv.endTree(t, r)
 		return refuse("the configuration has changed", ntstatus.AccessDenied)
 	}
 	if !t.ipc {
@@ -203,6 +204,19 @@ func treeDisconnect(ctx context.Context, r *request) ntstatus.Status {
 // endTree takes a tree out of its session, cancels its requests but for self and closes
 // what it has open; false if it has ended already.
 func (s *Server) endTree(t *tree, self *request) bool {
+	if !s.cutTree(t, self) {
+		return false
+	}
+	defer t.drop() // when the opens are closed
+	s.closeTreeOpens(t)
+	return true
+}
+
+// cutTree is the part of endTree that waits for nobody: no request finds the tree any
+// more, and those under way but for self are cancelled. The caller closes what is open
+// in it, and then drops the hold that it has on the tree; there is neither if it has
+// ended already.
+func (s *Server) cutTree(t *tree, self *request) bool {
 	t.sess.mu.Lock()
 	if t.sess.trees[t.id] != t {
 		t.sess.mu.Unlock()
@@ -212,14 +226,12 @@ func (s *Server) endTree(t *tree, self *request) bool {
 	t.sess.mu.Unlock()
 	t.hold()
 	t.end()
-	defer t.drop() // when the opens are closed
 	for _, c := range t.sess.conns() {
 		c.cancelWhere(func(o *request) bool { return o.tree == t && o != self })
 	}
 	t.sess.mu.Lock()
 	t.sess.cancelLastingLocked(func(o *request) bool { return o.tree == t && o != self })
 	t.sess.mu.Unlock()
-	s.closeTreeOpens(t)
 	return true
 }
 
@@ -252,10 +264,8 @@ func (t *tree) attach(ctx context.Context, user *logon, a *admission) ntstatus.S
 
 // client says who connects, as he was admitted.
 func (t *tree) client(user *logon, a *admission) Client {
-	c := Client{Share: t.share.Name, Account: a.account, Dialect: t.sess.dialect, Addr: t.peer}
-	if !a.guest {
-		c.User, c.Domain = user.user, user.domain
-	}
+	c := clientOf(t.share, user, a, t.peer)
+	c.Dialect = t.sess.dialect
 	return c
 }
 

@@ -148,7 +148,7 @@ func (o *open) touched() {
 func (o *open) stat(ctx context.Context) (vfs.Info, error) {
 	f := o.file
 	if l := o.became.Load(); l != nil {
-		f = *l
+		f = l.file
 	}
 	info, err := f.Stat(ctx)
 	if err == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -114,7 +115,17 @@ func (c *control) closeSomething(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "want connection, session, open or share", http.StatusBadRequest)
 		return
 	}
-	fmt.Fprintf(w, "closed %d tree connects\n", c.srv.CloseShare(q.Get("share")))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reloadTime)
+	defer cancel()
+	n, err := c.srv.CloseShare(ctx, q.Get("share"))
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		fmt.Fprintf(w, "closed %d tree connects; their storage has not closed all files yet\n", n)
+	case err != nil:
+		http.Error(w, oneLine(err), http.StatusConflict)
+	default:
+		fmt.Fprintf(w, "closed %d tree connects\n", n)
+	}
 }
 
 // reloadNow serves POST /reload.

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
+	"github.com/smbd-rdma/smbd-rdma/internal/filecopy"
 	"github.com/smbd-rdma/smbd-rdma/server"
 	"github.com/smbd-rdma/smbd-rdma/server/vfs/posix"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
@@ -130,7 +131,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) (r *demoResult, err error) 
 	if f.dir, err = filepath.EvalSymlinks(f.dir); err != nil {
 		return nil, err
 	}
-	items, treeBytes, err := localItems(f.dir, nil)
+	files, treeBytes, err := demoFiles(f.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -165,27 +166,27 @@ func (a *app) demo(ctx context.Context, f demoFlags) (r *demoResult, err error) 
 		TreeBytes: treeBytes, LargeBytes: f.large << 20, Provider: sess.Info().RDMAProvider,
 		RemoteInvalidation: pair.remoteInvalidation,
 	}
-	large := item{rel: "large.bin", size: f.large << 20}
-
-	m := newMover(share, f.parallel)
-	m.progress = newProgress(a.stderr, "demo", 2*(treeBytes+large.size))
-	defer m.progress.done()
+	const large = "large.bin"
+	prog := newProgress(a.stderr, "demo", 2*(treeBytes+r.LargeBytes))
+	defer prog.done()
+	m := &demoMover{cfg: filecopy.Config{Jobs: f.parallel, Stop: true, Progress: prog}}
+	m.cfg.Report = func(r filecopy.Result) { m.failed = errors.Join(m.failed, r.Err) }
 	start := time.Now()
-	if err := m.put(ctx, f.dir, "tree", items); err != nil {
+	if err := m.tree(ctx, filecopy.Local(f.dir), filecopy.OnShare(share, "tree", "tree")); err != nil {
 		return nil, fmt.Errorf("put: %w", err)
 	}
 	r.TreePutSeconds = time.Since(start).Seconds()
 	start = time.Now()
-	if err := m.get(ctx, "tree", filepath.Join(fetched, "tree"), items); err != nil {
+	if err := m.tree(ctx, filecopy.OnShare(share, "tree", "tree"), filecopy.Local(filepath.Join(fetched, "tree"))); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	r.TreeGetSeconds = time.Since(start).Seconds()
 
-	if err := a.demoLarge(ctx, m, r, filepath.Join(largeDir, large.rel), filepath.Join(fetched, large.rel), large); err != nil {
+	if err := a.demoLarge(ctx, m, r, share, filepath.Join(largeDir, large), filepath.Join(fetched, large), large); err != nil {
 		return nil, err
 	}
-	r.Files = m.files.Load()/2 + 1
-	r.Bytes = m.bytes.Load()
+	r.Files = int64(len(files)) + 1
+	r.Bytes = m.bytes
 	st := sess.Stats()
 	r.RDMABytes = st.RDMABytesRead + st.RDMABytesWritten
 	srvStats := pair.srv.Stats()
@@ -194,12 +195,12 @@ func (a *app) demo(ctx context.Context, f demoFlags) (r *demoResult, err error) 
 	r.BytesRead = srvStats.ReadRDMA + srvStats.ReadInline
 	r.Dialect = dialectName(sess.Info().Dialect)
 
-	m.progress.done()
-	n, err := compareTrees(ctx, items, f.dir, filepath.Join(served, "tree"), filepath.Join(fetched, "tree"))
+	prog.done()
+	n, err := compareTrees(ctx, files, f.dir, filepath.Join(served, "tree"), filepath.Join(fetched, "tree"))
 	if err != nil {
 		return nil, err
 	}
-	k, err := compareTrees(ctx, []item{large}, largeDir, served, fetched)
+	k, err := compareTrees(ctx, []string{large}, largeDir, served, fetched)
 	if err != nil {
 		return nil, err
 	}
@@ -224,20 +225,21 @@ func dialectName(d client.Dialect) string {
 // demoLarge moves the large file and measures: rates over the whole file, and
 // heap allocations per I/O of the client and server, which share the process, in
 // a steady state of 1 MiB reads and writes.
-func (a *app) demoLarge(ctx context.Context, m *mover, r *demoResult, local, fetched string, it item) error {
-	remote := it.rel
+func (a *app) demoLarge(ctx context.Context, m *demoMover, r *demoResult, share *client.Share, local, fetched, remote string) error {
+	size := r.LargeBytes
 	start := time.Now()
-	if err := m.putFile(ctx, local, remote, it); err != nil {
+	if err := m.file(ctx, filecopy.Local(local), filecopy.OnShare(share, remote, remote)); err != nil {
 		return fmt.Errorf("put: %w", err)
 	}
-	r.WriteBytesPerSecond = float64(it.size) / time.Since(start).Seconds()
+	r.WriteBytesPerSecond = float64(size) / time.Since(start).Seconds()
 	start = time.Now()
-	if err := m.getFile(ctx, remote, fetched, it); err != nil {
+	if err := m.file(ctx, filecopy.OnShare(share, remote, remote), filecopy.Local(fetched)); err != nil {
 		return fmt.Errorf("get: %w", err)
 	}
-	r.ReadBytesPerSecond = float64(it.size) / time.Since(start).Seconds()
+	r.ReadBytesPerSecond = float64(size) / time.Since(start).Seconds()
 
-	f, err := m.sh.OpenFile(ctx, remote, os.O_RDWR, 0)
+	const chunk = 1 << 20
+	f, err := share.OpenFile(ctx, remote, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -249,15 +251,15 @@ func (a *app) demoLarge(ctx context.Context, m *mover, r *demoResult, local, fet
 		if i == warm {
 			runtime.ReadMemStats(&before)
 		}
-		off := int64(i) % max(it.size/chunk, 1) * chunk
-		n, err := f.ReadAtContext(ctx, b[:min(chunk, it.size)], off)
+		off := int64(i) % max(size/chunk, 1) * chunk
+		n, err := f.ReadAtContext(ctx, b[:min(chunk, size)], off)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		if _, err := f.WriteAtContext(ctx, b[:n], off); err != nil {
 			return err
 		}
-		m.bytes.Add(int64(2 * n))
+		m.bytes += int64(2 * n)
 	}
 	runtime.ReadMemStats(&after)
 	r.AllocsPerIO = float64(after.Mallocs-before.Mallocs) / (2 * counted)
@@ -380,16 +382,58 @@ func randomFile(name string, size int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// compareTrees compares the files among items below the given roots by SHA-256
+// demoMover copies trees and files, and counts the bytes.
+type demoMover struct {
+	cfg    filecopy.Config
+	bytes  int64
+	failed error
+}
+
+func (m *demoMover) tree(ctx context.Context, from, to filecopy.Place) error {
+	return m.run(from, to, func(c *filecopy.Copier) error { return c.Tree(ctx) })
+}
+
+func (m *demoMover) file(ctx context.Context, from, to filecopy.Place) error {
+	return m.run(from, to, func(c *filecopy.Copier) error { return c.File(ctx) })
+}
+
+func (m *demoMover) run(from, to filecopy.Place, work func(*filecopy.Copier) error) error {
+	c, err := filecopy.New(from, to, m.cfg)
+	if err != nil {
+		return err
+	}
+	err = work(c)
+	m.bytes += c.Stats().Bytes
+	return errors.Join(err, m.failed, from.Close(), to.Close())
+}
+
+// demoFiles are the files that a copy of a tree has, links to files among them, and
+// their sizes together in bytes.
+func demoFiles(root string) (files []string, total int64, err error) {
+	err = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		i, err := os.Stat(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil || !i.Mode().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		files, total = append(files, rel), total+i.Size()
+		return err
+	})
+	return files, total, err
+}
+
+// compareTrees compares the files of that name below the given roots by SHA-256
 // and says how many they are.
-func compareTrees(ctx context.Context, items []item, roots ...string) (int64, error) {
+func compareTrees(ctx context.Context, files []string, roots ...string) (int64, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	n := int64(0)
-	for _, it := range items {
-		if it.mode.IsDir() {
-			continue
-		}
+	for _, rel := range files {
 		n++
 		g.Go(func() error {
 			var first [sha256.Size]byte
@@ -397,14 +441,14 @@ func compareTrees(ctx context.Context, items []item, roots ...string) (int64, er
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				sum, err := fileSum(filepath.Join(root, filepath.FromSlash(it.rel)))
+				sum, err := fileSum(filepath.Join(root, rel))
 				if err != nil {
 					return err
 				}
 				if i == 0 {
 					first = sum
 				} else if sum != first {
-					return fmt.Errorf("%s: SHA-256 differs between %s and %s", it.rel, roots[0], root)
+					return fmt.Errorf("%s: SHA-256 differs between %s and %s", rel, roots[0], root)
 				}
 			}
 			return nil

@@ -40,7 +40,7 @@ func (f *connFlags) register(c *cobra.Command) {
 	fs.IntVar(&f.rdmaPort, "rdma-port", 0, "port of the server's SMB Direct (default as above)")
 	fs.IntVar(&f.maxChannels, "max-channels", 0, fmt.Sprintf("connections for file bytes, at most %d; 0 is one for each RDMA interface of the server, up to %d, or one on TCP; beside RDMA there is one more on TCP to fall back on, but not with --transport iwarp or verbs and 0 or 1, which is a single connection", client.MaxChannels, client.DefaultRDMAChannels))
 	fs.StringVar(&f.transport, "transport", "auto", "auto, tcp, iwarp or verbs; auto begins on TCP, moves to the RDMA that the server lists and back if that dies; without such a list it tries SMB Direct at its port")
-	fs.IntVar(&f.threshold, "rdma-threshold", client.DefaultRDMAThreshold, "bytes from which a read or write goes by RDMA; 1 is always")
+	fs.IntVar(&f.threshold, "rdma-threshold", 0, "bytes from which a read or write goes by RDMA; 1 is always, 0 what suits the adapter: 4096 and with iWARP in software 16384")
 	fs.DurationVar(&f.timeout, "timeout", client.DefaultTimeout, "limit for the answer to one request")
 	fs.StringVar(&f.sign, "signing", "if-required", "if-required, required or off; RDMA data is signed too where the server can, else goes in messages")
 	fs.BoolVar(&f.encrypt, "encrypt", false, "encrypt everything, or fail; RDMA data too where the server can, else it goes in messages")
@@ -50,7 +50,7 @@ func (f *connFlags) register(c *cobra.Command) {
 // whether sessions begin on SMB Direct.
 func (f *connFlags) ports() (plain, rdma int, direct bool) {
 	plain, rdma = tcp.DefaultPort, f.rdmaPort
-	direct = f.transport == "iwarp" || f.transport == "verbs" ||
+	direct = f.transport == "iwarp" || f.transport == "verbs" || f.transport == "rdma" ||
 		f.transport == "auto" && f.port == smbdirect.DefaultIWARPPort && rdma == 0 // registered for that alone
 	switch {
 	case direct && rdma == 0:
@@ -65,8 +65,8 @@ func (f *connFlags) ports() (plain, rdma int, direct bool) {
 func (a *app) clientConfig() (client.Config, error) {
 	f := &a.conn
 	c := client.Config{RDMAThreshold: f.threshold, Timeout: f.timeout, Logger: a.log}
-	if f.threshold < 1 {
-		return c, usagef("--rdma-threshold %d is below 1", f.threshold)
+	if f.threshold < 0 {
+		return c, usagef("--rdma-threshold %d is below 0", f.threshold)
 	}
 	switch f.sign {
 	case "if-required":
@@ -95,22 +95,31 @@ func (a *app) clientConfig() (client.Config, error) {
 		c.Domain, user = d, n
 	}
 	if user != "" && !given && !f.noPass {
-		if p, ok := os.LookupEnv("PASSWD"); ok {
-			password = p
-		} else if term.IsTerminal(int(os.Stdin.Fd())) {
-			fmt.Fprintf(a.stderr, "Password for %s: ", user)
-			p, err := term.ReadPassword(int(os.Stdin.Fd()))
-			fmt.Fprintln(a.stderr)
-			if err != nil {
-				return c, fmt.Errorf("read the password: %w", err)
-			}
-			password = string(p)
-		} else {
-			return c, usagef("no password for %s: use -U %s%%PASSWORD, -A FILE, PASSWD in the environment, or -N", user, user)
+		var err error
+		if password, err = a.askPassword(user, fmt.Sprintf("-U %s%%PASSWORD, -A FILE, PASSWD in the environment, or -N", user)); err != nil {
+			return c, err
 		}
 	}
 	c.User, c.Password = user, password
 	return c, nil
+}
+
+// askPassword takes the password from the environment, or asks for it on a terminal.
+// other says how else it can be given.
+func (a *app) askPassword(user, other string) (string, error) {
+	if p, ok := os.LookupEnv("PASSWD"); ok {
+		return p, nil
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return "", usagef("no password for %s: use %s", user, other)
+	}
+	fmt.Fprintf(a.stderr, "Password for %s: ", user)
+	p, err := term.ReadPassword(int(os.Stdin.Fd()))
+	fmt.Fprintln(a.stderr)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return string(p), nil
 }
 
 // readCredentials reads a file as smbclient's and mount.cifs's: key = value lines.

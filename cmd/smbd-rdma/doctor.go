@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/smbd-rdma/smbd-rdma/client"
 	"github.com/smbd-rdma/smbd-rdma/internal/doctor"
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk"
@@ -111,6 +112,9 @@ func (a *app) doctorConfig(ctx context.Context, where string, f doctorFlags) (*d
 	cl, err := a.clientConfig()
 	if err != nil {
 		return nil, err
+	}
+	if cl.RDMAThreshold == 0 { // RDMA is what is examined, if the file at hand is short too
+		cl.RDMAThreshold = client.DefaultRDMAThreshold
 	}
 	cfg := &doctor.Config{
 		Host: strings.Trim(t.host, "[]"), Share: t.share, Dir: t.path,

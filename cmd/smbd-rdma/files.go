@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -50,8 +51,9 @@ func (a *app) printJSON(v any) error {
 func (a *app) lsCommand() *cobra.Command {
 	var long, recursive, asJSON bool
 	c := &cobra.Command{
-		Use:   "ls //HOST[/SHARE[/PATH]]",
-		Short: "list the shares of a host, or a directory",
+		Use:     "ls //HOST[/SHARE[/PATH]]",
+		Aliases: []string{"dir"},
+		Short:   "list the shares of a host, or a directory",
 		Example: `  smbd-rdma ls //server -U alice%secret
   smbd-rdma ls -l //server/data/photos -U alice%secret`,
 		Args: checkArgs(cobra.ExactArgs(1)),
@@ -142,29 +144,31 @@ func listFiles(cmd *cobra.Command, sh *client.Share, name string, recursive bool
 	} else if !info.IsDir() {
 		return append(rows, newFileRow(path.Base(name), info)), nil
 	}
-	if !recursive {
-		entries, err := sh.ReadDir(ctx, name)
-		for _, e := range entries {
-			if i, ok := e.(*client.FileInfo); ok {
-				rows = append(rows, newFileRow(e.Name(), i))
-			}
-		}
+	return listDir(ctx, sh, name, "", recursive, rows)
+}
+
+// listDir appends the entries of a directory, which is at rel beneath the one that is
+// listed, sorted by name, with all that the server tells of them.
+func listDir(ctx context.Context, sh *client.Share, name, rel string, recursive bool, rows []fileRow) ([]fileRow, error) {
+	f, err := sh.CreateFile(ctx, name, client.CreateOptions{
+		Access: client.AccessReadData | client.AccessReadAttributes | client.AccessSynchronize, Options: client.OptDirectory})
+	if err != nil {
 		return rows, err
 	}
-	err := sh.WalkDir(ctx, name, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	entries, err := f.ReadDirContext(ctx, -1)
+	err = errors.Join(err, f.Close())
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, e := range entries {
+		i, ok := e.(*client.FileInfo)
+		if !ok {
+			continue
 		}
-		i, err := d.Info()
-		if err != nil {
-			return err
+		at := path.Join(rel, e.Name())
+		rows = append(rows, newFileRow(at, i))
+		if recursive && i.IsDir() && err == nil {
+			rows, err = listDir(ctx, sh, path.Join(name, e.Name()), at, true, rows)
 		}
-		rel := strings.Trim(strings.TrimPrefix(p, name), "/")
-		if fi, ok := i.(*client.FileInfo); ok && rel != "" && rel != "." {
-			rows = append(rows, newFileRow(rel, fi))
-		}
-		return nil
-	})
+	}
 	return rows, err
 }
 
@@ -172,6 +176,7 @@ func (a *app) statCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "stat //HOST/SHARE[/PATH]",
+		Aliases: []string{"allinfo"},
 		Short:   "describe a file or directory",
 		Example: "  smbd-rdma stat //server/data/report.txt -U alice%secret",
 		Args:    checkArgs(cobra.ExactArgs(1)),
@@ -236,6 +241,7 @@ func (a *app) rmCommand() *cobra.Command {
 	var recursive, force bool
 	c := &cobra.Command{
 		Use:     "rm //HOST/SHARE/PATH ...",
+		Aliases: []string{"del"},
 		Short:   "remove files and empty directories, with -r whole trees",
 		Example: "  smbd-rdma rm -r //server/data/old -U alice%secret",
 		Args:    checkArgs(cobra.MinimumNArgs(1)),
@@ -270,10 +276,44 @@ func (a *app) rmCommand() *cobra.Command {
 	return c
 }
 
+func (a *app) rmdirCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "rmdir //HOST/SHARE/PATH ...",
+		Aliases: []string{"rd"},
+		Short:   "remove empty directories",
+		Example: "  smbd-rdma rmdir //server/data/old -U alice%secret",
+		Args:    checkArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTargets(args, true); err != nil {
+				return err
+			}
+			for _, arg := range args {
+				err := a.onShare(cmd, arg, func(sh *client.Share, t target) error {
+					i, err := sh.Lstat(cmd.Context(), t.path)
+					if err != nil {
+						return err
+					}
+					if !i.IsDir() {
+						return fmt.Errorf("%s is not a directory", t)
+					}
+					return sh.Remove(cmd.Context(), t.path)
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	a.conn.register(c)
+	return c
+}
+
 func (a *app) mkdirCommand() *cobra.Command {
 	var parents bool
 	c := &cobra.Command{
 		Use:     "mkdir //HOST/SHARE/PATH ...",
+		Aliases: []string{"md"},
 		Short:   "create directories",
 		Example: "  smbd-rdma mkdir --parents //server/data/2026/11 -U alice%secret",
 		Args:    checkArgs(cobra.MinimumNArgs(1)),
@@ -304,6 +344,7 @@ func (a *app) mvCommand() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:     "mv //HOST/SHARE/OLD //HOST/SHARE/NEW",
+		Aliases: []string{"rename"},
 		Short:   "rename a file or directory within a share",
 		Long:    "Renames a file or directory within a share. If NEW is a directory, OLD moves into it.",
 		Example: "  smbd-rdma mv //server/data/a.txt //server/data/b.txt -U alice%secret",

@@ -89,7 +89,7 @@ func (s *daemon) healthy(ctx context.Context) error {
 	}
 	for _, sh := range *s.closed.Load() {
 		check(sh.store(sh.staticPath()), func() error {
-			_, release, err := sh.open(&s.stores, sh.staticPath())
+			_, release, err := sh.open(context.Background(), &s.stores, sh.staticPath())
 			if err == nil {
 				release()
 			}

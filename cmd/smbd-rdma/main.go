@@ -68,7 +68,7 @@ func main() {
 			return
 		}
 	}()
-	os.Exit(a.run(ctx, os.Args[1:]))
+	os.Exit(a.run(ctx, helperArgs(os.Args[0], os.Args[1:])))
 }
 
 // app is what all commands share.
@@ -210,9 +210,10 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	for _, c := range []*cobra.Command{
 		a.serveCommand(), a.demoCommand(), a.lsCommand(), a.statCommand(), a.catCommand(),
-		a.getCommand(), a.putCommand(), a.rmCommand(), a.mkdirCommand(), a.mvCommand(),
+		a.getCommand(), a.mgetCommand(), a.putCommand(), a.cpCommand(), a.syncCommand(), a.mountCommand(),
+		a.rmCommand(), a.rmdirCommand(), a.mkdirCommand(), a.mvCommand(), a.touchCommand(), a.setmodeCommand(), a.duCommand(), a.dfCommand(),
 		a.conformCommand(), a.devicesCommand(), a.doctorCommand(), a.statusCommand(), a.closeCommand(), a.reloadCommand(),
-		a.testparmCommand(), a.passwdCommand(), a.traceCommand(), a.versionCommand(),
+		a.benchCommand(), a.testparmCommand(), a.passwdCommand(), a.traceCommand(), a.versionCommand(),
 	} {
 		// The profile is written also when the command fails.
 		if work := c.RunE; work != nil {

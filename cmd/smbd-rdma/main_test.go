@@ -62,13 +62,29 @@ func TestUsageErrors(t *testing.T) {
 		{"cat //h", "names no share"},
 		{"ls //h/s -p 70000 -U a%b", "--port 70000"},
 		{"ls //h/s --transport quic -U a%b", `--transport "quic"`},
-		{"ls //h/s -U a%b --rdma-threshold 0", "--rdma-threshold 0"},
+		{"ls //h/s -U a%b --rdma-threshold -1", "--rdma-threshold -1"},
 		{"ls //h/s -U a%b --signing maybe", `--signing "maybe"`},
 		{"ls //h/s -U a%b -A x", "exclude each other"},
 		{"get //h/s/a //h/s/b -U a%b", "is not a local name"},
 		{"put //h/s/a //h/s/b -U a%b", "is not a local name"},
 		{"put " + dir + " //h/s/b -U a%b", "is a directory; use put -r"},
-		{"put --parallel 0 " + dir + " //h/s/b", "--parallel 0"},
+		{"put --jobs 0 " + dir + " //h/s/b", "--jobs 0"},
+		{"put --parallel 65 " + dir + " //h/s/b", "--jobs 65"},
+		{"get --ranges 65 //h/s/b", "--ranges 65"},
+		{"get --in-place --continue //h/s/b", "exclude each other"},
+		{"get --symlinks some //h/s/b", `--symlinks "some"`},
+		{"get --exclude a[ //h/s/b", `"a[" is no pattern`},
+		{"get a //h/s/b", "is not of the form //HOST/SHARE/PATH"},
+		{"mget //h/s/a[", "does not end in a pattern"},
+		{"cp //h/s/a b", "use get"},
+		{"cp a //h/s/b", "use put"},
+		{"sync a b", "is on a share"},
+		{"sync --checksum --size-only //h/s/a b", "exclude each other"},
+		{"sync //h/s/a //H/S/A/b", "are not apart"},
+		{"sync " + file + " //h/s/a", "is not a directory"},
+		{"touch --date yesterday //h/s/a", `--date "yesterday"`},
+		{"setmode //h/s/a r", "is not of the form +rhsa-rhsa"},
+		{"rmdir //h/s", "name something on it"},
 		{"doctor //h", "names no share"},
 		{"doctor //h/s -U a%b --transport tcp", "never uses RDMA"},
 		{"doctor //h/s -U a%b --transport quic", `--transport "quic"`},
@@ -105,7 +121,7 @@ func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
 			t.Errorf("%s --help: exit status %d, %q on standard error, an example: %v",
 				c.Name(), code, stderr, strings.Contains(stdout, "Examples:"))
 		}
-		if n := strings.Count(stdout, "\n"); n > 40 {
+		if n := strings.Count(stdout, "\n"); n > 60 {
 			t.Errorf("%s --help takes %d lines", c.Name(), n)
 		}
 	}

@@ -20,6 +20,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descOpen      = desc("open", "What is open now.", "kind")
 	descConns     = desc("connections_total", "Connections, by what became of them; failed: ended for a mistake in SMB2.", "result")
+	descPanics    = desc("panics_total", "Panics of the server's that were recovered, as the log says: mistakes in the program.")
 	descDeaths    = desc("smbdirect_deaths_total", "SMB Direct connections that died of an error: a mistake of the peer, its silence, a loss.", "cause")
 	descLogons    = desc("logon_failures_total", "Authentications that were refused.")
 	descBytes     = desc("file_bytes_total", "File bytes moved, by direction and path.", "direction", "path")
@@ -50,6 +51,7 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descConns, st.ConnectionsAccepted, "accepted")
 	count(descConns, st.ConnectionsRefused, "refused")
 	count(descConns, st.ConnectionsFailed, "failed")
+	count(descPanics, st.Panics)
 	died := c.flights.counts()
 	count(descDeaths, died.Mistake, "mistake")
 	count(descDeaths, died.Timeout, "timeout")

@@ -110,7 +110,7 @@ func TestStatusOfARunningServer(t *testing.T) {
 	if st.SendCredits == 0 || st.ReceiveCredits == 0 || st.Sends == 0 || st.Receives == 0 || st.RDMABytesWritten != 1<<18 || st.RDMAWrites == 0 || st.CreditsGranted == 0 || st.CreditsReceived == 0 {
 		t.Errorf("stats %+v", st)
 	}
-	if p := c.Parameters; p == nil || p.MaxSendSize != 1364 || p.MaxReadWriteSize != 8<<20 {
+	if p := c.Parameters; p == nil || p.MaxSendSize != 4352 || p.MaxReadWriteSize != 8<<20 {
 		t.Errorf("parameters %+v", p)
 	}
 	x := r.Sessions[0]
@@ -125,7 +125,7 @@ func TestStatusOfARunningServer(t *testing.T) {
 		}
 	}
 	code, out, _ = execute("status", "--socket", s.sock, "--flight", fmt.Sprint(c.ID))
-	for _, want := range []string{"established: send 1364", "post Write of ", "receive negotiate message"} {
+	for _, want := range []string{"established: send 4352", "post Write of ", "receive negotiate message"} {
 		if code != exitDone || !strings.Contains(out, want) {
 			t.Errorf("exit status %d, no %q in\n%s", code, want, out)
 		}
@@ -147,7 +147,7 @@ func TestStatusOfARunningServer(t *testing.T) {
 		`smbd_rdma_connection_rdma_bytes_total{by="us",` + id + `,direction="written"} 262144`,
 		`smbd_rdma_connection_credits{` + id + `,kind="send"} `,
 		`smbd_rdma_connection_credit_stall_seconds_total{` + id + `} 0`,
-		`smbd_rdma_connection_negotiated_bytes{` + id + `,size="send"} 1364`,
+		`smbd_rdma_connection_negotiated_bytes{` + id + `,size="send"} 4352`,
 		`smbd_rdma_transport_rdma_bytes_total{by="us",direction="written",transport="iwarp"} 262144`,
 		`smbd_rdma_connections_unlisted 0`,
 	} {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -26,9 +25,8 @@ func TestProtectedCommandsUseRDMA(t *testing.T) {
 				{"get", "-r", "--json", "--rdma-threshold", "1", root, filepath.Join(local, "back")},
 			} {
 				out, _ := s.do(exitDone, "iwarp", slices.Concat(cmd[:1], flags, cmd[1:])...)
-				var r report
-				if err := json.Unmarshal([]byte(out), &r); err != nil || r.Files != 2 || r.Bytes != want || r.RDMABytes != uint64(want) || r.Provider != "iwarp" {
-					t.Errorf("%s: %v, %s", cmd[0], err, out)
+				if r := summary(t, out); r.Files != 2 || r.Bytes != want || r.RDMABytes != uint64(want) || r.Provider != "iwarp" {
+					t.Errorf("%s: %s", cmd[0], out)
 				}
 			}
 			wantFile(t, filepath.Join(s.dir, name, "big"), big)
@@ -61,8 +59,17 @@ func TestInlineData(t *testing.T) {
 		s, err := a.settings(serveFlags{config: name, encrypt: tc.flag, users: []string{"a%b"}})
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)
-		} else if got := s.inlineData(); got != tc.want {
-			t.Errorf("%s: %v", tc.name, got)
+		} else if s.inline != tc.want {
+			t.Errorf("%s: %v", tc.name, s.inline)
+		} else {
+			// It stays as it is through reloads, each of which says so.
+			plain := &settings{}
+			for range 2 {
+				if later := restartOnly(plain, s); tc.want != slices.ContainsFunc(later, func(k string) bool { return strings.Contains(k, "SMB Direct") }) {
+					t.Errorf("%s: named after a reload: %q", tc.name, later)
+				}
+				plain = s.withRestartOnly(plain)
+			}
 		}
 	}
 }

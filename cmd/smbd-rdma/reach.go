@@ -107,17 +107,24 @@ func (w *ways) dialInterface(ctx context.Context, i client.NetworkInterface) (tr
 
 // dial connects and logs on to a host. What it falls back to is said on stderr.
 func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
+	cfg, err := a.clientConfig()
+	if err != nil {
+		return nil, err
+	}
+	return a.dialAs(ctx, host, cfg)
+}
+
+// dialAs is dial with a configuration of the caller's.
+func (a *app) dialAs(ctx context.Context, host string, cfg client.Config) (*client.Session, error) {
 	host = strings.Trim(host, "[]")
 	w, err := a.newWays()
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := a.clientConfig()
-	if err != nil {
-		return nil, err
-	}
 	f := &a.conn
-	cfg.ServerName = host
+	if cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
 	channels := client.ChannelConfig{Dial: w.dialInterface, Max: f.maxChannels}
 	if f.maxChannels > 1 {
 		cfg.Channels = channels
@@ -130,6 +137,8 @@ func (a *app) dial(ctx context.Context, host string) (*client.Session, error) {
 		return w.open(ctx, host, cfg, []way{w.plain})
 	case "iwarp":
 		return w.open(ctx, host, cfg, []way{w.iwarp})
+	case "rdma": // whichever there is
+		return w.open(ctx, host, cfg, w.direct(ctx, host, w.rdmaPort))
 	case "verbs":
 		v, err := newVerbsDialer(a.fabric())
 		if err != nil {
@@ -209,6 +218,19 @@ func proved(tcp, direct client.Info) error {
 // open tries ways in order until one leads to a session.
 func (w *ways) open(ctx context.Context, host string, cfg client.Config, by []way) (*client.Session, error) {
 	log := w.app.log
+	if cfg.Reconnect.Enabled {
+		cfg.Reconnect.Dial = func(ctx context.Context) (transport.Conn, error) {
+			var errs []error
+			for _, d := range by {
+				c, err := d.Dial(ctx, d.addr(host))
+				if err == nil {
+					return c, nil
+				}
+				errs = append(errs, fmt.Errorf("%s://%s: %w", d.Scheme(), d.addr(host), err))
+			}
+			return nil, errors.Join(errs...)
+		}
+	}
 	var errs []error
 	for i, d := range by {
 		addr := d.addr(host)

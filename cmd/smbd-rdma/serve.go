@@ -22,10 +22,12 @@ import (
 )
 
 // drainTime bounds how long requests under way may take after SIGTERM, reloadTime how
-// long trees that end with a reload are waited for.
+// long trees that end with a reload are waited for, openTime how long the storage of a
+// share is before the others are served without it.
 const (
 	drainTime  = 10 * time.Second
 	reloadTime = 30 * time.Second
+	openTime   = 10 * time.Second
 )
 
 // serveFlags are the flags of serve.
@@ -110,7 +112,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	s.set, s.accounts = set, newAccounts(a.log, set.users)
 	cfg := set.server
 	cfg.Users, cfg.Logger, cfg.Audit = s.accounts, a.log, s.audit.event
-	if cfg.Shares, cfg.Homes, s.release, err = a.openShares(set, &s.stores); err != nil {
+	if cfg.Shares, cfg.Homes, s.release, err = a.openShares(ctx, set, &s.stores); err != nil {
 		return err
 	}
 	s.closed.Store(&set.closed)
@@ -125,7 +127,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 		return err
 	}
 	fab := a.fabric()
-	fab.onDeath, fab.inlineData = flights.died, set.inlineData()
+	fab.onDeath, fab.inlineData = flights.died, set.inline
 	if fab.tap == nil {
 		fab.tap = iwarp.NewTap()
 	}
@@ -190,6 +192,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	}
 	srv.Close()
 	serving.Wait()
+	if e := s.stores.wait(drain); e != nil {
+		a.log.Warn("storage of a share still hangs in being opened", "err", e)
+	}
 	st := srv.Stats()
 	a.log.Info("served", "rdma_read_bytes", st.ReadRDMA, "rdma_write_bytes", st.WriteRDMA,
 		"inline_read_bytes", st.ReadInline, "inline_write_bytes", st.WriteInline, "bytes_copied", st.BytesCopied)
@@ -259,7 +264,7 @@ func (s *daemon) reload(ctx context.Context) error {
 	}
 	cfg := set.server
 	var release func()
-	if cfg.Shares, cfg.Homes, release, err = s.a.openShares(set, &s.stores); err != nil {
+	if cfg.Shares, cfg.Homes, release, err = s.a.openShares(ctx, set, &s.stores); err != nil {
 		return err
 	}
 	if err := s.audit.open(set.audit); err != nil {
@@ -368,9 +373,12 @@ func restartOnly(old, now *settings) (names []string) {
 	differ("server smb encrypt in [global]", o.Encryption == n.Encryption)
 	differ("server smb3 encryption algorithms", slices.Equal(o.Ciphers, n.Ciphers))
 	differ("server smb3 signing algorithms", slices.Equal(o.SigningAlgorithms, n.SigningAlgorithms))
+	differ("smb3 unix extensions in [global]", o.NoPOSIXExtensions == n.NoPOSIXExtensions)
 	differ("map to guest", o.Guest == n.Guest)
 	differ("deadtime", o.IdleTimeout == n.IdleTimeout)
 	differ("limits", o.Limits == n.Limits)
+	differ("smbd-rdma:durable time", o.MaxDurableTimeout == n.MaxDurableTimeout)
+	differ("server smb encrypt, where it gives SMB Direct the room for data in messages", old.inline || !now.inline)
 	differ("smb ports", slices.Equal(old.tcp, now.tcp))
 	differ("smbd-rdma:rdma", slices.Equal(old.rdma, now.rdma))
 	differ("server multi channel support", old.multiChan == now.multiChan)
@@ -394,7 +402,7 @@ func (s *settings) withRestartOnly(old *settings) *settings {
 	c.server = old.server
 	c.server.Shares, c.server.HostsAllow, c.server.HostsDeny = shares, hosts, deny
 	c.tcp, c.rdma, c.rdmaDevices, c.interfaces = old.tcp, old.rdma, old.rdmaDevices, old.interfaces
-	c.multiChan, c.http, c.control = old.multiChan, old.http, old.control
+	c.multiChan, c.http, c.control, c.inline = old.multiChan, old.http, old.control, old.inline
 	return &c
 }
 

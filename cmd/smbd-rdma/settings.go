@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smbconf"
@@ -36,6 +38,7 @@ type settings struct {
 	file        *smbconf.Config
 	strict      bool
 	closed      []shareSettings // that could not be opened, set by open
+	inline      bool            // inlineData, as it is in force
 }
 
 // shareSettings is a share before it is opened: path is a directory, memory: or, with
@@ -164,6 +167,7 @@ func (a *app) settings(f serveFlags) (*settings, error) {
 		c.ServerName = server.DefaultName()
 	}
 	c.GUID = serverGUID(c.ServerName)
+	s.inline = s.inlineData()
 	return s, nil
 }
 
@@ -285,6 +289,7 @@ func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.
 	} else {
 		c.SigningAlgorithms = ids
 	}
+	c.NoPOSIXExtensions = !g.Bool("smb3 unix extensions")
 	c.Guest = g.String("map to guest") != "never"
 	c.HostsAllow, c.HostsDeny = g.List("hosts allow"), g.List("hosts deny")
 	for key, list := range map[string][]string{"hosts allow": c.HostsAllow, "hosts deny": c.HostsDeny} {
@@ -301,6 +306,12 @@ func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.
 	c.Limits.CreditsPerConn = int(g.Int("smb2 max credits"))
 	c.Limits.MaxReadSize, c.Limits.MaxWriteSize = int(g.Int("smb2 max read")), int(g.Int("smb2 max write"))
 	c.Limits.MaxTransactSize = int(g.Int("smb2 max trans"))
+	c.MaxDurableTimeout = time.Duration(g.Int("smbd-rdma:durable time")) * time.Second
+	if c.MaxDurableTimeout == 0 {
+		c.MaxDurableTimeout = -1
+	}
+	c.Limits.DurableOpens = int(g.Int("smbd-rdma:max durable files"))
+	c.Limits.DurableOpensPerUser = max(c.Limits.DurableOpens/4, 1)
 
 	s.multiChan = g.Bool("server multi channel support")
 	if err := s.listeners(g); err != nil {
@@ -355,6 +366,10 @@ func (s *settings) apply(file *smbconf.Config, strict bool) (problems []smbconf.
 			}
 		}
 		sh := shareOf(sec)
+		if slices.ContainsFunc([]string{"comment", "valid users", "invalid users", "read list", "write list", "admin users", "force user", "force group"},
+			func(key string) bool { v, _ := sec.Lookup(key); return strings.Contains(v.Text, "%") }) {
+			sh.Expand = expand
+		}
 		if sec == file.Homes {
 			if sh.path == "" {
 				sh.path = "%H"
@@ -415,7 +430,8 @@ func shareOf(sec *smbconf.Section) shareSettings {
 			NoStreams:    !streams, NoACL: !sec.Bool("nt acl support"),
 			ExecuteAlways: sec.Bool("acl allow execute always"), KeepAutoInherited: !sec.Bool("acl flag inherited canonicalization"),
 			NoDOSAttributes: !sec.Bool("store dos attributes"), NoEAs: !sec.Bool("ea support"),
-			NoNotify: !sec.Bool("change notify"), NoOplocks: !sec.Bool("oplocks"), NoLeases: !sec.Bool("smb2 leases"),
+			NoPOSIXExtensions: !sec.Bool("smb3 unix extensions"),
+			NoNotify:          !sec.Bool("change notify"), NoOplocks: !sec.Bool("oplocks"), NoLeases: !sec.Bool("smb2 leases"),
 			NoDurable: !sec.Bool("durable handles"), ContinuousAvailability: sec.Bool("continuous availability"),
 			KernelOplocks: sec.Bool("kernel oplocks"), PosixLocking: sec.Bool("posix locking"),
 			KernelShareModes: sec.Bool("kernel share modes"),
@@ -529,31 +545,41 @@ func readUserMap(name string) (*smbconf.UserMap, []error, error) {
 
 // open makes the server's shares, with what they hold from stores. The references that
 // it takes there are dropped by release. What cannot be opened of the file's shares is in
-// closed.
-func (a *app) openShares(s *settings, st *stores) (shares []server.Share, homes *server.Share, release func(), err error) {
-	var held []func()
+// closed; ctx ends the wait for storage that hangs.
+func (a *app) openShares(ctx context.Context, s *settings, st *stores) (shares []server.Share, homes *server.Share, release func(), err error) {
+	// Held for as long as they are configured: what cannot be opened is found out now,
+	// and a share in memory stays.
+	held, errs := make([]func(), len(s.shares)), make([]error, len(s.shares))
 	release = func() {
 		for _, r := range held {
-			r()
+			if r != nil {
+				r()
+			}
 		}
+	}
+	limited, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	var opening sync.WaitGroup
+	for i := range s.shares {
+		if sh := &s.shares[i]; !smbconf.Dynamic(sh.path) {
+			opening.Go(func() { _, held[i], errs[i] = sh.open(limited, st, sh.staticPath()) })
+		}
+	}
+	opening.Wait()
+	if err := ctx.Err(); err != nil {
+		release()
+		return nil, nil, nil, err
 	}
 	for i := range s.shares {
 		sh := s.shares[i]
-		if !smbconf.Dynamic(sh.path) {
-			// Held for as long as it is configured: what cannot be opened is found
-			// out now, and a share in memory stays.
-			_, r, err := sh.open(st, sh.staticPath())
-			switch {
-			case err == nil:
-				held = append(held, r)
-			case s.strict || !sh.fromFile:
+		if err := errs[i]; err != nil {
+			if s.strict || !sh.fromFile {
 				release()
 				return nil, nil, nil, fmt.Errorf("share %s: %w", sh.Name, err)
-			default:
-				// The others are served, and this one when it is there.
-				a.log.Error("share cannot be opened, and is refused until it can be", "share", sh.Name, "err", err)
-				s.closed = append(s.closed, sh)
 			}
+			// The others are served, and this one when it is there.
+			a.log.Error("share cannot be opened, and is refused until it can be", "share", sh.Name, "err", err)
+			s.closed = append(s.closed, sh)
 		}
 		sh.Open = sh.opener(st)
 		shares = append(shares, sh.Share)

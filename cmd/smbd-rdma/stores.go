@@ -29,8 +29,9 @@ type storeKey struct {
 
 // stores are the file systems of shares. The zero value is ready.
 type stores struct {
-	mu sync.Mutex
-	m  map[storeKey]*store // guarded by mu
+	mu      sync.Mutex
+	m       map[storeKey]*store // guarded by mu
+	opening sync.WaitGroup      // file systems that are being opened
 }
 
 type store struct {
@@ -40,48 +41,85 @@ type store struct {
 	users int           // guarded by stores.mu
 }
 
-// get opens a file system, or finds it open. release gives it back; only its first call
-// does something.
-func (s *stores) get(k storeKey, open func() (vfs.FS, error)) (fsys vfs.FS, release func(), err error) {
+// get opens a file system, or finds it open or being opened. release gives it back; only
+// its first call does something. Storage that hangs is waited for until ctx ends; however
+// many ask for it, it is opened once.
+func (s *stores) get(ctx context.Context, k storeKey, open func() (vfs.FS, error)) (fsys vfs.FS, release func(), err error) {
 	s.mu.Lock()
 	st := s.m[k]
-	first := st == nil
-	if first {
+	if st == nil {
 		if s.m == nil {
 			s.m = map[storeKey]*store{}
 		}
 		st = &store{ready: make(chan struct{})}
 		s.m[k] = st
+		s.opening.Add(1)
+		go s.open(k, st, open) // ends with the system call that it is in; wait waits
 	}
 	st.users++
 	s.mu.Unlock()
-	if first {
-		st.fs, st.err = open()
-		close(st.ready)
-	}
-	<-st.ready
 	release = s.releaser(k, st)
-	if st.err != nil {
+	select {
+	case <-st.ready:
+		err = st.err
+	case <-ctx.Done():
+		err = fmt.Errorf("%s%s does not answer: %w", k.path, k.share, ctx.Err())
+	}
+	if err != nil {
 		release()
-		return nil, nil, st.err
+		return nil, nil, err
 	}
 	return st.fs, release, nil
 }
 
+// open opens a file system for who waits for it, and closes it if nobody does any more.
+func (s *stores) open(k storeKey, st *store, open func() (vfs.FS, error)) {
+	defer s.opening.Done()
+	st.fs, st.err = open()
+	s.mu.Lock()
+	close(st.ready)
+	s.mu.Unlock()
+	s.leave(k, st, 0)
+}
+
+// wait returns when no file system is being opened any more, or ctx ends. get is not
+// called any more.
+func (s *stores) wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // ends when storage that hangs does, at the latest with the process
+		s.opening.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // releaser is the release of one user of a store.
 func (s *stores) releaser(k storeKey, st *store) func() {
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		st.users--
-		last := st.users == 0
-		if last {
+	return sync.OnceFunc(func() { s.leave(k, st, 1) })
+}
+
+// leave takes users from a store, which goes with the last one, but not while it is being
+// opened: who asks for it meanwhile is not to hang in a call of his own.
+func (s *stores) leave(k storeKey, st *store, users int) {
+	s.mu.Lock()
+	st.users -= users
+	last := false
+	select {
+	case <-st.ready:
+		if last = st.users == 0 && s.m[k] == st; last {
 			delete(s.m, k)
 		}
-		s.mu.Unlock()
-		if last && st.err == nil {
-			_ = st.fs.Close() // nothing is written by it
-		}
-	})
+	default:
+	}
+	s.mu.Unlock()
+	if last && st.err == nil {
+		_ = st.fs.Close() // nothing is written by it
+	}
 }
 
 // borrow takes a file system that is open already, as get does; false if it is not.
@@ -112,9 +150,9 @@ func (s *stores) keys() []storeKey {
 }
 
 // open opens what the share holds at a path, or finds it open.
-func (sh *shareSettings) open(st *stores, path string) (fsys vfs.FS, release func(), err error) {
+func (sh *shareSettings) open(ctx context.Context, st *stores, path string) (fsys vfs.FS, release func(), err error) {
 	k := sh.store(path)
-	return st.get(k, func() (vfs.FS, error) {
+	return st.get(ctx, k, func() (vfs.FS, error) {
 		if isMemory(path) {
 			return openMemory(path, sh.caseSensitive)
 		}
@@ -142,16 +180,10 @@ func (sh *shareSettings) staticPath() string { return strings.ReplaceAll(sh.path
 // opener is the Share.Open of a share.
 func (sh *shareSettings) opener(st *stores) func(context.Context, server.Client) (vfs.FS, func(), error) {
 	settings := *sh
-	return func(_ context.Context, c server.Client) (vfs.FS, func(), error) {
+	return func(ctx context.Context, c server.Client) (vfs.FS, func(), error) {
 		path := settings.path
 		if smbconf.Dynamic(path) {
-			who := smbconf.Client{User: c.Account.Name, Session: strings.ToLower(c.User), Home: c.Account.Home, Domain: c.Domain, Share: c.Share, Dialect: dialectNames[c.Dialect]}
-			if len(c.Account.Groups) > 0 {
-				who.Group = c.Account.Groups[0]
-			}
-			if c.Addr != nil {
-				who.Address = hostOf(c.Addr)
-			}
+			who := variables(c)
 			var ok bool
 			if path, ok = who.Expand(path); !ok {
 				return nil, nil, fmt.Errorf("path = %s: %w", settings.path, errPath)
@@ -159,8 +191,26 @@ func (sh *shareSettings) opener(st *stores) func(context.Context, server.Client)
 		} else {
 			path = settings.staticPath()
 		}
-		return settings.open(st, path)
+		return settings.open(ctx, st, path)
 	}
+}
+
+// variables are the values of those that depend on who connects.
+func variables(c server.Client) smbconf.Client {
+	who := smbconf.Client{User: c.Account.Name, Session: strings.ToLower(c.User), Home: c.Account.Home, Domain: c.Domain, Share: c.Share, Dialect: dialectNames[c.Dialect]}
+	if len(c.Account.Groups) > 0 {
+		who.Group = c.Account.Groups[0]
+	}
+	if c.Addr != nil {
+		who.Address = hostOf(c.Addr)
+	}
+	return who
+}
+
+// expand is the Share.Expand of shares with variables.
+func expand(value string, c server.Client) (string, bool) {
+	who := variables(c)
+	return who.Expand(value)
 }
 
 // dialectNames are Samba's, for %R.

@@ -52,7 +52,9 @@ func TestFilesAreAccessedAsTheirUsers(t *testing.T) {
 		"[forced]\n"+private+"force user = games\n"+
 		"[admin]\n"+private+"admin users = nobody\n"+
 		"[guests]\n"+all+"guest ok = yes\n"+
-		"[one]\n"+all+"valid users = games\n",
+		"[one]\n"+all+"valid users = games\n"+
+		"[each]\n"+all+"valid users = %u\nforce user = %u\ncomment = of %U\n"+
+		"[other]\n"+all+"valid users = not%u\n",
 		"--user", "ann%secret", "--user", "bob%secret")
 	local := filepath.Join(t.TempDir(), "f")
 	writeFile(t, local, "text")
@@ -77,6 +79,8 @@ func TestFilesAreAccessedAsTheirUsers(t *testing.T) {
 		{"stranger", "all", "", 0},
 		{"ann", "one", "games", 0o644},
 		{"bob", "one", "", 0},
+		{"bob", "each", "nobody", 0o644},
+		{"ann", "other", "", 0},
 	} {
 		name := c.user + "-" + c.share
 		code, stderr := put(c.user, "secret", c.share, name)
@@ -102,6 +106,9 @@ func TestFilesAreAccessedAsTheirUsers(t *testing.T) {
 		if got := fi.Sys().(*syscall.Stat_t).Uid; got != uid[c.owner] || fi.Mode().Perm() != c.mode {
 			t.Errorf("%s on %s: the file belongs to %d with mode %v, want %s and %v", c.user, c.share, got, fi.Mode().Perm(), c.owner, c.mode)
 		}
+	}
+	if code, out, stderr := execute("ls", "//127.0.0.1", "-U", "ann%secret", "--transport", "tcp", "-p", s.port["tcp"]); code != exitDone || !strings.Contains(out, "of ann") {
+		t.Errorf("listing shares: exit status %d, %s %s; want the comment of one for ann", code, out, stderr)
 	}
 	// What one may read by its mode bits another may not.
 	secret := filepath.Join(root, "all", "ann-all")

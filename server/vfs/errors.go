@@ -19,6 +19,9 @@ var (
 	// matches fs.ErrNotExist, as the object asked for is not there.
 	ErrChanged = fmt.Errorf("name refers to another object: %w", syscall.ENOENT)
 
+	// ErrNotCached says that a file has to be waited for; see CachedReader.
+	ErrNotCached = errors.New("not in memory")
+
 	// ErrNotSupported is for a power that the backend, or its storage, lacks. It
 	// matches errors.ErrUnsupported.
 	ErrNotSupported error = syscall.EOPNOTSUPP

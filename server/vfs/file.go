@@ -79,6 +79,14 @@ type OSFiler interface {
 	OSFile() *os.File
 }
 
+// CachedReader is a File that knows what can be read without waiting for the storage.
+type CachedReader interface {
+	// ReadCached is ReadAt for what is in memory: it reads as much from off on as is,
+	// and says ErrNotCached if that is less than p, and io.EOF if the file ends before.
+	// It does not fail for other reasons: ReadAt, which is due then, tells them.
+	ReadCached(p []byte, off int64) (n int, err error)
+}
+
 // Allocator is a File whose storage can be reserved and returned. Offsets and
 // lengths are bytes; off+length must not exceed 2^63-1, length must be above 0.
 type Allocator interface {
@@ -139,8 +147,9 @@ type Xattrer interface {
 // Xattrer, links not followed, without opening them.
 type XattrPeeker interface {
 	// HasXattrs reports whether the entry with that single-component name has any.
-	// Being wrong costs the caller time only.
-	HasXattrs(ctx context.Context, name string) (bool, error)
+	// info is what Lstat has said of it, as it was. Being wrong costs the caller time
+	// only.
+	HasXattrs(ctx context.Context, name string, info *Info) (bool, error)
 }
 
 // SecurityHolder is a File that keeps a security descriptor. What is in the

@@ -58,6 +58,15 @@ type Linker interface {
 	Link(ctx context.Context, oldname, newname string) error
 }
 
+// Mknoder is an FS in which FIFOs and sockets can be made. Devices, by which a local
+// process would reach hardware, cannot.
+type Mknoder interface {
+	// Mknod makes name a FIFO (fs.ModeNamedPipe) or a socket (fs.ModeSocket) with the
+	// permission bits of mode; any other type gives EINVAL. An existing name gives
+	// EEXIST. Open gives ErrSpecial for what was made.
+	Mknod(ctx context.Context, name string, mode fs.FileMode) error
+}
+
 // Symlinker is an FS that has symbolic links.
 type Symlinker interface {
 	// Readlink returns the target as stored; EINVAL if name is no link. The

@@ -9,6 +9,7 @@
 package memconn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -439,12 +440,62 @@ func (l *Listener) Dial(ctx context.Context) (*Conn, error) {
 func (l *Listener) Accept(ctx context.Context) (transport.Conn, error) {
 	select {
 	case c := <-l.in:
+		if !l.cfg.RDMA {
+			return &batcher{Conn: c, sending: make(chan struct{}, 1)}, nil
+		}
 		return c, nil
 	case <-l.done:
 		return nil, errClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// MaxKept is how many messages Send keeps back for transport.Message.More.
+const MaxKept = 4
+
+// batcher is an accepted connection without an RDMA side: a transport.Batcher, as one of
+// TCP is.
+type batcher struct {
+	*Conn
+	sending chan struct{} // held by who sends
+	kept    [][]byte      // owned by who sends
+}
+
+var _ transport.Batcher = (*batcher)(nil)
+
+// Buffered implements transport.Batcher.
+func (b *batcher) Buffered() bool { return len(b.in) > 0 }
+
+// Send implements transport.Conn.
+func (b *batcher) Send(ctx context.Context, m *transport.Message) error {
+	b.sending <- struct{}{}
+	defer func() { <-b.sending }()
+	if m.More && len(b.kept) < MaxKept {
+		b.kept = append(b.kept, bytes.Join(m.Parts, nil))
+		return nil
+	}
+	if err := b.flush(ctx); err != nil {
+		return err
+	}
+	return b.Conn.Send(ctx, m)
+}
+
+// Flush implements transport.Batcher.
+func (b *batcher) Flush(ctx context.Context) error {
+	b.sending <- struct{}{}
+	defer func() { <-b.sending }()
+	return b.flush(ctx)
+}
+
+func (b *batcher) flush(ctx context.Context) error {
+	for len(b.kept) > 0 {
+		if err := b.Conn.Send(ctx, &transport.Message{Parts: b.kept[:1]}); err != nil {
+			return err
+		}
+		b.kept = b.kept[1:]
+	}
+	return nil
 }
 
 // Close implements transport.Listener.

@@ -20,6 +20,7 @@ type file struct {
 	node   *node // the handle has a reference
 	access vfs.Access
 	last   string // the name's last component when it was opened
+	dir    *node  // where it was found then
 
 	refs   atomic.Int64 // 1 for the owner, 1 for each call in progress
 	closed atomic.Bool
@@ -43,6 +44,8 @@ var (
 	_ vfs.HoleSeeker     = (*regular)(nil)
 	_ vfs.Cloner         = (*regular)(nil)
 	_ vfs.RangeCopier    = (*regular)(nil)
+	_ vfs.RealNamer      = (*file)(nil)
+	_ vfs.CachedReader   = (*regular)(nil)
 	_ vfs.Xattrer        = (*file)(nil)
 	_ vfs.StreamHolder   = (*file)(nil)
 	_ vfs.SecurityHolder = (*file)(nil)
@@ -108,6 +111,22 @@ func (f *file) Close() error {
 	}
 	f.exit()
 	return nil
+}
+
+// RealName implements vfs.RealNamer.
+func (f *file) RealName(ctx context.Context) (string, error) {
+	if err := f.begin(ctx, "realname"); err != nil {
+		return "", err
+	}
+	defer f.exit()
+	s := f.node.store
+	s.names.RLock()
+	defer s.names.RUnlock()
+	name, ok := s.realName(f.node, f.dir, f.last)
+	if !ok {
+		return "", f.wrap("realname", fs.ErrNotExist)
+	}
+	return name, nil
 }
 
 // Stat implements vfs.File.
@@ -227,6 +246,15 @@ func (r *regular) ReadAt(p []byte, off int64) (int, error) {
 	defer r.exit()
 	n, err := r.node.data.readAt(p, off)
 	return n, r.wrap("read", err)
+}
+
+// ReadCached implements vfs.CachedReader: everything is in memory.
+func (r *regular) ReadCached(p []byte, off int64) (int, error) {
+	n, err := r.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = vfs.ErrNotCached
+	}
+	return n, err
 }
 
 // WriteAt implements vfs.File.
@@ -408,7 +436,7 @@ func (d *dir) Lstat(ctx context.Context, name string) (info vfs.Info, err error)
 }
 
 // HasXattrs implements vfs.XattrPeeker.
-func (d *dir) HasXattrs(ctx context.Context, name string) (has bool, err error) {
+func (d *dir) HasXattrs(ctx context.Context, name string, _ *vfs.Info) (has bool, err error) {
 	err = d.entry(ctx, "listxattr", name, func(n *node) {
 		n.mu.Lock()
 		defer n.mu.Unlock()

@@ -85,7 +85,7 @@ func (f *FS) open(name string, o vfs.OpenOptions) (found, vfs.Action, error) {
 	if err == syscall.EEXIST && o.Disposition != vfs.CreateNew {
 		err = syscall.ENOENT // a link that leads nowhere, which is not created through
 	}
-	return found{n, p.name}, vfs.Created, err
+	return found{n, p.name, p.dir}, vfs.Created, err
 }
 
 // newType returns the type and permission bits of what o creates.
@@ -151,5 +151,6 @@ func newFile(got found, o vfs.OpenOptions) vfs.File {
 		result = f
 	}
 	f.init(got.node, o.Access, last)
+	f.dir = got.dir
 	return result
 }

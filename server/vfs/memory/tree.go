@@ -175,12 +175,13 @@ func (w *walker) target(path []*node, target string) ([]*node, error) {
 type found struct {
 	node *node
 	name string // in the spelling of its directories
+	dir  *node  // the directory that it was found in; nil of the root
 }
 
 // resolve returns what a name means.
 func (f *FS) resolve(name string, follow bool) (found, error) {
 	if name == vfs.Root {
-		return found{f.root, name}, nil
+		return found{node: f.root, name: name}, nil
 	}
 	w := walker{FS: f}
 	var space [16]*node
@@ -215,7 +216,11 @@ func (f *FS) resolve(name string, follow bool) (found, error) {
 	if !spelled {
 		name = strings.Join(other, "/")
 	}
-	return found{path[len(path)-1], name}, nil
+	got := found{node: path[len(path)-1], name: name}
+	if len(path) > 1 {
+		got.dir = path[len(path)-2]
+	}
+	return got, nil
 }
 
 // place is a last component in the directory that holds it.
@@ -277,4 +282,29 @@ func beneath(n, dir *node) bool {
 		n = n.names[0].dir
 	}
 	return true
+}
+
+// realName returns the name of n beneath the root: of a file with several the one in dir,
+// if there is one, spelled last, if there is one of those. False if it has none any more.
+// The tree is locked.
+func (s *store) realName(n, dir *node, last string) (string, bool) {
+	var comps []string
+	for n != s.root {
+		if len(n.names) == 0 {
+			return "", false
+		}
+		e := n.names[0]
+		for _, o := range n.names {
+			if o.dir == dir && (e.dir != dir || o.name == last) {
+				e = o
+			}
+		}
+		comps = append(comps, e.name)
+		n, dir = e.dir, nil
+	}
+	if len(comps) == 0 {
+		return vfs.Root, true
+	}
+	slices.Reverse(comps)
+	return strings.Join(comps, "/"), true
 }

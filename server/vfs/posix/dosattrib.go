@@ -181,10 +181,29 @@ func toNTTime(t time.Time) uint64 {
 	}
 }
 
-// readDOSInfo reads the attribute of fd, or of its entry name. data says that fd
-// is no O_PATH descriptor. Whatever is missing, unsupported or malformed counts
+// knownDOSInfo is readDOSInfo for the object that info describes, from the cache if it
+// has that.
+func (f *FS) knownDOSInfo(info *vfs.Info, fd int, data bool, name string) (dosInfo, bool) {
+	if r, ok := f.attrs.get(info); ok && r.known&knowsDOS != 0 {
+		return r.dosInfo()
+	}
+	d, err := readDOSAttrib(fd, data, name)
+	if err == nil || err == unix.ENODATA || errors.Is(err, errDOSAttrib) {
+		f.attrs.add(info, dosRecord(d, err == nil))
+	}
+	return d, err == nil
+}
+
+// readDOSInfo is readDOSAttrib where whatever is missing, unsupported or malformed counts
 // as not stored.
 func readDOSInfo(fd int, data bool, name string) (dosInfo, bool) {
+	d, err := readDOSAttrib(fd, data, name)
+	return d, err == nil
+}
+
+// readDOSAttrib reads the attribute of fd, or of its entry name. data says that fd
+// is no O_PATH descriptor.
+func readDOSAttrib(fd int, data bool, name string) (dosInfo, error) {
 	var buf [maxDOSAttrib]byte
 	var n int
 	var err error
@@ -199,10 +218,9 @@ func readDOSInfo(fd int, data bool, name string) (dosInfo, bool) {
 		})
 	}
 	if err != nil {
-		return dosInfo{}, false
+		return dosInfo{}, err
 	}
-	d, err := parseDOSInfo(buf[:n])
-	return d, err == nil
+	return parseDOSInfo(buf[:n])
 }
 
 // with returns d with what a changes.

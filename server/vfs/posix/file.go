@@ -37,6 +37,7 @@ type regular struct {
 
 	nonblock bool        // the descriptor has O_NONBLOCK, which is nothing to pread(2)
 	leased   atomic.Bool // leaseMonitor may have it
+	tmpfs    atomic.Bool // what ReadCached has found out
 
 	osMu sync.Mutex
 	os   *os.File // guarded by osMu; owns the descriptor once it is there

@@ -68,8 +68,9 @@ const (
 )
 
 // foldMask leaves out IN_MOVED_FROM: a name that was moved may still be there, as
-// a whiteout.
-const foldMask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_TO | unix.IN_ONLYDIR
+// a whiteout. IN_MASK_ADD matters to a directory that is watched already: without, the
+// kernel has the mask empty for a moment, and loses what happens in it.
+const foldMask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_TO | unix.IN_ONLYDIR | unix.IN_MASK_ADD
 
 // find is findFold with the help of the cache.
 func (c *foldCache) find(dir int, want string) (string, error) {
@@ -329,13 +330,7 @@ func (c *foldCache) unwatch(wd int32) { _, _ = unix.InotifyRmWatch(c.fd, uint32(
 // event. Names on the network, in user space, in another kernel or beneath an
 // overlay change without.
 func trustworthy(dir int) bool {
-	var st unix.Statfs_t
-	if _, err := retry(func() (int, error) { return 0, unix.Fstatfs(dir, &st) }); err != nil {
-		return false
-	}
-	switch uint32(st.Type) {
-	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
-	default:
+	if !localStorage(dir) {
 		return false
 	}
 	var stx unix.Statx_t

@@ -122,28 +122,24 @@ func passesOver() (bool, error) {
 // meanwhile, or directly if id is nil. fn must not start goroutines that are to
 // have these rights, nor go on after it has returned.
 //
-// The goroutine it starts ends before do returns. If the process's rights do not
-// come back, the goroutine ends without giving its thread up, by which the
-// thread ends too and is used for nothing else.
+// If the process's rights do not come back, the calling goroutine keeps its thread,
+// which ends with it and is used for nothing else. Until then the goroutine has the
+// user's rights where it should have the process's: less than it is due, but for
+// other users, whose rights each call takes anew, or fails.
 func (id *identity) do(fn func() error) error {
 	if id == nil {
 		return fn()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		err := id.set(&id.user)
-		if err == nil {
-			err = fn()
-		} else {
-			err = fmt.Errorf("taking the rights of uid %d: %w", id.user.uid, err)
-		}
+	runtime.LockOSThread()
+	defer func() { // also if fn panics
 		if id.set(&id.own) == nil {
 			runtime.UnlockOSThread()
 		}
-		done <- err
 	}()
-	return <-done
+	if err := id.set(&id.user); err != nil {
+		return fmt.Errorf("taking the rights of uid %d: %w", id.user.uid, err)
+	}
+	return fn()
 }
 
 // setRights changes those of the calling thread, which must be locked. It is

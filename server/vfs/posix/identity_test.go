@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -331,11 +332,16 @@ func TestThreadIsNotReused(t *testing.T) {
 		tid = unix.Gettid()
 		return setRights(r)
 	}
-	must(t, id.do(func() error { return nil }))
+	act := func() {
+		done := make(chan error)
+		go func() { done <- id.do(func() error { return nil }) }()
+		must(t, <-done)
+	}
+	act()
 	if tid == os.Getpid() {
 		// The process's first thread does not end before the process does: Go stops
 		// it for good instead, so that the next one is another.
-		must(t, id.do(func() error { return nil }))
+		act()
 	}
 	// The thread's end follows the goroutine's; signal 0 only asks.
 	for range 10_000 {
@@ -345,6 +351,29 @@ func TestThreadIsNotReused(t *testing.T) {
 		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 	}
 	t.Errorf("thread %d with a user's rights is still there", tid)
+}
+
+// A call that panics leaves no rights behind, and the panic is the caller's.
+func TestPanicGivesRightsBack(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may act as somebody else")
+	}
+	own, err := ownRights()
+	must(t, err)
+	id := &identity{user: rights{uid: ada, gid: ada}, own: *own, set: setRights}
+	runtime.LockOSThread() // so that it is the same thread that is asked
+	defer runtime.UnlockOSThread()
+	func() {
+		defer func() {
+			if got := recover(); got != "below" {
+				t.Errorf("recovered %v", got)
+			}
+		}()
+		_ = id.do(func() error { panic("below") })
+	}()
+	if uid, _ := unix.SetfsuidRetUid(-1); uid != own.uid {
+		t.Errorf("the thread has uid %d afterwards, want %d", uid, own.uid)
+	}
 }
 
 // If the rights cannot be taken, nothing is done.

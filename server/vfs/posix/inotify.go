@@ -3,11 +3,11 @@
 package posix
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,12 +23,11 @@ const (
 	renameWait = 20 * time.Millisecond
 	// renameAhead bounds how many events are held back meanwhile.
 	renameAhead = 512
-	// maxWatchDepth bounds the directories beneath a recursive watch.
-	maxWatchDepth = 256
 )
 
-// inotify is one inotify(7) instance and its reader. All but file and
-// done is guarded by watcher.mu.
+// inotify is one inotify(7) instance and its reader. All but file, done and handling is
+// guarded by watcher.mu, which nobody holds while directories are read (watchscan.go):
+// only from asking the kernel to watch one until its node is there.
 type inotify struct {
 	owner *watcher
 	file  *os.File      // non-blocking, so that Close ends a Read
@@ -36,12 +35,18 @@ type inotify struct {
 
 	watches map[*watch]struct{}
 	nodes   map[int32]*node
+	moves   uint64 // how many directories have been renamed
+
+	// handling is held by the reader while it passes events on, and by a new watch
+	// that has to keep it from that. It is taken before watcher.mu.
+	handling sync.Mutex
 }
 
 // node is a directory being watched.
 type node struct {
 	wd int32
-	// refs has the directory's name relative to each watch that includes it.
+	// refs has the directory's name relative to each watch that includes it, which has
+	// the node among its own.
 	refs map[*watch]string
 }
 
@@ -100,126 +105,10 @@ func (w *watch) mask() uint32 {
 	return m
 }
 
-// addRoot starts w. watcher.mu is held.
-func (in *inotify) addRoot(ctx context.Context, w *watch, dir string) error {
-	in.watches[w] = struct{}{}
-	fd, _, err := in.owner.fs.resolve(dir, true)
-	if err != nil {
-		return err
-	}
-	if w.options.Recursive {
-		if w.root, err = openComponent(fd, "."); err != nil {
-			unix.Close(fd)
-			return err
-		}
-		w.hasRoot = true
-	}
-	return in.addTree(ctx, w, fd, "", 0, nil)
-}
-
-// addTree watches the directory fd, which it takes over, as rel within w, and
-// what is beneath it if w is recursive. found is told the names it meets there,
-// if not nil.
-func (in *inotify) addTree(ctx context.Context, w *watch, fd int, rel string, depth int, found func(rel string, isDir bool)) error {
-	defer unix.Close(fd)
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	wd, err := in.fd(func(ifd int) (int, error) { return unix.InotifyAddWatch(ifd, procPath(fd), w.mask()) })
-	if err != nil {
-		return err
-	}
-	n := in.nodes[int32(wd)]
-	if n == nil {
-		if len(in.nodes) >= in.owner.fs.cfg.MaxWatchedDirs {
-			in.forget(int32(wd))
-			return unix.ENOSPC
-		}
-		n = &node{wd: int32(wd), refs: make(map[*watch]string)}
-		in.nodes[n.wd] = n
-	}
-	n.refs[w] = rel
-	if !w.options.Recursive || depth == maxWatchDepth {
-		return nil
-	}
-	list, err := openDir(fd)
-	if err != nil {
-		return err
-	}
-	type entry struct {
-		name string
-		dir  bool
-	}
-	// Kept for after the scan, so that neither its buffer nor its descriptor is
-	// held while recursing; as many as can be watched, and more files than a queue
-	// takes are not told apart.
-	var entries []entry
-	dirs, files := 0, 0
-	err = scanDir(list, func(d dirent) bool {
-		name := string(d.name)
-		if !vfs.ValidComponent(name) {
-			return true
-		}
-		isDir := d.typ == unix.DT_DIR
-		if d.typ == unix.DT_UNKNOWN {
-			_, mode, err := idOf(fd, name)
-			isDir = err == nil && mode.IsDir()
-		}
-		if isDir || found != nil && files <= w.options.QueueLen {
-			entries = append(entries, entry{name, isDir})
-		}
-		if isDir {
-			dirs++
-		} else {
-			files++
-		}
-		return dirs <= in.owner.fs.cfg.MaxWatchedDirs
-	})
-	unix.Close(list)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		sub := joinRel(rel, e.name)
-		if found != nil {
-			found(sub, e.dir)
-		}
-		if !e.dir {
-			continue
-		}
-		child, err := openComponent(fd, e.name)
-		if err == nil {
-			err = in.addTree(ctx, w, child, sub, depth+1, found)
-		}
-		// It may have gone, become something else, or be closed to us.
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EACCES) {
-			return err
-		}
-	}
-	return nil
-}
-
-func joinRel(rel, name string) string {
-	if rel == "" {
-		return name
-	}
-	return rel + "/" + name
-}
-
-// dropWatch takes w out of all nodes. watcher.mu is held.
-func (in *inotify) dropWatch(w *watch) {
-	if w.hasRoot {
-		unix.Close(w.root)
-		w.hasRoot = false
-	}
-	delete(in.watches, w)
-	for _, n := range in.nodes {
-		in.dropRef(n, w)
-	}
-}
-
-func (in *inotify) dropRef(n *node, w *watch) {
+// drop ends the part of n in w.
+func (in *inotify) drop(n *node, w *watch) {
 	delete(n.refs, w)
+	delete(w.nodes, n)
 	if len(n.refs) == 0 {
 		delete(in.nodes, n.wd)
 		in.forget(n.wd)
@@ -289,6 +178,8 @@ func appendNotices(list []notice, b []byte) []notice {
 // dispatch passes notices on in their order and returns those that have to wait
 // for the other half of a rename; with flush, none wait.
 func (in *inotify) dispatch(list []notice, flush bool) []notice {
+	in.handling.Lock()
+	defer in.handling.Unlock()
 	in.owner.mu.Lock()
 	defer in.owner.mu.Unlock()
 	for i := range list {
@@ -340,6 +231,9 @@ func (in *inotify) handle(n *notice) {
 			}
 		}
 		if n.mask&unix.IN_IGNORED != 0 {
+			for w := range node.refs {
+				delete(w.nodes, node)
+			}
 			delete(in.nodes, n.wd)
 		}
 	case !vfs.ValidComponent(n.name):
@@ -409,68 +303,12 @@ func (w *watch) reportAll(found []below) {
 	}
 }
 
-// extend adds the directory rel of w to it, if it is still there, and returns
-// what is in it if that is new.
-func (in *inotify) extend(w *watch, rel string, isNew bool) (list []below) {
-	var found func(string, bool)
-	if isNew {
-		found = func(rel string, isDir bool) {
-			if len(list) <= w.options.QueueLen { // one more makes it overflow
-				list = append(list, below{rel, isDir})
-			}
-		}
-	}
-	err := w.as.do(func() error {
-		fd, err := in.openRel(w, rel)
-		if err != nil {
-			return err
-		}
-		return in.addTree(context.Background(), w, fd, rel, strings.Count(rel, "/")+1, found)
-	})
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.EACCES) {
-		w.Lose() // out of watches or descriptors: changes there will be missed
-	}
-	return list
-}
-
-// refresh finds out anew which directories a recursive watch includes and what
-// they are called, events that said so having been lost. It comes before the
-// loss is reported: what is changed after that is seen.
-func (in *inotify) refresh(w *watch) {
-	if !w.hasRoot {
-		return
-	}
-	for _, n := range in.nodes {
-		if n.refs[w] != "" { // the root stays what it is
-			delete(n.refs, w)
-		}
-	}
-	// What cannot be watched again is part of the loss.
-	_ = w.as.do(func() error {
-		fd, err := openComponent(w.root, ".")
-		if err != nil {
-			return err
-		}
-		return in.addTree(context.Background(), w, fd, "", 0, nil)
-	})
-	// Only now: each watch removed makes an event of its own.
-	for _, n := range in.nodes {
-		if len(n.refs) == 0 {
-			delete(in.nodes, n.wd)
-			in.forget(n.wd)
-		}
-	}
-}
-
-// openRel opens what rel means to w.
-func (in *inotify) openRel(w *watch, rel string) (int, error) {
-	r := resolver{root: w.root, openat2: in.owner.fs.res.openat2}
-	return r.open(rel, false)
-}
-
 // moved reports a rename, or that half of it which is watched; from or to may
 // be nil.
 func (in *inotify) moved(from, to *notice) {
+	if from != nil && from.mask&unix.IN_ISDIR != 0 || to != nil && to.mask&unix.IN_ISDIR != 0 {
+		in.moves++
+	}
 	fromRefs, toRefs := in.refsOf(from), in.refsOf(to)
 	for w, oldDir := range fromRefs {
 		isDir := from.mask&unix.IN_ISDIR != 0
@@ -514,24 +352,28 @@ func (in *inotify) moveTree(w *watch, isDir bool, oldName, newName string) []bel
 		return nil
 	}
 	followed := false
-	for _, n := range in.nodes {
-		rel, ok := n.refs[w]
-		if !ok {
-			continue
-		}
+	for n := range w.nodes {
+		rel := n.refs[w]
 		rest, beneath := strings.CutPrefix(rel, oldName)
 		if !beneath || rest != "" && rest[0] != '/' {
 			continue
 		}
 		if newName == "" {
-			in.dropRef(n, w)
+			in.drop(n, w)
 		} else {
 			n.refs[w] = newName + rest
 			followed = followed || rest == ""
 		}
 	}
 	if newName != "" && !followed {
-		return in.extend(w, newName, true)
+		return in.extend(w, newName, !w.starting)
 	}
 	return nil
+}
+
+func joinRel(rel, name string) string {
+	if rel == "" {
+		return name
+	}
+	return rel + "/" + name
 }

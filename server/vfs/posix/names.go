@@ -40,6 +40,26 @@ func (f *FS) Symlink(ctx context.Context, target, name string) error {
 	return pathError("symlink", name, err)
 }
 
+// Mknod implements vfs.Mknoder.
+func (f *FS) Mknod(ctx context.Context, name string, mode fs.FileMode) error {
+	if err := f.beginChange(ctx, "mknod", name); err != nil {
+		return err
+	}
+	defer f.root.release()
+	kind := uint32(unix.S_IFIFO)
+	switch mode.Type() {
+	case fs.ModeNamedPipe:
+	case fs.ModeSocket:
+		kind = unix.S_IFSOCK
+	default:
+		return pathError("mknod", name, syscall.EINVAL)
+	}
+	err := f.createAs(name, func(p place) error {
+		return unix.Mknodat(p.dir, p.last, kind|uint32(mode&f.cfg.FileMask), 0)
+	})
+	return pathError("mknod", name, err)
+}
+
 // create calls do, which must fail if the name exists, for a name that is free
 // also if case is ignored. It returns the name as it is spelled now, by whoever
 // made it.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,7 @@ type share struct {
 	names sync.Mutex
 
 	folds   foldCache
+	attrs   attrCache
 	watcher watcher
 	streams streamTable
 	leases  leaseMonitor
@@ -82,6 +84,7 @@ var (
 	_ vfs.FS           = (*FS)(nil)
 	_ vfs.Linker       = (*FS)(nil)
 	_ vfs.Symlinker    = (*FS)(nil)
+	_ vfs.Mknoder      = (*FS)(nil)
 	_ vfs.Watcher      = (*FS)(nil)
 	_ vfs.Impersonator = (*FS)(nil)
 	_ vfs.CaseView     = (*FS)(nil)
@@ -139,6 +142,7 @@ func newFS(fd int, cfg Config) *FS {
 	}
 	if id, _, err := idOf(fd, ""); err == nil {
 		sh.rootDev = id.Dev
+		sh.attrs.dev, sh.attrs.enabled, sh.attrs.now = id.Dev, localStorage(fd), time.Now
 	}
 	return sh.base
 }

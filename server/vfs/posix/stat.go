@@ -44,14 +44,7 @@ func (f *FS) stat(ctx context.Context, op, name string, follow bool) (vfs.Info, 
 // dot files.
 func (f *FS) info(fd int, data bool, name, last string) (vfs.Info, error) {
 	var st unix.Statx_t
-	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
-	if name == "" {
-		flags |= unix.AT_EMPTY_PATH
-	}
-	_, err := retry(func() (int, error) {
-		return 0, unix.Statx(fd, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st)
-	})
-	if err != nil {
+	if err := statx(fd, name, &st); err != nil {
 		return vfs.Info{}, err
 	}
 	info := vfs.Info{
@@ -79,6 +72,29 @@ func (f *FS) info(fd int, data bool, name, last string) (vfs.Info, error) {
 		info.Allocated -= metaBlock(&info, int64(st.Blksize), fd, data)
 	}
 	return info, nil
+}
+
+// statx is statx(2) of the entry name of the directory fd, or of fd itself where name
+// is "". It allocates nothing.
+func statx(fd int, name string, st *unix.Statx_t) error {
+	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	var path [unix.NAME_MAX + 1]byte
+	if len(name) >= len(path) {
+		return unix.ENAMETOOLONG
+	}
+	copy(path[:], name)
+	_, err := retry(func() (int, error) {
+		_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(fd), uintptr(unsafe.Pointer(&path[0])), uintptr(flags),
+			unix.STATX_BASIC_STATS|unix.STATX_BTIME, uintptr(unsafe.Pointer(st)), 0)
+		if errno != 0 {
+			return 0, errno
+		}
+		return 0, nil
+	})
+	return err
 }
 
 // metaBlock returns how much of what ext4 counts as a file's storage is the
@@ -134,7 +150,7 @@ func reservedFrom(fd int, off int64) (sum int64) {
 // addDOSInfo adds what is stored beside the file, or the defaults.
 func (f *FS) addDOSInfo(info *vfs.Info, fd int, data bool, name, last string) {
 	if !f.cfg.NoDOSAttributes && (info.Mode.IsRegular() || info.Mode.IsDir()) {
-		if d, ok := readDOSInfo(fd, data, name); ok {
+		if d, ok := f.knownDOSInfo(info, fd, data, name); ok {
 			if d.hasAttrib {
 				info.Attributes = vfs.Attributes(d.attrib) & (vfs.AttrMask | vfs.AttrSparse | vfs.AttrCompressed)
 			}

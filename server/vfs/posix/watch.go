@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/smbd-rdma/smbd-rdma/server/vfs"
 )
 
@@ -31,7 +33,7 @@ func (f *FS) Watch(ctx context.Context, dir string, o vfs.WatchOptions) (vfs.Wat
 	if err != nil {
 		return nil, pathError("watch", dir, err)
 	}
-	w := &watch{EventQueue: queue, owner: &f.watcher, as: f.as, options: o}
+	w := &watch{EventQueue: queue, owner: &f.watcher, as: f.as, options: o, nodes: map[*node]struct{}{}}
 	err = f.as.do(func() error { return f.watcher.add(ctx, w, dir) })
 	if err != nil {
 		return nil, pathError("watch", dir, err)
@@ -54,38 +56,61 @@ func (wr *watcher) add(ctx context.Context, w *watch, dir string) error {
 		}
 		wr.cur = in
 	}
-	err := wr.cur.addRoot(ctx, w, dir)
-	if err == nil {
-		wr.mu.Unlock()
-		return nil
-	}
-	idle := wr.drop(w)
+	in := wr.cur // which stays as long as it has w
+	in.watches[w] = struct{}{}
+	w.starting = true
 	wr.mu.Unlock()
-	idle.stop()
+
+	err := in.start(ctx, w, dir)
+
+	wr.mu.Lock()
+	w.starting = false
+	wr.mu.Unlock()
+	if err != nil {
+		wr.remove(w)
+	}
 	return err
 }
+
+// dropAtOnce is how many directories of a watch that ends are given up before others have
+// their turn: each is a system call.
+const dropAtOnce = 64
 
 // remove ends w's part in the instance, and the instance if w was the last.
 func (wr *watcher) remove(w *watch) {
 	wr.mu.Lock()
-	idle := wr.drop(w)
-	wr.mu.Unlock()
-	idle.stop()
-}
-
-// drop takes w out of the instance and returns the instance, no longer the
-// current one, if nothing is left in it. wr.mu is held.
-func (wr *watcher) drop(w *watch) *inotify {
 	in := wr.cur
 	if in == nil {
-		return nil
+		wr.mu.Unlock()
+		return
 	}
-	in.dropWatch(w)
-	if len(in.watches) > 0 {
-		return nil
+	in.part(w)
+	if len(in.watches) == 0 {
+		wr.cur = nil
+		wr.mu.Unlock()
+		in.stop() // and with it all that it watches
+		return
 	}
-	wr.cur = nil
-	return in
+	for n := 0; len(w.nodes) > 0; {
+		for node := range w.nodes {
+			in.drop(node, w)
+			if n++; n%dropAtOnce == 0 {
+				wr.mu.Unlock()
+				wr.mu.Lock()
+				break
+			}
+		}
+	}
+	wr.mu.Unlock()
+}
+
+// part takes w from those that are told of events. watcher.mu is held.
+func (in *inotify) part(w *watch) {
+	if w.hasRoot {
+		unix.Close(w.root)
+		w.hasRoot = false
+	}
+	delete(in.watches, w)
 }
 
 // close ends all watches for good.
@@ -96,7 +121,7 @@ func (wr *watcher) close() {
 	if in != nil {
 		for w := range in.watches {
 			w.End(fs.ErrClosed)
-			in.dropWatch(w)
+			in.part(w)
 		}
 	}
 	wr.mu.Unlock()
@@ -114,6 +139,9 @@ type watch struct {
 	// root is an O_PATH descriptor of the directory, if the watch is recursive.
 	root    int  // guarded by owner.mu
 	hasRoot bool // guarded by owner.mu
+
+	nodes    map[*node]struct{} // guarded by owner.mu: the directories that it includes
+	starting bool               // guarded by owner.mu: its directories are being read
 }
 
 // Close implements vfs.Watch.

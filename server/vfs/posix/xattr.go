@@ -117,7 +117,7 @@ func (f *file) ListXattr(ctx context.Context) ([]string, error) {
 }
 
 // HasXattrs implements vfs.XattrPeeker.
-func (d *dir) HasXattrs(ctx context.Context, name string) (bool, error) {
+func (d *dir) HasXattrs(ctx context.Context, name string, info *vfs.Info) (bool, error) {
 	if err := d.begin(ctx, "listxattr"); err != nil {
 		return false, err
 	}
@@ -128,9 +128,27 @@ func (d *dir) HasXattrs(ctx context.Context, name string) (bool, error) {
 	if d.blind {
 		return false, pathError("listxattr", name, syscall.EACCES)
 	}
+	if r, ok := d.fs.attrs.get(info); ok && r.known&knowsEAs != 0 {
+		return r.known&hasEAs != 0, nil
+	}
+	has, err := entryHasXattrs(d.fd, name)
+	if err != nil {
+		return false, pathError("listxattr", name, err)
+	}
+	r := attrRecord{known: knowsEAs}
+	if has {
+		r.known |= hasEAs
+	}
+	d.fs.attrs.add(info, r)
+	return has, nil
+}
+
+// entryHasXattrs reports whether the entry name of the directory fd has users'
+// attributes.
+func entryHasXattrs(fd int, name string) (bool, error) {
 	var buf [256]byte
 	// The entry may be exchanged for a link.
-	n, err := entryXattrs(d.fd, name, buf[:])
+	n, err := entryXattrs(fd, name, buf[:])
 	switch err {
 	case nil:
 	case unix.ERANGE:
@@ -138,7 +156,7 @@ func (d *dir) HasXattrs(ctx context.Context, name string) (bool, error) {
 	case unix.EOPNOTSUPP:
 		return false, nil
 	default:
-		return false, pathError("listxattr", name, err)
+		return false, err
 	}
 	for list := buf[:n]; len(list) > 0; {
 		full, rest, _ := bytes.Cut(list, []byte{0})

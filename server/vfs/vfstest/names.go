@@ -294,6 +294,29 @@ func testLink(s *suite) {
 	s.wantContent("d/b", "x")
 }
 
+func testMknod(s *suite) {
+	m, ok := s.fs.(vfs.Mknoder)
+	if !ok {
+		s.unsupported("vfs.Mknoder")
+	}
+	for name, kind := range map[string]fs.FileMode{"fifo": fs.ModeNamedPipe, "socket": fs.ModeSocket} {
+		s.ok("Mknod "+name, m.Mknod(s.ctx, name, kind|0o600))
+		info, err := s.fs.Lstat(s.ctx, name)
+		if err != nil || info.Mode.Type() != kind {
+			s.Errorf("%s is %v, %v; want %v", name, info.Mode, err, kind)
+		}
+		_, _, err = s.fs.Open(s.ctx, name, vfs.OpenOptions{Access: vfs.AccessRead})
+		s.wantErr("Open of "+name, err, vfs.ErrSpecial)
+		s.wantErr("Mknod of what is there", m.Mknod(s.ctx, name, kind), fs.ErrExist)
+		s.ok("Remove "+name, s.fs.Remove(s.ctx, name, vfs.KindFile))
+	}
+	for _, kind := range []fs.FileMode{0, fs.ModeDir, fs.ModeSymlink, fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice} {
+		s.wantErr("Mknod of "+kind.String(), m.Mknod(s.ctx, "other", kind|0o600), syscall.EINVAL)
+		s.wantMissing("other")
+	}
+	s.wantErr("Mknod of an invalid name", m.Mknod(s.ctx, "../x", fs.ModeNamedPipe), syscall.EINVAL)
+}
+
 func testSymlink(s *suite) {
 	l, ok := s.fs.(vfs.Symlinker)
 	if !ok {

@@ -41,6 +41,48 @@ func testOSFile(s *suite) {
 	}
 }
 
+func testCachedReader(s *suite) {
+	f := s.create("f", "some content")
+	c, ok := f.(vfs.CachedReader)
+	if !ok {
+		s.unsupported("vfs.CachedReader")
+	}
+	buf := make([]byte, 4)
+	if n, err := c.ReadCached(buf, 5); errors.Is(err, vfs.ErrNotCached) {
+		s.unsupported("reading what is cached")
+	} else if err != nil || string(buf[:n]) != "cont" {
+		s.Errorf("4 bytes from 5: %q, %v", buf[:n], err)
+	}
+	for _, tc := range []struct {
+		name string
+		off  int64
+		want string
+		err  error
+	}{
+		{"beyond the end", 100, "", io.EOF},
+		{"at the end", 12, "", io.EOF},
+		{"across the end", 10, "nt", io.EOF},
+		{"a negative offset", -1, "", vfs.ErrNotCached},
+	} {
+		n, err := c.ReadCached(buf, tc.off)
+		if string(buf[:n]) != tc.want || !errors.Is(err, tc.err) {
+			s.Errorf("%s: %q, %v; want %q, %v", tc.name, buf[:n], err, tc.want, tc.err)
+		}
+	}
+	if n, err := c.ReadCached(buf, math.MaxInt64); n != 0 || err == nil {
+		s.Errorf("at the last offset: %d bytes, %v", n, err)
+	}
+	if c, ok := s.open("f", vfs.OpenOptions{Access: vfs.AccessWrite}).(vfs.CachedReader); ok {
+		if n, err := c.ReadCached(buf, 0); n != 0 || !errors.Is(err, vfs.ErrNotCached) {
+			s.Errorf("through a handle that may not read: %d bytes, %v", n, err)
+		}
+	}
+	s.ok("Close", f.Close())
+	if n, err := c.ReadCached(buf, 0); n != 0 || !errors.Is(err, vfs.ErrNotCached) {
+		s.Errorf("of a closed file: %d bytes, %v", n, err)
+	}
+}
+
 func testAllocate(s *suite) {
 	f := s.create("f", "")
 	a, ok := f.(vfs.Allocator)
@@ -216,11 +258,14 @@ func testXattrs(s *suite) {
 			s.Errorf("ListXattr = %q, %v; want none", list, err)
 		}
 		peek := func(want bool) {
-			p, ok := s.openDir(vfs.Root).(vfs.XattrPeeker)
+			dir := s.openDir(vfs.Root)
+			p, ok := dir.(vfs.XattrPeeker)
 			if !ok {
 				return
 			}
-			if got, err := p.HasXattrs(s.ctx, c.name); err != nil || got != want {
+			info, err := dir.Lstat(s.ctx, c.name)
+			s.ok("Lstat", err)
+			if got, err := p.HasXattrs(s.ctx, c.name, &info); err != nil || got != want {
 				s.Errorf("HasXattrs(%q) = %v, %v; want %v", c.name, got, err, want)
 			}
 		}
@@ -245,16 +290,19 @@ func testXattrs(s *suite) {
 		peek(true)
 		peeks := func(want bool) {
 			s.Helper()
-			p, ok := s.openDir(vfs.Root).(vfs.XattrPeeker)
+			dir := s.openDir(vfs.Root)
+			p, ok := dir.(vfs.XattrPeeker)
 			if !ok {
 				return
 			}
-			if has, err := p.HasXattrs(s.ctx, c.name); has != want || err != nil {
+			info, err := dir.Lstat(s.ctx, c.name)
+			s.ok("Lstat", err)
+			if has, err := p.HasXattrs(s.ctx, c.name, &info); has != want || err != nil {
 				s.Errorf("HasXattrs(%q) = %v, %v; want %v", c.name, has, err, want)
 			}
-			_, err := p.HasXattrs(s.ctx, "missing")
+			_, err = p.HasXattrs(s.ctx, "missing", new(vfs.Info))
 			s.wantErr("HasXattrs of nothing", err, fs.ErrNotExist)
-			_, err = p.HasXattrs(s.ctx, "../"+c.name)
+			_, err = p.HasXattrs(s.ctx, "../"+c.name, new(vfs.Info))
 			s.wantErr("HasXattrs elsewhere", err, syscall.EINVAL)
 		}
 		peeks(true)
