@@ -23,7 +23,7 @@ BUILDENV := CGO_ENABLED=0
 TAGS     :=
 endif
 
-.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-server bench-ndk cover nocgo peers-test torture torture-check soak vm-test interop ndk-table smbd-table force clean
+.PHONY: help build run demo test race arch vet lint fmt fuzz sim mutate bench bench-peers bench-server bench-client bench-fio bench-ndk cover nocgo peers-test mount-test mount-soak torture torture-check soak vm-test interop ndk-table smbd-table force clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,13 +72,22 @@ mutate: ## breaks SMB Direct in dozens of ways, one at a time, and shows which t
 	$(GO) run ./test/mutate
 
 bench: ## benchmarks of the layers: bandwidth, latency, allocations
-	$(GO) test -run '^$$' -bench . -benchmem ./transport/... ./smbdirect/... ./internal/... ./server/... ./client/...
+	$(GO) test -run '^$$' -bench . -benchmem ./transport/... ./smbdirect/... ./internal/... ./server/... ./client/... ./bench/...
 
 bench-server: build ## docs/server-performance.md: the server beside Samba and DittoFS ($$DITTOFS), in one run
 	$(GO) run ./test/serverbench
 
-bench-peers: build ## the table of the README: iperf3, Samba and smbclient beside this project, in one run
-	bash test/bench-peers
+bench-client: build ## docs/client-performance.md: the client library beside go-smb2, against Samba and this server, in one run
+	$(GO) run ./test/clientbench
+
+bench-peers: build $(if $(VM_KERNEL),bin/ksmbd.tools) ## docs/performance.md, and bin/performance.html: this project beside Samba, smbclient, go-smb2, fio, UCX and iperf3, in one run; beside cifs.ko and ksmbd where VM_KERNEL is given
+	$(GO) run ./test/peerbench -html bin/performance.html $(PEERBENCH)
+
+bench-fio: build ## the bench beside fio on one local file: bandwidth within 5 %, percentiles within 10 %
+	bash test/bench-fio
+
+bench-mount: build ## docs/mount-performance.md: the mount beside the library and the bare provider, and ls -lR (root, /dev/fuse, fio)
+	SMBD_RDMA_BIN=$(CURDIR)/$(BIN) $(GO) run ./test/mount/bench
 
 bench-ndk: ## the iwarp provider beside UCX, libfabric and a bare TCP echo, in one run
 	bash test/bench-ndk
@@ -90,6 +99,17 @@ cover: ## coverage of the tests, per function in coverage.out
 peers-test: build ## against smbclient, Samba, go-smb2 and tshark (says what to install)
 	bash test/peers/run
 
+MOUNTRUN ?= .
+mount-test: build ## the mount beside a local disk, under other people's loads, with killed servers (root, /dev/fuse; fio dbench fsmark sqlite3 git samba); MOUNTRUN chooses
+	SMBD_RDMA_BIN=$(CURDIR)/$(BIN) $(GO) test -tags mount -count=1 -timeout 20m -run '$(MOUNTRUN)' ./test/mount
+
+# SQLite's test of locking is a load of the two where it was built.
+bin/mptest:
+	bash test/mount/mptest-build $@
+
+mount-soak: build bin/mptest ## the same for hours: 100,000 calls per transport, 100 GiB read, servers killed under every load
+	SMBD_RDMA_BIN=$(CURDIR)/$(BIN) $(GO) test -tags mount -count=1 -timeout 12h ./test/mount -args -long
+
 torture: ## docs/smbtorture.md: Samba's smbtorture against the server, test by test (samba-testsuite; as root)
 	$(GO) run ./test/torture
 
@@ -100,7 +120,7 @@ SOAKTIME ?= 5m
 soak: build ## 100 busy clients beside 2,000 idle sessions for SOAKTIME (5m): no error, no growth
 	$(GO) run ./test/soak -time $(SOAKTIME)
 
-vm-test: build bin/ndkpeer bin/nbdpeer bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds; VM_SCRIPTS chooses)
+vm-test: build bin/ndkpeer bin/nbdpeer bin/mountdiff bin/ksmbd.tools $(if $(TAGS),bin/verbs.test) ## cifs.ko, ksmbd, librdmacm's tools and the suite on rxe and siw, in a virtual machine (VM_KERNEL, or a kernel it builds; VM_SCRIPTS chooses)
 	bash test/vm/run $(addprefix test/vm/,$(VM_SCRIPTS))
 
 bin/verbs.test: force
@@ -113,6 +133,9 @@ interop: build bin/nbdpeer bin/quirkpeer bin/ksmbd.tools ## SMB Direct with cifs
 
 bin/nbdpeer bin/quirkpeer: force
 	$(BUILDENV) $(GO) build $(TAGS) -o $@ ./test/vm/$(@F)
+
+bin/mountdiff: force
+	CGO_ENABLED=0 $(GO) build -o $@ ./test/mount/diff
 
 bin/ksmbd.tools:
 	bash test/vm/ksmbd-tools $@

@@ -24,6 +24,7 @@ type samba struct {
 	dir  string // its files; dir/test is the share "test"
 	addr string
 	log  string
+	end  func(syscall.Signal) // ends smbd, if it has not ended
 }
 
 const sambaUser, sambaPassword = "tester", "secret"
@@ -64,7 +65,7 @@ func startSamba(t *testing.T, extra string) *samba {
 	for _, d := range []string{"test", "sealed"} {
 		must(os.Chown(filepath.Join(dir, d), uid, -1))
 	}
-	must(os.WriteFile(filepath.Join(dir, "users.map"), []byte("games = "+sambaUser+"\n"), 0o644))
+	must(os.WriteFile(filepath.Join(dir, "users.map"), []byte("games = "+sambaUser+` PEER\`+sambaUser+"\n"), 0o644))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
 	addr := l.Addr().String()
@@ -120,36 +121,59 @@ func startSamba(t *testing.T, extra string) *samba {
 	if out, err := add.CombinedOutput(); err != nil {
 		t.Fatalf("pdbedit: %v\n%s", err, out)
 	}
+	s := &samba{dir: dir, addr: addr, log: filepath.Join(dir, "log", "smbd.log")}
+	s.run(t)
+	return s
+}
+
+// run starts smbd and waits until it listens.
+func (s *samba) run(t *testing.T) {
+	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.Command("smbd", "--foreground", "--no-process-group", "-s", file)
+	cmd := exec.Command("smbd", "--foreground", "--no-process-group", "-s", filepath.Join(s.dir, "smb.conf"))
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true} // smbd ends its whole group with it
-	must(cmd.Start())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // ends with smbd; the cleanup waits
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
+	go func() { ended <- cmd.Wait() }() // ends with smbd; end waits
+	s.end = func(signal syscall.Signal) {
+		select {
+		case err := <-ended:
+			ended <- err
+			return // it was ended before: its number may be another's
+		default:
+		}
+		who := cmd.Process.Pid
+		if signal == syscall.SIGKILL {
+			who = -who // those that serve connections too
+		}
+		_ = syscall.Kill(who, signal)
 		<-ended
+		ended <- nil
 		// smbd leaves the RPC server that it has started, which has a file with its
 		// process id beside smbd's.
-		files, _ := filepath.Glob(filepath.Join(dir, "run", "*.pid"))
+		files, _ := filepath.Glob(filepath.Join(s.dir, "run", "*.pid"))
 		for _, f := range files {
 			text, _ := os.ReadFile(f)
 			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid != cmd.Process.Pid && pid > 1 {
 				_ = syscall.Kill(pid, syscall.SIGTERM)
 			}
+			os.Remove(f)
 		}
-	})
+	}
+	t.Cleanup(func() { s.end(syscall.SIGTERM) })
 	// smbd says nothing when it listens, so try until it does.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
+		c, err := net.DialTimeout("tcp", s.addr, time.Second)
 		if err == nil {
 			c.Close()
-			return &samba{dir: dir, addr: addr, log: filepath.Join(dir, "log", "smbd.log")}
+			return
 		}
 		select {
 		case err := <-ended:

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	gosmb2 "github.com/hirochachacha/go-smb2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/smbd-rdma/smbd-rdma/smbdirect"
 	"github.com/smbd-rdma/smbd-rdma/transport/ndk/iwarp"
@@ -103,10 +104,33 @@ func useGoSMB2(t *testing.T, nc net.Conn, dir string) {
 	if n, err := f.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("after the end: %d, %v", n, err)
 	}
-	must(f.Close())
 	if !bytes.Equal(back, content) {
 		t.Error("what was read is not what was written")
 	}
+	// All its 128 credits in use at a time, by reads of 16 credits and of one: it counts
+	// itself richer than it is.
+	for _, c := range []struct{ readers, size int }{{10, 1 << 20}, {200, 4096}} {
+		var g errgroup.Group
+		for i := range c.readers {
+			g.Go(func() error {
+				p := make([]byte, c.size)
+				for j := range 20 {
+					off := (i*20 + j) * c.size % size
+					if _, err := f.ReadAt(p, int64(off)); err != nil {
+						return err
+					}
+					if !bytes.Equal(p, content[off:off+len(p)]) {
+						return fmt.Errorf("reader %d: %d octets at %d are not what was written", i, len(p), off)
+					}
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatalf("%d readers of %d octets: %v", c.readers, c.size, err)
+		}
+	}
+	must(f.Close())
 
 	must(share.Mkdir("many", 0o755))
 	for i := range 500 {

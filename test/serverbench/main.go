@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/client"
+	"github.com/smbd-rdma/smbd-rdma/test/internal/sites"
 	"github.com/smbd-rdma/smbd-rdma/transport/tcp"
 )
 
@@ -35,6 +36,8 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+var kinds = []sites.Kind{sites.Own, sites.Samba, sites.DittoFS}
 
 // sample is one measurement of a row: how much was done in how long, and what it cost.
 type sample struct {
@@ -48,7 +51,11 @@ func run() error {
 	pattern := flag.String("rows", "", "regular expression of the names of rows; the document is then left alone")
 	only := flag.String("servers", "", "names of the servers, separated by commas")
 	doc := flag.String("o", "docs/server-performance.md", "the document")
+	bareFile := flag.String("serve-bare", "", "be the other end of the bare loop, for this file; used by the program itself")
 	flag.Parse()
+	if *bareFile != "" {
+		return serveBare(*bareFile)
+	}
 	re, err := regexp.Compile(*pattern)
 	if err != nil {
 		return err
@@ -64,23 +71,23 @@ func run() error {
 		return err
 	}
 
-	var servers []*server
+	var servers []*sites.Site
 	defer func() {
 		for _, s := range servers {
-			s.stop()
+			s.Stop()
 		}
 	}()
 	for _, k := range kinds {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), k.name) {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), k.Name) {
 			continue
 		}
-		s, err := start(ctx, k, filepath.Join(dir, k.name))
-		if errors.Is(err, errAbsent) {
-			fmt.Printf("%s: %v\n", k.name, err)
+		s, err := sites.Start(ctx, k, filepath.Join(dir, k.Name), sites.Options{})
+		if errors.Is(err, sites.ErrAbsent) {
+			fmt.Printf("%s: %v\n", k.Name, err)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", k.name, err)
+			return fmt.Errorf("%s: %w", k.Name, err)
 		}
 		servers = append(servers, s)
 	}
@@ -98,19 +105,30 @@ func run() error {
 			}
 			for j := range servers {
 				s := servers[(i+j)%len(servers)] // nobody is always the first
-				x, err := s.measure(ctx, r, *length)
-				if err != nil && (s.name == kinds[0].name || ctx.Err() != nil) {
-					return fmt.Errorf("%s, %s: %w", s.name, r.name, err)
+				x, err := measure(ctx, s, r, *length)
+				if err != nil && (s.Name == kinds[0].Name || ctx.Err() != nil) {
+					return fmt.Errorf("%s, %s: %w", s.Name, r.name, err)
 				} else if err != nil {
-					fmt.Printf("%d  %-10s %-34s %v\n", i+1, s.name, r.name, err)
+					fmt.Printf("%d  %-10s %-34s %v\n", i+1, s.Name, r.name, err)
 					continue
 				}
-				got[r.name][s.name] = append(got[r.name][s.name], x)
-				fmt.Printf("%d  %-10s %-34s %12.1f %-8s %8.3f %s\n", i+1, s.name, r.name, x.rate, r.unit, x.cpu, r.cost)
+				got[r.name][s.Name] = append(got[r.name][s.Name], x)
+				fmt.Printf("%d  %-10s %-34s %12.1f %-8s %8.3f %s\n", i+1, s.Name, r.name, x.rate, r.unit, x.cpu, r.cost)
+			}
+			for _, l := range bareRows {
+				if l.row != r.name {
+					continue
+				}
+				x, err := measureBare(dir, l.write, l.inFlight, *length)
+				if err != nil {
+					return err
+				}
+				got[r.name][bareName] = append(got[r.name][bareName], x)
+				fmt.Printf("%d  %-10s %-34s %12.1f %-8s %8.3f %s\n", i+1, bareName, r.name, x.rate, r.unit, x.cpu, r.cost)
 			}
 		}
 	}
-	table := render(got, servers, *runs)
+	table := render(got, servers, *runs) + renderBare(got)
 	fmt.Print("\n", table)
 	if *pattern != "" || *only != "" {
 		return nil
@@ -119,17 +137,17 @@ func run() error {
 }
 
 // measure makes a connection and carries a row out on it.
-func (s *server) measure(ctx context.Context, r row, length time.Duration) (sample, error) {
+func measure(ctx context.Context, s *sites.Site, r row, length time.Duration) (sample, error) {
 	d, err := tcp.NewDialer(tcp.Config{})
 	if err != nil {
 		return sample{}, err
 	}
-	sess, err := client.Dial(ctx, d, s.addr, client.Config{User: s.user, Password: s.password, Timeout: 2 * time.Minute})
+	sess, err := client.Dial(ctx, d, s.Addr, client.Config{User: s.User, Password: s.Password, Timeout: 2 * time.Minute})
 	if err != nil {
 		return sample{}, err
 	}
 	defer sess.Close()
-	share, err := sess.Mount(ctx, s.share)
+	share, err := sess.Mount(ctx, s.Share)
 	if err != nil {
 		return sample{}, err
 	}
@@ -137,7 +155,7 @@ func (s *server) measure(ctx context.Context, r row, length time.Duration) (samp
 	if err := r.prepare(w); err != nil {
 		return sample{}, err
 	}
-	cpu, err := s.cpu()
+	cpu, err := s.CPU()
 	if err != nil {
 		return sample{}, err
 	}
@@ -147,7 +165,7 @@ func (s *server) measure(ctx context.Context, r row, length time.Duration) (samp
 		return sample{}, err
 	}
 	took := time.Since(began).Seconds()
-	after, err := s.cpu()
+	after, err := s.CPU()
 	if err != nil {
 		return sample{}, err
 	}
@@ -165,27 +183,32 @@ Figures of different runs of a shared machine differ; the ratios of one run are 
 
 `
 
-// render makes the table of medians.
-func render(got map[string]map[string][]sample, servers []*server, runs int) string {
-	median := func(s []sample, f func(sample) float64) float64 {
-		if len(s) == 0 {
-			return 0
-		}
-		v := make([]float64, len(s))
-		for i := range s {
-			v[i] = f(s[i])
-		}
-		slices.Sort(v)
-		return v[len(v)/2]
+// median is that of one figure of the samples; 0 if there are none.
+func median(s []sample, f func(sample) float64) float64 {
+	if len(s) == 0 {
+		return 0
 	}
+	v := make([]float64, len(s))
+	for i := range s {
+		v[i] = f(s[i])
+	}
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func rate(x sample) float64 { return x.rate }
+func cost(x sample) float64 { return x.cpu }
+
+// render makes the table of medians.
+func render(got map[string]map[string][]sample, servers []*sites.Site, runs int) string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "Medians of %d.\n\n| row | unit |", runs)
 	for _, s := range servers {
-		fmt.Fprintf(&b, " %s |", s.name)
+		fmt.Fprintf(&b, " %s |", s.Name)
 	}
 	fmt.Fprint(&b, " of the best other | cost |")
 	for _, s := range servers {
-		fmt.Fprintf(&b, " CPU %s |", s.name)
+		fmt.Fprintf(&b, " CPU %s |", s.Name)
 	}
 	fmt.Fprint(&b, "\n| --- | --- |", strings.Repeat(" ---: |", len(servers)+1), " --- |", strings.Repeat(" ---: |", len(servers)), "\n")
 	for _, r := range rows {
@@ -195,24 +218,24 @@ func render(got map[string]map[string][]sample, servers []*server, runs int) str
 		fmt.Fprintf(&b, "| %s | %s |", r.name, r.unit)
 		best := 0.0
 		for _, s := range servers {
-			m := median(got[r.name][s.name], func(x sample) float64 { return x.rate })
+			m := median(got[r.name][s.Name], rate)
 			if m == 0 {
 				b.WriteString(" fails |")
 				continue
 			}
 			fmt.Fprintf(&b, " %.0f |", m)
-			if s.name != kinds[0].name {
+			if s.Name != kinds[0].Name {
 				best = max(best, m)
 			}
 		}
-		if own := got[r.name][kinds[0].name]; own != nil && best > 0 {
-			fmt.Fprintf(&b, " %.2f |", median(own, func(x sample) float64 { return x.rate })/best)
+		if own := got[r.name][kinds[0].Name]; own != nil && best > 0 {
+			fmt.Fprintf(&b, " %.2f |", median(own, rate)/best)
 		} else {
 			b.WriteString(" |")
 		}
 		fmt.Fprintf(&b, " %s |", r.cost)
 		for _, s := range servers {
-			fmt.Fprintf(&b, " %.3f |", median(got[r.name][s.name], func(x sample) float64 { return x.cpu }))
+			fmt.Fprintf(&b, " %.3f |", median(got[r.name][s.Name], cost))
 		}
 		b.WriteByte('\n')
 	}

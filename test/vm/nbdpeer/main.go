@@ -91,7 +91,8 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	user, password, _ := strings.Cut(o.user, "%")
-	cfg := client.Config{User: user, Password: password, Timeout: o.timeout, ServerName: o.host}
+	// RDMA is what is tried, also where an adapter in software would rather not.
+	cfg := client.Config{User: user, Password: password, Timeout: o.timeout, ServerName: o.host, RDMAThreshold: client.DefaultRDMAThreshold}
 	if o.signing {
 		cfg.Signing = client.SigningRequired
 	}

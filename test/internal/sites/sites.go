@@ -1,4 +1,9 @@
-package main
+// Package sites starts the file servers that measurements compare, each of them as it
+// comes but for what makes it serve a local directory on loopback: this project's, Samba's
+// smbd (Debian's samba, from the PATH or /usr/sbin) and DittoFS (from the PATH or
+// $DITTOFS, the directory of its dfs and dfsctl). A Site belongs to who started it, and
+// is used by one goroutine.
+package sites
 
 import (
 	"context"
@@ -14,51 +19,83 @@ import (
 	"time"
 )
 
-// errAbsent is for a server that is not installed.
-var errAbsent = errors.New("not installed")
+// ErrAbsent is for a server that is not installed.
+var ErrAbsent = errors.New("not installed")
 
-// server is one that runs.
-type server struct {
-	name, addr, share, user, password string
-	cmd                               *exec.Cmd
-	log                               *os.File
+// Guest is a user whom no server knows: one started with Options.Guests admits him as
+// its guest.
+const Guest = "stranger"
+
+// Options says what a server is to offer beside TCP to one user.
+type Options struct {
+	// Guests are admitted to the share.
+	Guests bool
+	// RDMA: SMB Direct on iWARP, for Own only.
+	RDMA bool
 }
 
-// kind is how a server is started. The first is ours.
-type kind struct {
-	name  string
-	start func(ctx context.Context, s *server, dir, port string) error
+// Site is a server that runs.
+type Site struct {
+	Name string
+	// Addr is its HOST:PORT on TCP, RDMA that of SMB Direct if it was asked for.
+	Addr, RDMA            string
+	Share, User, Password string
+
+	options Options
+	cmd     *exec.Cmd
+	log     *os.File
 }
 
-var kinds = []kind{{"smbd-rdma", startOwn}, {"Samba", startSamba}, {"DittoFS", startDitto}}
+// Kind is a server that can be started.
+type Kind struct {
+	Name  string
+	start func(ctx context.Context, s *Site, dir string) error
+}
 
-func start(ctx context.Context, k kind, dir string) (*server, error) {
+// The servers there are.
+var (
+	Own     = Kind{"smbd-rdma", startOwn}
+	Samba   = Kind{"Samba", startSamba}
+	DittoFS = Kind{"DittoFS", startDitto}
+)
+
+// freePort is a HOST:PORT on loopback that nobody listened on just now.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// Start starts a server with what it needs in dir, which must not exist yet, and returns
+// when it listens. ErrAbsent says that it is not installed.
+func Start(ctx context.Context, k Kind, dir string, o Options) (*Site, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
-	s := &server{name: k.name, addr: net.JoinHostPort("127.0.0.1", port), share: "bench", user: "games", password: "secret"}
+	s := &Site{Name: k.Name, Addr: addr, Share: "bench", User: "games", Password: "secret", options: o}
 	if s.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		return nil, err
 	}
-	if err := k.start(ctx, s, dir, port); err != nil {
-		s.stop()
+	if err := k.start(ctx, s, dir); err != nil {
+		s.Stop()
 		return nil, err
 	}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		c, err := net.Dial("tcp", s.addr)
+		c, err := net.Dial("tcp", s.Addr)
 		if err == nil {
 			c.Close()
 			return s, nil
 		}
 		if time.Now().After(end) || ctx.Err() != nil {
 			log, _ := os.ReadFile(s.log.Name())
-			s.stop()
+			s.Stop()
 			return nil, fmt.Errorf("does not listen: %w\n%s", err, log)
 		}
 	}
@@ -66,7 +103,7 @@ func start(ctx context.Context, k kind, dir string) (*server, error) {
 
 // launch starts the server's program, in a session of its own: Samba's signals its
 // whole process group when it ends.
-func (s *server) launch(env []string, name string, args ...string) error {
+func (s *Site) launch(env []string, name string, args ...string) error {
 	s.cmd = exec.Command(name, args...)
 	s.cmd.Env = append(os.Environ(), env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -74,7 +111,8 @@ func (s *server) launch(env []string, name string, args ...string) error {
 	return s.cmd.Start()
 }
 
-func (s *server) stop() {
+// Stop ends the server and waits for it.
+func (s *Site) Stop() {
 	if s.cmd != nil && s.cmd.Process != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM)
 		done := make(chan struct{})
@@ -89,8 +127,8 @@ func (s *server) stop() {
 	s.log.Close()
 }
 
-// cpu is what the server and its children have used so far, in seconds.
-func (s *server) cpu() (float64, error) {
+// CPU is what the server and its children have used so far, in seconds.
+func (s *Site) CPU() (float64, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return 0, err
@@ -131,7 +169,7 @@ func (s *server) cpu() (float64, error) {
 	return sum / 100, nil // USER_HZ
 }
 
-func startOwn(_ context.Context, s *server, dir, port string) error {
+func startOwn(_ context.Context, s *Site, dir string) error {
 	share := filepath.Join(dir, "share")
 	if err := os.Mkdir(share, 0o777); err != nil {
 		return err
@@ -143,16 +181,28 @@ func startOwn(_ context.Context, s *server, dir, port string) error {
 	if bin == "" {
 		bin = "bin/smbd-rdma"
 	}
-	return s.launch(nil, bin, "serve", "--share", "bench="+share, "--user", s.user+"%"+s.password,
-		"--tcp", "127.0.0.1:"+port, "--rdma", "none", "--control", "none", "--signing", "offered")
+	args := []string{"serve", "--user", s.User + "%" + s.Password, "--tcp", s.Addr, "--control", "none", "--signing", "offered"}
+	if share = s.Share + "=" + share; s.options.Guests {
+		share += ",guest"
+		args = append(args, "--guest")
+	}
+	rdma := "none"
+	if s.options.RDMA {
+		var err error
+		if s.RDMA, err = freePort(); err != nil {
+			return err
+		}
+		rdma = "iwarp://" + s.RDMA
+	}
+	return s.launch(nil, bin, append(args, "--share", share, "--rdma", rdma)...)
 }
 
-func startSamba(ctx context.Context, s *server, dir, port string) error {
+func startSamba(ctx context.Context, s *Site, dir string) error {
 	smbd, err := exec.LookPath("smbd")
 	if err != nil {
 		smbd = "/usr/sbin/smbd"
 		if _, err := os.Stat(smbd); err != nil {
-			return fmt.Errorf("%w: apt-get install samba", errAbsent)
+			return fmt.Errorf("%w: apt-get install samba", ErrAbsent)
 		}
 	}
 	for _, d := range []string{"private", "lock", "state", "cache", "run", "ncalrpc", "share"} {
@@ -163,6 +213,11 @@ func startSamba(ctx context.Context, s *server, dir, port string) error {
 	if err := os.Chmod(filepath.Join(dir, "share"), 0o777); err != nil {
 		return err
 	}
+	guests := ""
+	if s.options.Guests {
+		guests = "  guest ok = yes\n[global]\n  map to guest = bad user\n"
+	}
+	_, port, _ := net.SplitHostPort(s.Addr)
 	conf := filepath.Join(dir, "smb.conf")
 	text := strings.NewReplacer("@DIR@", dir, "@PORT@", port).Replace(`[global]
   server role = standalone server
@@ -184,12 +239,12 @@ func startSamba(ctx context.Context, s *server, dir, port string) error {
 [bench]
   path = @DIR@/share
   read only = no
-`)
+` + guests)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return err
 	}
-	add := exec.CommandContext(ctx, "pdbedit", "-s", conf, "-a", "-t", "-u", s.user)
-	add.Stdin = strings.NewReader(s.password + "\n" + s.password + "\n")
+	add := exec.CommandContext(ctx, "pdbedit", "-s", conf, "-a", "-t", "-u", s.User)
+	add.Stdin = strings.NewReader(s.Password + "\n" + s.Password + "\n")
 	if out, err := add.CombinedOutput(); err != nil {
 		return fmt.Errorf("pdbedit: %w: %s", err, out)
 	}
@@ -198,7 +253,7 @@ func startSamba(ctx context.Context, s *server, dir, port string) error {
 
 // startDitto does what DittoFS's conformance script does: stores in memory, a share, a
 // user who owns it.
-func startDitto(ctx context.Context, s *server, dir, port string) error {
+func startDitto(ctx context.Context, s *Site, dir string) error {
 	at := os.Getenv("DITTOFS")
 	find := func(name string) (string, error) {
 		if at != "" {
@@ -209,21 +264,21 @@ func startDitto(ctx context.Context, s *server, dir, port string) error {
 	dfs, err := find("dfs")
 	ctl, err2 := find("dfsctl")
 	if err != nil || err2 != nil {
-		return fmt.Errorf("%w: $DITTOFS names no directory with its dfs and dfsctl (github.com/marmos91/dittofs, go build ./cmd/dfs ./cmd/dfsctl)", errAbsent)
+		return fmt.Errorf("%w: $DITTOFS names no directory with its dfs and dfsctl (github.com/marmos91/dittofs, go build ./cmd/dfs ./cmd/dfsctl)", ErrAbsent)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	api, err := freePort()
 	if err != nil {
 		return err
 	}
-	_, api, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	_, apiPort, _ := net.SplitHostPort(api)
+	_, port, _ := net.SplitHostPort(s.Addr)
 	conf := filepath.Join(dir, "config.yaml")
 	if err := os.WriteFile(conf, []byte(fmt.Sprintf(`logging: {level: ERROR, format: text, output: stdout}
 shutdown_timeout: 5s
 database: {type: sqlite, sqlite: {path: %[1]s/controlplane.db}}
 controlplane: {host: 127.0.0.1, port: %[2]s, jwt: {secret: a-secret-for-this-measurement-only-32ch, access_token_duration: 60m, refresh_token_duration: 168h}}
 cache: {path: %[1]s/cache, size: 256MB}
-`, dir, api)), 0o600); err != nil {
+`, dir, apiPort)), 0o600); err != nil {
 		return err
 	}
 	const admin = "Measurement2026!Secret"
@@ -231,7 +286,7 @@ cache: {path: %[1]s/cache, size: 256MB}
 	if err := s.launch(env, dfs, "start", "--foreground", "--config", conf); err != nil {
 		return err
 	}
-	s.user, s.password, s.share = "bencher", "Measurement2026!", "bench"
+	s.User, s.Password, s.Share = "bencher", "Measurement2026!", "bench"
 	run := func(args ...string) error {
 		c := exec.CommandContext(ctx, ctl, args...)
 		c.Env = append(os.Environ(), env...)
@@ -240,7 +295,7 @@ cache: {path: %[1]s/cache, size: 256MB}
 		}
 		return nil
 	}
-	login := []string{"login", "--server", "http://127.0.0.1:" + api, "--username", "admin", "--password", admin}
+	login := []string{"login", "--server", "http://" + api, "--username", "admin", "--password", admin}
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(300 * time.Millisecond) {
 		if err = run(login...); err == nil {
 			break
@@ -257,11 +312,11 @@ cache: {path: %[1]s/cache, size: 256MB}
 	login[len(login)-1] = admin + "2"
 	for _, args := range [][]string{
 		login,
-		{"user", "create", "--username", s.user, "--password", s.password, "--uid", "1000"},
+		{"user", "create", "--username", s.User, "--password", s.Password, "--uid", "1000"},
 		{"store", "metadata", "add", "--name", "default", "--type", "memory"},
 		{"store", "block", "local", "add", "--name", "default", "--type", "memory"},
-		{"share", "create", "--name", "/bench", "--metadata", "default", "--local", "default", "--owner", s.user},
-		{"share", "permission", "grant", "/bench", "--user", s.user, "--level", "admin"},
+		{"share", "create", "--name", "/bench", "--metadata", "default", "--local", "default", "--owner", s.User},
+		{"share", "permission", "grant", "/bench", "--user", s.User, "--level", "admin"},
 		{"adapter", "enable", "smb", "--port", port},
 	} {
 		if err := run(args...); err != nil {
