@@ -234,8 +234,7 @@ func measureBare(ctx context.Context, s *sites.Site, r row, length time.Duration
 	if err != nil {
 		return sample{}, err
 	}
-	// The library may cut a call that is alone in two: what it sends depends on how many
-	// there are.
+	// What the library sends of a call may depend on how many there are.
 	var calls errgroup.Group
 	for range how.inFlight {
 		calls.Go(func() error { return how.call(ctx, sh, f) })

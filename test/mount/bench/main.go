@@ -245,8 +245,7 @@ mount's memory, the kernel handles each page of 4 KiB by itself and in smaller s
 took a fifth more processor time than the copies, and was 10 to 25 per cent slower here, past
 the page cache. What a program writes through the page cache comes one request
 after the other, so that what each waits for counts, not the copies; nor did writeback
-gain anything. By TCP a request that is alone goes to the server in two halves,
-of which one is written to the file while the other one comes: a tenth more.
+gain anything.
 
 The server's files are in memory in pages of 4 KiB (tmpfs), each of which the network and the
 pipe handle by itself. A file system that caches in larger ones, as ext4 does (option -dir), has the
