@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,6 +43,11 @@ func TestInterruptAll(t *testing.T) {
 		:`)
 	cmd.Stdout = w
 	interruptAll(cmd)
+	// What a shell starts in the background has SIGINT ignored, which bash cannot change. A
+	// signal that is caught here is at its default there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, os.Interrupt)
+	defer signal.Stop(caught)
 	err = cmd.Start()
 	w.Close() // the command and what it has started have the others
 	if err != nil {
