@@ -373,7 +373,8 @@ func (f *filesystem) rmdir(ctx context.Context, dir *inode, wire string) error {
 		return f.onName(dir, wire, func(p string) error { return f.sh.Remove(ctx, p) })
 	}
 	defer f.aheads.hold()()
-	if n := f.t.at(dir, wire); n != nil {
+	n := f.t.at(dir, wire)
+	if n != nil {
 		for _, n := range f.sameListed(n) {
 			_ = f.aheads.of(n).wait(ctx)
 			f.dropListing(n, false)
@@ -389,10 +390,34 @@ func (f *filesystem) rmdir(ctx context.Context, dir *inode, wire string) error {
 		err = remove()
 	}
 	if err == nil {
+		if n != nil && !f.posix {
+			f.stopDirs(ctx, n)
+		}
 		f.t.removed(dir, wire)
 		f.dirChanged(dir)
 	}
 	return err
+}
+
+// stopDirs closes a directory that was removed for those who have it open: its name stays
+// on the server until then. They have nothing to read any more, and the kernel does not ask.
+func (f *filesystem) stopDirs(ctx context.Context, n *inode) {
+	var open []*dirHandle
+	f.mu.RLock()
+	for _, d := range f.dirs {
+		if d.n.key == n.key {
+			open = append(open, d)
+		}
+	}
+	f.mu.RUnlock()
+	for _, d := range open {
+		if d.turn.lock(ctx) != nil {
+			return // the name goes with the last of them
+		}
+		d.stop()
+		d.entries, d.done, d.unread, d.keep = nil, true, false, nil
+		d.turn.unlock()
+	}
 }
 
 // sameListed is an inode, and those that it was before the kernel forgot it and found it

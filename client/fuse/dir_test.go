@@ -1,11 +1,17 @@
 package fuse
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/smbd-rdma/smbd-rdma/client"
 )
 
 // A listing that the kernel takes in pieces does not speak for what was changed since it
@@ -97,4 +103,59 @@ func listingAnew(t *testing.T, flags uint32) {
 			k.ok(k.rename("d", "done "+c.how))
 		}
 	})
+}
+
+// A directory that is removed while it is open, in each way in which it can be, is gone at
+// once from the one above and from the server, whose names otherwise stay until the last
+// close; so that the one above can be removed, too.
+func TestRmdirWhileOpen(t *testing.T) {
+	for _, c := range []struct {
+		how   string
+		flags uint32
+		read  bool
+	}{
+		{"open(2)", 0, false},
+		{"open(2), read in part", 0, true},
+		{"opendir(3)", syscall.O_DIRECTORY, false},
+		{"opendir(3), read in part", syscall.O_DIRECTORY, true},
+	} {
+		t.Run(c.how, func(t *testing.T) {
+			s := newNAS(t)
+			k := newKernel(t, s.share(t, client.Config{POSIX: client.POSIXOff}), Config{AttrTimeout: time.Hour})
+			k.mkdir("above")
+			dir := k.mkdir("above/d")
+			// What is open has more in it than one piece of the kernel's has room for.
+			for i := range 3 {
+				_, fh := k.create(fmt.Sprintf("above/d/%d", i), "")
+				k.close(fh)
+			}
+			d := k.openDirectory(dir, c.flags)
+			part := func() gofuse.Status {
+				return k.fs.ReadDir(nil, &gofuse.ReadIn{Fh: d}, gofuse.NewDirEntryList(make([]byte, 64), 0))
+			}
+			if c.read {
+				k.ok(part())
+			}
+			for i := range 3 {
+				k.ok(k.unlink(fmt.Sprintf("above/d/%d", i)))
+			}
+			k.ok(k.rmdir("above/d"))
+			if es, err := os.ReadDir(filepath.Join(s.dir, "above")); err != nil || len(es) > 0 {
+				t.Errorf("left on the server: %v, %v", es, err)
+			}
+			if got := k.list(k.found("above")); len(got) > 0 {
+				t.Errorf("still listed: %q", got)
+			}
+			var a gofuse.AttrOut
+			k.ok(k.fs.GetAttr(nil, &gofuse.GetAttrIn{InHeader: head(dir)}, &a))
+			if a.Nlink != 0 {
+				t.Errorf("%d links of what was removed", a.Nlink)
+			}
+			if st := part(); st != gofuse.ENOENT && st != gofuse.Status(syscall.ESTALE) {
+				t.Errorf("reading what was removed, which Linux answers itself: %v", st)
+			}
+			k.ok(k.rmdir("above"))
+			k.fs.ReleaseDir(&gofuse.ReleaseIn{Fh: d})
+		})
+	}
 }

@@ -252,6 +252,12 @@ func (k *kernel) unlink(path string) gofuse.Status {
 	return k.fs.Unlink(nil, &h, name)
 }
 
+func (k *kernel) rmdir(path string) gofuse.Status {
+	dir, name := k.in(path)
+	h := head(dir)
+	return k.fs.Rmdir(nil, &h, name)
+}
+
 func (k *kernel) rename(from, to string) gofuse.Status {
 	d1, n1 := k.in(from)
 	d2, n2 := k.in(to)

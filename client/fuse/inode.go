@@ -227,6 +227,13 @@ func (t *table) removed(parent *inode, name string) {
 	t.unname(link{parent, name})
 }
 
+// nameless says whether an inode has lost every name that was known of it.
+func (t *table) nameless(n *inode) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(n.links) == 0
+}
+
 // moved notes that what had one name has another in its place, and returns what it is,
 // nil if that is not known.
 func (t *table) moved(from, to link) *inode {

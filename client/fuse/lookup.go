@@ -139,9 +139,17 @@ func (f *filesystem) GetAttr(cancel <-chan struct{}, in *gofuse.GetAttrIn, out *
 	if err != nil {
 		return status(err)
 	}
-	f.fill(n, fi, &out.Attr)
+	f.fillAsked(n, fi, &out.Attr)
 	out.SetTimeout(f.attrTimeout(n))
 	return gofuse.OK
+}
+
+// fillAsked is fill for stat(2) of an inode, which may be a directory that was removed.
+func (f *filesystem) fillAsked(n *inode, fi *client.FileInfo, a *gofuse.Attr) {
+	f.fill(n, fi, a)
+	if n.kind == syscall.S_IFDIR && n.id != rootID && f.t.nameless(n) {
+		a.Nlink = 0
+	}
 }
 
 // Statx implements statx(2), of which the time of birth is what stat has not.
@@ -157,7 +165,7 @@ func (f *filesystem) Statx(cancel <-chan struct{}, in *gofuse.StatxIn, out *gofu
 		return status(err)
 	}
 	var a gofuse.Attr
-	f.fill(n, fi, &a)
+	f.fillAsked(n, fi, &a)
 	out.SetTimeout(f.attrTimeout(n))
 	out.Statx = gofuse.Statx{
 		Mask: statxBasicStats, Blksize: a.Blksize, Nlink: a.Nlink, Uid: a.Uid, Gid: a.Gid, Mode: uint16(a.Mode),
