@@ -9,8 +9,10 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/bench/result"
 )
 
-// sample takes bandwidth and IOPS since the last time.
-func (w *worker) sample() {
+// sample takes bandwidth and IOPS since the last time, which is to be every so often. What
+// comes much too soon, as after a stall of the machine or just after the job began, is left
+// to the next: it would be a point of next to no time, and of a rate that nobody had.
+func (w *worker) sample(every time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.begun == 0 || w.ramp != 0 {
@@ -18,7 +20,7 @@ func (w *worker) sample() {
 	}
 	t := now()
 	dt := float64(t-w.sampled) / 1e9
-	if dt <= 0 {
+	if dt < every.Seconds()/2 {
 		return
 	}
 	at := time.Duration(t - w.begun)

@@ -206,7 +206,7 @@ func (r *Run) sample(ws []*worker, ended <-chan struct{}) {
 			return
 		case <-t.C:
 			for _, w := range ws {
-				w.sample()
+				w.sample(every)
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -204,5 +205,26 @@ func TestLedger(t *testing.T) {
 	use(3 * time.Second)
 	if got := l.of(&b); got.User != 3*time.Second {
 		t.Errorf("b has %v the second time", got.User)
+	}
+}
+
+// Samples that a stalled machine takes at once, when it goes on, are one: those of next to no
+// time have rates that nobody had, and cannot be told apart in milliseconds.
+func TestSamplesAtOnce(t *testing.T) {
+	const every = time.Hour // so that no machine is too slow for this
+	w := &worker{job: &job.Job{RW: job.RW{Reads: true}}}
+	w.begun, w.sampled = 1, now()-int64(every)
+	for range 3 {
+		w.res.Traffic[result.Read].Bytes += 3600 << 10
+		w.sample(every)
+	}
+	points := w.res.Traffic[result.Read].Bandwidth.Points
+	if len(points) != 1 || math.Abs(points[0].Value-1) > 0.1 {
+		t.Errorf("%v, want one of 1 KiB/s", points)
+	}
+	w.sampled -= int64(every)
+	w.sample(every)
+	if points = w.res.Traffic[result.Read].Bandwidth.Points; len(points) != 2 || math.Abs(points[1].Value-2) > 0.2 {
+		t.Errorf("%v, want what was not taken in the second", points)
 	}
 }
