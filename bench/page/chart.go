@@ -84,7 +84,14 @@ func course(all []*series, label string, scale saved.Unit, points func(*saved.Tr
 		for _, at := range points(s.traffic) {
 			xys = append(xys, plotter.XY{X: at.At.Seconds(), Y: at.Value})
 		}
-		some = line(p, s, xys) || some
+		drawn := line(p, s, xys)
+		if len(xys) <= fewPoints { // a line of one is none, and of a few says little
+			if d := dots(p, s, xys); d != nil && !drawn {
+				p.Legend.Add(s.label, d)
+				drawn = true
+			}
+		}
+		some = drawn || some
 	}
 	if !some {
 		return nil
@@ -93,6 +100,20 @@ func course(all []*series, label string, scale saved.Unit, points func(*saved.Tr
 	bounded(&p.Y)
 	p.Y.Tick.Marker = units(scale)
 	return p
+}
+
+// fewPoints is how many are seen one by one on a chart.
+const fewPoints = 12
+
+// dots marks the points of a line; nil if there are none.
+func dots(p *plot.Plot, s *series, xys plotter.XYs) *plotter.Scatter {
+	d, err := plotter.NewScatter(xys)
+	if err != nil || len(xys) == 0 {
+		return nil
+	}
+	d.Color, d.Shape, d.Radius = s.color, draw.CircleGlyph{}, 2
+	p.Add(d)
+	return d
 }
 
 // nines is where a percentile has its place: equally far for each further nine.
@@ -242,11 +263,7 @@ func sweep(all []*series, label string, unit saved.Unit, figure func(*saved.Traf
 		}
 		s := &series{label: fmt.Sprintf("%s, %d in flight", text, k.depth), color: colors[len(lines)%len(colors)], dashed: len(lines)/len(colors)%2 == 1}
 		if line(p, s, xys) {
-			dots, err := plotter.NewScatter(xys)
-			if err == nil {
-				dots.Color, dots.Shape, dots.Radius = s.color, draw.CircleGlyph{}, 2
-				p.Add(dots)
-			}
+			dots(p, s, xys)
 			lines = append(lines, s)
 		}
 	}

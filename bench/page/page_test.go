@@ -84,6 +84,29 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// A run of a second has a point or two of its course, which are seen.
+func TestShortCourse(t *testing.T) {
+	for points, want := range map[string]bool{"": false, "[500,1000]": true, "[500,1000],[1000,2000]": true} {
+		d := saveOf(t, func(s string) string {
+			return regexp.MustCompile(`"bw":\[.*?\]\]`).ReplaceAllString(s, `"bw":[`+points+`]`)
+		})
+		p := course(gather([]*saved.Document{d}), "bandwidth", saved.BytesPerSecond, bandwidths)
+		if (p != nil) != want {
+			t.Errorf("%q: a chart: %v", points, p != nil)
+		}
+		if p == nil {
+			continue
+		}
+		text, err := svg(p, width, height)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dot := []byte("fill:#0072B2"); !bytes.Contains(text, dot) {
+			t.Errorf("%q: no dot %s in %s", points, dot, text)
+		}
+	}
+}
+
 // Where there are more lines than are told from each other, a chart is of one kind of work.
 func TestManyLines(t *testing.T) {
 	var docs []*saved.Document
