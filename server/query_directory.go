@@ -18,9 +18,13 @@ const scanBatch = 128
 // searchState is where an open's QUERY_DIRECTORY has got to.
 type searchState struct {
 	// turn holds a token for whoever may use the rest: requests on one open are
-	// served one after another.
+	// served one after another. It stays what it is, as it is read without.
 	turn chan struct{}
+	scan
+}
 
+// scan is guarded by searchState.turn.
+type scan struct {
 	started bool
 	pattern pattern
 	dots    int // "." and "..": the number of them already considered
@@ -50,7 +54,7 @@ func (s *searchState) init(isDir bool) {
 
 // restart begins a scan with a pattern from the wire.
 func (s *searchState) restart(p pattern) {
-	*s = searchState{turn: s.turn, started: true, pattern: p, cursor: vfs.CursorStart, batch: s.batch[:0]}
+	s.scan = scan{started: true, pattern: p, cursor: vfs.CursorStart, batch: s.batch[:0]}
 }
 
 // queryDirectory serves QUERY_DIRECTORY, [MS-SMB2] 3.3.5.18.

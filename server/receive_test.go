@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,8 +15,8 @@ import (
 	"github.com/smbd-rdma/smbd-rdma/transport"
 )
 
-// slowFS is a storage that keeps waiting who opens the file "slow", or reads or syncs the
-// file "cold", until goOn is closed or the request is cancelled.
+// slowFS is a storage that keeps waiting who opens the file "slow", reads or syncs the file
+// "cold", or lists a directory, until goOn is closed or the request is cancelled.
 type slowFS struct {
 	vfs.FS
 	waits     chan struct{} // gets one for each call that waits
@@ -49,7 +50,22 @@ func (f *slowFS) Open(ctx context.Context, name string, o vfs.OpenOptions) (vfs.
 	if err == nil && name == "cold" {
 		file = &slowFile{file, f}
 	}
+	if d, ok := file.(vfs.Dir); ok {
+		file = &slowDir{d, f}
+	}
 	return file, res, err
+}
+
+type slowDir struct {
+	vfs.Dir
+	fs *slowFS
+}
+
+func (d *slowDir) ReadDir(ctx context.Context, c vfs.Cursor, dst []vfs.DirEntry) (int, error) {
+	if err := d.fs.wait(ctx); err != nil {
+		return 0, err
+	}
+	return d.Dir.ReadDir(ctx, c, dst)
 }
 
 func (f *slowFile) ReadAt(p []byte, off int64) (int, error) {
@@ -128,6 +144,43 @@ func TestReceivingGoesOn(t *testing.T) {
 			st, _ := p.do(smb2.CommandEcho, &smb2.EchoRequest{})
 			want(t, "ECHO afterwards", st, ntstatus.Success)
 		})
+	}
+}
+
+// Requests that list by one open are served one after the other, also where the first takes
+// its time: each of them, which begin anew, has all that there is.
+func TestListsAtOnce(t *testing.T) {
+	s, slow := newSlowSite(t, time.Millisecond)
+	p := s.login(smb2.DialectSMB311).mustConnect("data")
+	root := p.openDir("")
+	const lists = 4
+	for range lists {
+		p.post(p.header(smb2.CommandQueryDirectory), &smb2.QueryDirectoryRequest{
+			FileInformationClass: smb2.ClassFileNamesInformation, FileID: root, FileName: smb2.EncodeUTF16("*"),
+			Flags: smb2.QueryDirectoryRestartScans, OutputBufferLength: 4096,
+		})
+	}
+	<-slow.waits
+	st, _ := p.do(smb2.CommandEcho, &smb2.EchoRequest{}) // behind them
+	want(t, "ECHO meanwhile", st, ntstatus.Success)
+	close(slow.goOn)
+	for range lists {
+		h, b := p.answer()
+		m, err := smb2.ParseQueryDirectoryResponse(b)
+		if h.Status != ntstatus.Success || err != nil {
+			t.Fatalf("%v, %v", h.Status, err)
+		}
+		var got []string
+		for e, err := range smb2.DirectoryEntries(m.OutputBuffer, smb2.ClassFileNamesInformation) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.FileName)
+		}
+		slices.Sort(got)
+		if want := []string{".", "..", "cold", "slow"}; !slices.Equal(got, want) {
+			t.Errorf("%q are listed, want %q", got, want)
+		}
 	}
 }
 
