@@ -20,7 +20,9 @@ import (
 // means to the program: one that kills it ends the request with EINTR at once, and so does
 // one that asks it to stop, and is caught (SIGHUP, SIGINT, SIGQUIT, SIGTERM), if the server
 // does not answer an ECHO either. Others change nothing, as on a local disk: programs do
-// not expect EINTR of files, and Go's runtime sends itself signals all the time.
+// not expect EINTR of files, and Go's runtime sends itself signals all the time. What another
+// thread of the program has taken meanwhile can't be told any more, and may have been any:
+// it ends a request only if the server is silent for much longer.
 //
 // What has been asked for may have been done all the same. So that nothing that is
 // acknowledged later is undone by it, what changes a file or a directory waits for what
@@ -31,6 +33,10 @@ const lookEvery = 100 * time.Millisecond
 
 // silence is how long a server may take to answer an ECHO that a caught signal depends on.
 const silence = 400 * time.Millisecond
+
+// longSilence is that where nothing is known of the signal: no server that is merely slow is
+// silent for so long.
+const longSilence = 5 * time.Second
 
 // request is one of the kernel's, and the context of what is asked of the server for it:
 // it ends with the mount, or when the caller is not to wait any more. Requests are pooled:
@@ -113,8 +119,8 @@ type lookout struct {
 
 	// The question whether the server is there; owned by the goroutine.
 	echo    chan error // its answer; nil if it was not asked
-	asked   time.Time
-	doubted []suspect // while it looks; owned by the goroutine
+	mute    time.Time  // when it was first asked that has not answered since
+	doubted []suspect  // while it looks; owned by the goroutine
 }
 
 func (w *lookout) init() {
@@ -210,6 +216,20 @@ type suspect struct {
 	pending signals
 }
 
+// ends says whether the signal ends the request, where the server has been silent for so
+// long, or has failed to answer, and whether that depends on the server.
+func (s *suspect) ends(silent time.Duration, failed bool) (over, asks bool) {
+	switch {
+	case s.pending == signalKills:
+		return true, false
+	case s.pending == signalStops:
+		return failed || silent >= silence, true
+	case s.pending == signalUnknown && s.told:
+		return silent >= longSilence, true
+	}
+	return false, false
+}
+
 // look looks at each request once. It is false if there is nothing to look at. /proc is
 // asked without the lock, which each request takes to begin and to end.
 func (f *filesystem) look() bool {
@@ -225,13 +245,10 @@ func (f *filesystem) look() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	doubt := false
-	silent := w.silent(now)
+	silent, failed := w.silent(now)
 	for _, s := range w.doubted {
-		over := s.pending == signalKills
-		if s.pending == signalStops || s.pending == signalUnknown && s.told {
-			doubt = true
-			over = silent
-		}
+		over, asks := s.ends(silent, failed)
+		doubt = doubt || asks
 		if over && s.r.turn == s.turn && s.r.before != nil {
 			w.drop(s.r)
 			close(s.r.done)
@@ -239,8 +256,12 @@ func (f *filesystem) look() bool {
 	}
 	clear(w.doubted)
 	w.doubted = w.doubted[:0]
-	if doubt && w.echo == nil {
+	switch {
+	case w.echo != nil:
+	case doubt:
 		w.ask(f, now)
+	default:
+		w.mute = time.Time{} // nobody wants to know
 	}
 	return true
 }
@@ -276,7 +297,10 @@ func (w *lookout) suspects(now time.Time) bool {
 // ask asks the server for a sign of life.
 func (w *lookout) ask(f *filesystem, now time.Time) {
 	answer := make(chan error, 1)
-	w.echo, w.asked = answer, now
+	w.echo = answer
+	if w.mute.IsZero() {
+		w.mute = now
+	}
 	go func() { // ends with its context; silent or endAll takes what it says
 		ctx, stop := context.WithTimeout(f.ctx, silence)
 		defer stop()
@@ -284,18 +308,21 @@ func (w *lookout) ask(f *filesystem, now time.Time) {
 	}()
 }
 
-// silent says whether the server was asked for a sign of life, and has not given one.
-func (w *lookout) silent(now time.Time) bool {
-	if w.echo == nil {
-		return false
-	}
+// silent says how long the server has given no sign of life that was asked for, and whether
+// it has just failed to, as when its connection is lost.
+func (w *lookout) silent(now time.Time) (since time.Duration, failed bool) {
 	select {
-	case err := <-w.echo:
+	case err := <-w.echo: // never of nil
 		w.echo = nil
-		return err != nil
+		if failed = err != nil; !failed {
+			w.mute = time.Time{}
+		}
 	default:
-		return now.Sub(w.asked) >= silence
 	}
+	if w.mute.IsZero() {
+		return 0, false
+	}
+	return now.Sub(w.mute), failed
 }
 
 // # What is given up and may still happen
