@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,6 +204,37 @@ func startCaller(name, dir string) (*caller, error) {
 	return c, nil
 }
 
+// waits returns when the call has got as far as the mount, or its process has ended.
+func (c *caller) waits(patience time.Duration) error {
+	var at string
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-c.ended:
+			return nil // who looks at what it said tells of it
+		default:
+		}
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", c.cmd.Process.Pid, c.thread))
+		if at = strings.TrimSpace(string(b)); err != nil {
+			at = err.Error()
+			continue
+		}
+		var nr int
+		var arg string
+		if n, _ := fmt.Sscan(at, &nr, &arg); n < 2 {
+			continue // it runs
+		}
+		pipes := (nr == unix.SYS_READ || nr == unix.SYS_WRITE) && (arg == "0x0" || arg == "0x1") // to this process
+		if pipes || slices.Contains(schedulerCalls, nr) {
+			continue
+		}
+		return nil
+	}
+	return fmt.Errorf("%s has not called the mount after %v: %s", c.name, patience, at)
+}
+
+// schedulerCalls are those in which a thread waits for its turn to run.
+var schedulerCalls = []int{unix.SYS_FUTEX, unix.SYS_EPOLL_PWAIT, unix.SYS_NANOSLEEP, unix.SYS_SCHED_YIELD}
+
 // Programs that wait for a server which does not answer can be ended: those that are
 // killed are gone at once, and calls of those that catch a signal by which they are asked
 // to stop return EINTR. When the server is there again nothing is left behind and the
@@ -243,15 +275,21 @@ func (y *yard) interrupt(s *site.Server, m *site.Mount, sig unix.Signal, col col
 		}
 		callers = append(callers, c)
 	}
-	s.Freeze()
+	if err := s.Freeze(); err != nil {
+		return err
+	}
 	defer s.Thaw()
 	for _, c := range callers {
 		if err := c.begin(); err != nil {
 			return err
 		}
 	}
-	time.Sleep(500 * time.Millisecond) // until they wait
 	var errs []error
+	for _, c := range callers {
+		if err := c.waits(30 * time.Second); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	for _, c := range callers {
 		select {
 		case <-c.ended:
@@ -263,7 +301,7 @@ func (y *yard) interrupt(s *site.Server, m *site.Mount, sig unix.Signal, col col
 			errs = append(errs, err)
 		}
 	}
-	patience, stop := context.WithTimeout(context.Background(), 3*time.Second) // a second, and what a busy machine takes
+	patience, stop := context.WithTimeout(context.Background(), 15*time.Second) // a second, and what a busy machine takes
 	defer stop()
 	for _, c := range callers {
 		select {
@@ -306,7 +344,9 @@ func TestUnmountWithoutAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Freeze()
+	if err := s.Freeze(); err != nil {
+		t.Fatal(err)
+	}
 	defer s.Thaw()
 	if err := c.begin(); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -205,8 +206,42 @@ func (s *Server) Stop() { s.proc.stop(syscall.SIGTERM, 20*time.Second) }
 // Kill ends it by SIGKILL, with all its processes.
 func (s *Server) Kill() { s.proc.stop(syscall.SIGKILL, 5*time.Second) }
 
-// Freeze stops the server, which then neither answers nor goes away, until Thaw.
-func (s *Server) Freeze() { _ = syscall.Kill(-s.proc.cmd.Process.Pid, syscall.SIGSTOP) }
+// Freeze stops the server, which then neither answers nor goes away, until Thaw. When it
+// returns, no thread of it runs any more: the signal is only sent by kill(2).
+func (s *Server) Freeze() error {
+	group := s.proc.cmd.Process.Pid
+	if err := syscall.Kill(-group, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("freeze the server: %w", err)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		runs := running(group)
+		if runs == "" {
+			return nil
+		}
+		if time.Now().After(end) {
+			s.Thaw()
+			return fmt.Errorf("freeze the server: 30 s after SIGSTOP %s runs still", runs)
+		}
+	}
+}
+
+// running is a thread of a process group that is neither stopped nor dead, as /proc names
+// it; "" if there is none.
+func running(group int) string {
+	stats, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/stat")
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := bytes.Cut(b, []byte(") "))
+		f := strings.Fields(string(rest)) // from the state on: parent and group come next
+		if len(f) > 2 && f[2] == strconv.Itoa(group) && !strings.Contains("TtZX", f[0]) {
+			return name
+		}
+	}
+	return ""
+}
 
 // Thaw has a frozen server go on.
 func (s *Server) Thaw() { _ = syscall.Kill(-s.proc.cmd.Process.Pid, syscall.SIGCONT) }
