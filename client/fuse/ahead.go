@@ -23,7 +23,8 @@ const (
 	// aheadAtOnce is how many directories are listed ahead at a time, and of how many of a
 	// walk that has been going on for a while.
 	aheadAtOnce = 4
-	// aheadEntries is how much of a directory is read ahead: a longer one is not kept.
+	// aheadEntries is how much of a directory is read ahead: a longer one is not kept, and
+	// when that is known not begun.
 	aheadEntries = 2048
 	// maxWalks is of how many directories it is known how they are walked through.
 	maxWalks = 256
@@ -237,12 +238,17 @@ func (f *filesystem) walked(n *inode) {
 	}
 }
 
-// listAhead lists a directory, unless it is known what is in it, or enough is being listed.
-func (f *filesystem) listAhead(n *inode) {
+// worthAhead says whether a directory is to be listed ahead: not if it is known what is in
+// it, or that it is too long.
+func (n *inode) worthAhead() bool {
 	n.mu.Lock()
-	l := n.cache.listing
-	n.mu.Unlock()
-	if l.valid() || f.ctx.Err() != nil {
+	defer n.mu.Unlock()
+	return !n.cache.listing.valid() && !n.cache.long
+}
+
+// listAhead lists a directory if it is worth it, unless enough is being listed.
+func (f *filesystem) listAhead(n *inode) {
+	if !n.worthAhead() || f.ctx.Err() != nil {
 		return
 	}
 	x := f.aheads.begin(n)

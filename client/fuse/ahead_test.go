@@ -162,6 +162,45 @@ func TestListingAhead(t *testing.T) {
 	})
 }
 
+// A directory that is too long to be listed ahead is found to be so once; when it is listed
+// and has become shorter, it is worth it again.
+func TestLongDirectoriesAreNotListedAhead(t *testing.T) {
+	kernels(t, func(t *testing.T, s *nas, k *kernel) {
+		if !k.fs.leases {
+			return
+		}
+		id := k.mkdir("long")
+		n := k.fs.t.get(id)
+		var names []string
+		for i := range aheadEntries + 1 {
+			names = append(names, filepath.Join(s.dir, "long", fmt.Sprint(i)))
+			if err := os.WriteFile(names[i], nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !n.worthAhead() {
+			t.Fatal("it is not worth it before anything is known of it")
+		}
+		k.fs.listAhead(n)
+		k.fs.aheads.wait(t.Context())
+		if n.worthAhead() || k.kept(id) {
+			t.Errorf("too long: kept: %v, to be listed ahead again: %v", k.kept(id), n.worthAhead())
+		}
+		for _, name := range names[1:] {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := k.list(id); len(got) != 1 {
+			t.Errorf("%d entries are listed, want 1", len(got))
+		}
+		k.fs.dropListing(n, false)
+		if !n.worthAhead() {
+			t.Error("it is short, and not worth it")
+		}
+	})
+}
+
 // A directory that is being listed ahead, or was, can be removed and renamed, as can the one
 // above it, at once: on servers that do not let go of what is open, too.
 func TestChangesOfWhatIsListedAhead(t *testing.T) {

@@ -75,6 +75,7 @@ type cache struct {
 	kept  bool
 
 	listing *listing // of a directory. guarded by inode.mu
+	long    bool     // more than aheadEntries were in it when it was last listed. guarded by inode.mu
 	idle    []*handle
 }
 

@@ -176,6 +176,11 @@ func (d *dirHandle) more(ctx context.Context, f *filesystem, i int) error {
 			}
 			d.entries = append(d.entries, dirEntry{local, wire, f.kindListed(ctx, d.n, wire, fi), fi.FileID(), fi})
 		}
+		if long := len(d.entries) > aheadEntries; long || err == io.EOF {
+			d.n.mu.Lock()
+			d.n.cache.long = long
+			d.n.mu.Unlock()
+		}
 		switch {
 		case err == io.EOF:
 			d.done = true

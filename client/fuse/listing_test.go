@@ -40,19 +40,27 @@ func (k *kernel) openDirectory(id uint64, flags uint32) (fh uint64) {
 // forget has the kernel drop an inode, however often it was looked up.
 func (k *kernel) forget(id uint64) { k.fs.Forget(id, 1<<62) }
 
+// linked makes a directory d, and a file that has the names f and d/other, by which the
+// kernel was told of it once each.
+func (k *kernel) linked() (dir, f, other uint64) {
+	k.t.Helper()
+	dir = k.mkdir("d")
+	f, fh := k.create("f", "content")
+	k.close(fh)
+	var out gofuse.EntryOut
+	k.ok(k.fs.Link(nil, &gofuse.LinkIn{InHeader: head(dir), Oldnodeid: f}, "other", &out))
+	return dir, f, out.NodeId
+}
+
 // A listing that is kept tells of a file by one of its names. When another one, elsewhere,
 // goes, and the kernel has forgotten the file, so that nobody here knows whose name that
 // was, the listing must not speak for the file.
 func TestListingAndANameElsewhere(t *testing.T) {
 	kernels(t, func(t *testing.T, s *nas, k *kernel) {
-		dir := k.mkdir("d")
-		id, fh := k.create("f", "content")
-		k.close(fh)
-		var out gofuse.EntryOut
-		k.ok(k.fs.Link(nil, &gofuse.LinkIn{InHeader: head(dir), Oldnodeid: id}, "other", &out))
+		dir, id, other := k.linked()
 		k.list(dir)
 		k.forget(id)
-		k.forget(out.NodeId)
+		k.forget(other)
 		k.ok(k.unlink("f"))
 
 		d := k.opendir(dir)
@@ -78,11 +86,7 @@ func TestListingOfAFileWithTwoNames(t *testing.T) {
 		if k.fs.cfg.NoServerInodes {
 			return // which does not see that two names are one file
 		}
-		dir := k.mkdir("d")
-		id, fh := k.create("f", "content")
-		k.close(fh)
-		var out gofuse.EntryOut
-		k.ok(k.fs.Link(nil, &gofuse.LinkIn{InHeader: head(dir), Oldnodeid: id}, "other", &out))
+		dir, id, _ := k.linked()
 		k.forget(id)
 		d := k.opendir(dir)
 		defer k.fs.ReleaseDir(&gofuse.ReleaseIn{Fh: d})
