@@ -1,10 +1,14 @@
 package server
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/smbd-rdma/smbd-rdma/internal/smb2"
 	"github.com/smbd-rdma/smbd-rdma/ntstatus"
@@ -607,6 +611,40 @@ func TestClose(t *testing.T) {
 	id.Persistent++
 	st, _ = p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
 	want(t, "CLOSE with half of a FileId", st, ntstatus.FileClosed)
+}
+
+// Who closes a file that is already being closed is told so only when others see it
+// leave, so that it can be waited for: at first it is still in the session's set.
+func TestClosedTwiceAtOnce(t *testing.T) {
+	s, p := disk(t)
+	s.write("f", nil)
+	id := p.openFile("f")
+	sess := s.srv.allSessions()[0]
+	o := sess.opens.get(id)
+	defer o.release()
+	var let atomic.Bool
+	sess.opens.mu.Lock() // the first can't take it out
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if !o.shut(context.Background()) {
+			t.Error("the first was not the first")
+		}
+	})
+	<-o.closing
+	wg.Go(func() {
+		if o.shut(context.Background()) {
+			t.Error("the second was the first")
+		}
+		if !let.Load() {
+			t.Error("the second did not wait for the open to leave")
+		}
+	})
+	time.Sleep(20 * time.Millisecond) // for the second, should it not wait
+	let.Store(true)
+	sess.opens.mu.Unlock()
+	wg.Wait()
+	st, _ := p.do(smb2.CommandClose, &smb2.CloseRequest{FileID: id})
+	want(t, "CLOSE of what has been closed", st, ntstatus.FileClosed)
 }
 
 // fsctl sends an IOCTL and returns its output.

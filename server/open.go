@@ -147,14 +147,16 @@ func (o *open) path() string {
 //
 // shut drops the reference of the openSet. Callers hold one of their own.
 func (o *open) shut(ctx context.Context) bool {
-	first := false
-	o.closeOnce.Do(func() { first = true })
-	if !first {
+	var gone func()
+	o.closeOnce.Do(func() {
+		close(o.closing) // before it is looked for in the set, which addOpen may be about to put it in
+		// Here, so that whoever is not the first finds it leaving, see awaitGone.
+		_, gone = o.sess.opens.remove(o)
+	})
+	if gone == nil {
 		return false
 	}
-	close(o.closing) // before it is looked for in the set, which addOpen may be about to put it in
 	// All that others could wait for is given up even if the storage panics meanwhile.
-	_, gone := o.sess.opens.remove(o)
 	defer gone()
 	defer o.durable.letStorage()
 	defer o.release()
