@@ -39,8 +39,9 @@
 //     if the addresses meant for documentation mean something to this network;
 //     Elsewhere, if the machine has an address beside the adapter's.
 //   - How the transport is. SendMeansDelivered, AcceptWaits, ReadyByRead,
-//     DataPadded and Unpinned each make statements stricter or laxer, as the
-//     transport is. They are facts, found in its specification and not by trial.
+//     CloseDropsRequests, DataPadded and Unpinned each make statements stricter or
+//     laxer, as the transport is. They are facts, found in its specification or its
+//     source and not by trial.
 //   - Ways to bring about what a consumer cannot: OpenImpatient and Silent for time
 //     limits, FullAddress for ports that are used up, Exhaust for resources that
 //     are, FailCQ and FailSRQ for internal errors. Without one of them a proof

@@ -65,6 +65,10 @@ type Config struct {
 	// ReadyByRead says that the handshake of the transport takes a Read of the
 	// active side, so that the passive side's inbound read limit is at least 1.
 	ReadyByRead bool
+	// CloseDropsRequests says that a request which arrives in the moment in which
+	// the listener closes may get no answer, so that its Connect fails with
+	// IOTimeout and not with ConnectionRefused.
+	CloseDropsRequests bool
 	// DataPadded says that private data comes padded to the field of the transport.
 	DataPadded bool
 	// Unpinned says that memory under a registration need not be resident, so that

@@ -197,7 +197,8 @@ func (l *listener) LocalAddr() (netip.AddrPort, error) {
 }
 
 // Close implements ndk.Object. It stops listening and refuses who was not handed
-// out.
+// out. On an iWARP device the kernel forgets a request that has just come, and its
+// peer waits for the time limit of its driver: 10 s with siw.
 func (l *listener) Close() {
 	if !l.BeginClose() {
 		return
